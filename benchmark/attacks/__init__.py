@@ -1,0 +1,1 @@
+"""Attacks: they propose adversarial inputs and never judge them."""

@@ -1,0 +1,67 @@
+"""The pass ledger: counts images × passes, the machine-independent cost of training and evaluation.
+
+A forward pass of one image costs F, an input-gradient pass F, a weight-gradient pass 2F (activations and weights): plain
+PGD-AT with ten inner steps is 10·(F + F) + F + 2F = 23F. Counting hooks the root of every watched network, so it costs
+nothing; tests compare it with the FLOPs that were really computed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from torch import Tensor, nn
+
+from advbench.benchmark.records import Passes
+
+
+class Ledger:
+    """Counts the passes of the networks it watches, copies made by `copy.deepcopy` included."""
+
+    def __init__(self) -> None:
+        self._forward = 0
+        self._input_gradient = 0
+        self._weight_gradient = 0
+        self._kind: Literal["input", "weight"] = "weight"
+
+    def watch(self, net: nn.Module) -> nn.Module:
+        """Count every forward of `net`, and every backward through its output; return it."""
+
+        # A closure, not a bound method: deepcopy shares functions but would copy the ledger behind a bound method.
+        def counted(_module: nn.Module, _inputs: object, logits: Tensor) -> None:
+            images = len(logits)
+            self._forward += images
+            if logits.requires_grad:
+                logits.register_hook(lambda _gradient: self._backward(images))
+
+        net.register_forward_hook(counted)
+        return net
+
+    def _backward(self, images: int) -> None:
+        if self._kind == "input":
+            self._input_gradient += images
+        else:
+            self._weight_gradient += images
+
+    @contextmanager
+    def differentiating(self, kind: Literal["input", "weight"]) -> Iterator[None]:
+        """Say what a backward pass inside computes: gradients of the input alone, or of the weights (the default)."""
+        before, self._kind = self._kind, kind
+        try:
+            yield
+        finally:
+            self._kind = before
+
+    @property
+    def passes(self) -> Passes:
+        """What was counted since the last reset."""
+        return Passes(
+            forward=self._forward,
+            input_gradient=self._input_gradient,
+            weight_gradient=self._weight_gradient,
+        )
+
+    def reset(self) -> Passes:
+        """Start again from zero; return what was counted before."""
+        before = self.passes
+        self._forward = self._input_gradient = self._weight_gradient = 0
+        return before

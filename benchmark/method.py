@@ -1,0 +1,198 @@
+"""The adapter interface: all that the author of a method imports, beside `losses` and `weights`.
+
+A method is a frozen dataclass whose fields are its hyper-parameters. Everything that it trains or remembers lives in
+one `nn.Module` made by `build`, so checkpoint, device and resume need no code. It turns a batch into one scalar loss;
+the protocol owns everything else: data, augmentation, learning rate, epochs, inner budget, checkpoint selection.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+N = TypeVar("N", bound=nn.Module)
+Objective = Callable[[Tensor], Tensor]
+"""x_adv (B, C, H, W) → scalar, the SUM over images of what the inner maximisation ascends."""
+Freeze = Callable[[Tensor], Tensor]
+"""x_adv → bool (B,): images to hold where they are from this step on; called after the objective of each step."""
+Start = Literal["uniform", "gaussian", "clean"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """Who a method is from and how it is shown.
+
+    Attributes:
+        name: identifier in commands and records, lower case with underscores ("trades_awp").
+        label: name in tables ("TRADES-AWP").
+        title, authors, venue, year, url: the paper. `authors` is "First Last and First Last", as BibTeX has it.
+        key: citation key.
+        family: "standard", "adversarial training", "regularised", "weight perturbation", "two networks",
+            "distillation", "label refinement", "averaging", "reweighting" or "single step".
+        code: the authors' repository, or None.
+        robust: False for training without an adversary: `best` is then chosen by clean validation accuracy.
+        cost: passes per training image in forwards F ("27F"; "23F, then 24F").
+        differs: what differs from the release and why, a sentence each.
+        notes: what a reader of the board must know about the row, a short clause each ("own inner step").
+    """
+
+    name: str
+    label: str
+    title: str
+    authors: str
+    venue: str
+    year: int
+    url: str
+    key: str
+    family: str
+    code: str | None = None
+    robust: bool = True
+    cost: str = ""
+    differs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Batch(NamedTuple):
+    """One minibatch: augmented images (B, C, H, W) in [0,1], labels (B,), indices (B,) into the training split."""
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+
+
+class Solo(nn.Module):
+    """One trained network."""
+
+    def __init__(self, target: nn.Module) -> None:
+        super().__init__()
+        self.target = target
+
+
+class Duo(nn.Module):
+    """Two networks trained together; only `target` is deployed."""
+
+    def __init__(self, target: nn.Module, guide: nn.Module) -> None:
+        super().__init__()
+        self.target = target
+        self.guide = guide
+
+
+class Task(Protocol):
+    """What a method may know of the workload. It has no name: nothing may branch on the workload's identity."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels (N,) of the training split, in the order of `Batch.index`."""
+        ...
+
+    def network(self) -> nn.Module:
+        """Make a freshly initialised network of the protocol's architecture."""
+        ...
+
+    def teacher(self, role: str) -> nn.Module:
+        """Return the frozen teacher of a role named in `Method.requires`: parameters frozen, always in eval mode."""
+        ...
+
+
+class Step(Protocol):
+    """What the trainer offers while a batch is processed. Budgets are the protocol's and cannot be exceeded."""
+
+    @property
+    def progress(self) -> float:
+        """Zero-based epoch / epochs, constant within an epoch: `progress >= 0.45` switches at epoch ceil(0.45 E)."""
+        ...
+
+    def craft(
+        self, x: Tensor, objective: Objective, start: Start = "uniform", *, freeze: Freeze | None = None
+    ) -> Tensor:
+        """Maximise the objective inside the ball around x with the protocol's sign steps; return x_adv, detached.
+
+        All networks are in eval mode meanwhile and only x_adv is differentiated. `start`: "uniform" in the ball,
+        clipped to [0,1]; "gaussian" x + 0.001·N(0,1), not clipped before the first step; "clean" x itself.
+        """
+        ...
+
+    def single(
+        self,
+        x: Tensor,
+        objective: Objective,
+        *,
+        noise: float = 1.0,
+        step_size: float = 1.25,
+        project: bool = True,
+    ) -> Tensor:
+        """Take one sign step of `step_size`·eps from x + U(-noise·eps, noise·eps); return x_adv in [0,1], detached.
+
+        `project=False` leaves the ball (N-FGSM): a training-only exception, to be declared in the card's notes.
+        """
+        ...
+
+    def predict(self, net: nn.Module, x: Tensor) -> Tensor:
+        """Return the logits of `net` in eval mode, without gradient."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate gradients of a scalar loss; a loss that is not finite stops the run."""
+        ...
+
+    def advance(self) -> None:
+        """Move every trained parameter by one optimiser step and clear the gradients."""
+        ...
+
+    def refresh_bn(self, net: nn.Module) -> None:
+        """Re-estimate the batch-norm statistics of `net`: one pass over augmented clean training batches."""
+        ...
+
+    def log(self, **scalars: Tensor | float) -> None:
+        """Record scalars; the learning curve shows their mean over the epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method(ABC, Generic[N]):
+    """A defense: subclass as a frozen dataclass, fill in `card`, write `build` and `loss`."""
+
+    card: ClassVar[Card]
+    requires: ClassVar[Mapping[str, str]] = {}
+    """Frozen teachers, role → method name; the planner trains them first, same protocol, same seed."""
+
+    @abstractmethod
+    def build(self, task: Task) -> N:
+        """Make the one module that holds every network, average and memory. Averages have requires_grad=False."""
+
+    @abstractmethod
+    def loss(self, nets: N, batch: Batch, step: Step) -> Tensor:
+        """Return the scalar loss of the batch; craft inside. Networks are in train mode."""
+
+    def update(self, nets: N, batch: Batch, step: Step) -> None:
+        """Train on one batch; override only if one loss cannot express the method (AWP): shown on the board."""
+        step.backward(self.loss(nets, batch, step))
+        step.advance()
+
+    def after_step(self, nets: N, step: Step) -> None:
+        """Update moving averages after an optimiser step; runs without gradients."""
+
+    def after_epoch(self, nets: N, step: Step) -> None:
+        """Update averages after an epoch, before validation; runs without gradients."""
+
+    def deployed(self, nets: N) -> nn.Module:
+        """Return the network that is validated, saved and evaluated."""
+        target: nn.Module = nets.target  # type: ignore[assignment]
+        return target
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return dataclasses.asdict(self)
+
+
+def knob(default: Any, source: str) -> Any:  # noqa: ANN401 (a dataclass field takes the type of its annotation)
+    """Declare a hyper-parameter: its default and where that comes from (paper, release, or our decision)."""
+    return dataclasses.field(default=default, metadata={"source": source})

@@ -1,0 +1,292 @@
+"""Typed records: what one run of one method under one protocol and one seed did, with all its provenance. Torch-free.
+
+Numbers are numbers, never strings; accuracies are never stored but derived from the outcomes per image. A record is one
+JSON file; `Record.model_json_schema()` is its schema.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Bits = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Scalar = bool | int | float | str
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+COLUMNS = ("clean", "pgd20", "pgd100", "cw", "autoattack")
+"""The measured columns in the order of every table; "worst" is their conjunction."""
+STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")
+"""The attacks of AutoAttack standard, in the order in which they run on the survivors."""
+
+
+class RecordError(ValueError):
+    """A record that cannot be read; the message is one line."""
+
+
+class Part(BaseModel):
+    """Common strictness: unknown keys and non-finite numbers are refused, instances are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Passes(Part):
+    """Images × passes through networks: forward, input-gradient and weight-gradient passes.
+
+    In units of one forward F a weight-gradient pass counts twice (activations and weights).
+    """
+
+    forward: Count = 0
+    input_gradient: Count = 0
+    weight_gradient: Count = 0
+
+    @property
+    def forwards(self) -> int:
+        """The total in units of one forward of one image."""
+        return self.forward + self.input_gradient + 2 * self.weight_gradient
+
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(
+            forward=self.forward + other.forward,
+            input_gradient=self.input_gradient + other.input_gradient,
+            weight_gradient=self.weight_gradient + other.weight_gradient,
+        )
+
+
+class MethodIdentity(Part):
+    """Which method with which hyper-parameters, and its citation, so that boards need no method code."""
+
+    name: str
+    label: str
+    hyperparameters: dict[str, Scalar]
+    changed: dict[str, Scalar] = {}
+    """Hyper-parameters that differ from the method's defaults: a variant, a row of its own."""
+    family: str
+    title: str
+    authors: str
+    venue: str
+    year: int
+    url: str
+    key: str
+    robust: bool
+    overrides_update: bool = False
+    notes: tuple[str, ...] = ()
+    source_sha256: Sha256 | None = None
+
+    @property
+    def row(self) -> str:
+        """The label with what is changed: "TRADES (beta=3.0)"."""
+        if not self.changed:
+            return self.label
+        return f"{self.label} ({', '.join(f'{key}={value}' for key, value in sorted(self.changed.items()))})"
+
+
+class DataProvenance(Part):
+    """Where the images came from. `verified`: checksums of the official files matched."""
+
+    name: str
+    source: str
+    verified: bool
+    digest: Sha256
+    train: Count
+    validation: Count
+    test: Count
+    split_sha256: Sha256
+    num_classes: Count
+    notes: tuple[str, ...] = ()
+    extra: dict[str, Any] = {}
+
+
+class Environment(Part):
+    """Software and hardware of one piece of work."""
+
+    advbench: str
+    commit: str | None = None
+    python: str
+    libraries: dict[str, str]
+    device: str
+    """"cpu" or the GPU's name."""
+    cpu: str
+    threads: Count
+    precision: str
+
+
+class Epoch(Part):
+    """One row of the learning curve; losses and logged scalars are means over the epoch."""
+
+    epoch: Count
+    lr: float
+    loss: float
+    clean: float
+    robust: float
+    seconds: Seconds
+    images_per_second: float
+    peak_memory_bytes: Count
+    passes: Passes
+    logged: dict[str, float] = {}
+
+
+class Teacher(Part):
+    """A frozen teacher that was used: its run and its cost, which is added to the student's total."""
+
+    method: str
+    run: str
+    sha256: Sha256
+    seconds: Seconds
+
+
+class Divergence(Part):
+    """A loss that was not finite stopped the run here."""
+
+    epoch: Count
+    step: Count
+    last_good_epoch: int | None
+
+
+class TrainingRecord(Part):
+    """How the weights came to be."""
+
+    environment: Environment
+    epochs: Count
+    seconds: Seconds
+    peak_memory_bytes: Count
+    passes: Passes
+    images: Count
+    """Training images processed, batches × batch size: `passes.forwards / images` is the method's "23F"."""
+    parameters_deployed: Count
+    parameters_trained: Count
+    selection: str
+    """"validation PGD-10" or "validation clean accuracy"."""
+    best_epoch: int | None
+    teachers: dict[str, Teacher] = {}
+    curve: tuple[Epoch, ...] = ()
+    diverged: Divergence | None = None
+
+
+class Outcomes(Part):
+    """Per-image outcome of one column: bit i is 1 if test image i is still classified correctly."""
+
+    n: Count
+    bits: str
+    """Hex of numpy.packbits over the n images in test order."""
+    settings: dict[str, Any] = {}
+    environment: Environment | None = None
+    seconds: Seconds = 0.0
+    passes: Passes = Passes()
+
+    @model_validator(mode="after")
+    def _length(self) -> Self:
+        try:
+            raw = bytes.fromhex(self.bits)
+        except ValueError as error:
+            raise ValueError("bits must be hexadecimal") from error
+        if len(raw) != (self.n + 7) // 8:
+            raise ValueError(f"bits hold {len(raw)} bytes, {self.n} images need {(self.n + 7) // 8}")
+        return self
+
+    @classmethod
+    def pack(cls, correct: Bits, **kwargs: Any) -> Self:  # noqa: ANN401
+        """Make outcomes from a boolean array (n,)."""
+        return cls(n=len(correct), bits=np.packbits(np.asarray(correct, dtype=bool)).tobytes().hex(), **kwargs)
+
+    @property
+    def correct(self) -> Bits:
+        """The outcomes as a boolean array (n,)."""
+        raw = np.frombuffer(bytes.fromhex(self.bits), dtype=np.uint8)
+        return np.unpackbits(raw, count=self.n).astype(bool)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images still right, in [0,1]; NaN for an empty set."""
+        return float(self.correct.mean()) if self.n else float("nan")
+
+
+class Flag(Part):
+    """One sign of a broken evaluation: raised, clear or not run, with its evidence."""
+
+    name: str
+    kind: Literal["masking", "validity"]
+    state: Literal["raised", "clear", "not run"]
+    evidence: dict[str, Any] = {}
+    reason: str = ""
+
+
+class Evaluation(Part):
+    """All columns that were measured on one checkpoint. A column that is absent was not measured."""
+
+    columns: dict[str, Outcomes] = {}
+    stages: dict[str, Outcomes] = {}
+    """AutoAttack's survivors after each of its attacks, in the order of STAGES (cumulative)."""
+    predicted_classes: tuple[Count, ...] = ()
+    """Clean predictions per class."""
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def worst(self) -> Bits | None:
+        """Right under clean and every attack, per image; None unless every column is there."""
+        if any(column not in self.columns for column in COLUMNS):
+            return None
+        together = self.columns["clean"].correct
+        for column in COLUMNS[1:]:
+            together = together & self.columns[column].correct
+        return together
+
+    def accuracy(self, column: str) -> float | None:
+        """Accuracy of a column in [0,1], "worst" included; None where it was not measured."""
+        if column == "worst":
+            worst = self.worst
+            return None if worst is None else float(worst.mean())
+        return self.columns[column].accuracy if column in self.columns else None
+
+
+class Checkpoint(Part):
+    """One saved network: weights file by sha256, and what the attacks left of it."""
+
+    epoch: int
+    sha256: Sha256
+    evaluation: Evaluation = Evaluation()
+
+
+class Record(Part):
+    """One run: protocol, method, seed; how it was trained; what both checkpoints withstand."""
+
+    SCHEMA: ClassVar[int] = 1
+    schema_version: Literal[1] = 1
+    run: str
+    """Identity of the run: first 16 hex digits of the sha256 of (protocol, method, hyper-parameters, seed)."""
+    created: str
+    """UTC time of writing, ISO 8601."""
+    protocol: dict[str, Any]
+    """The whole protocol as canonical JSON data."""
+    protocol_name: str
+    protocol_digest: Sha256
+    official: bool
+    division: Literal["closed", "open"] = "closed"
+    network: str
+    method: MethodIdentity
+    seed: Count
+    data: DataProvenance
+    training: TrainingRecord
+    checkpoints: dict[Literal["best", "last"], Checkpoint] = {}
+
+    def dumps(self) -> str:
+        """Serialise as stable, readable JSON."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a record file.
+
+        Raises:
+            RecordError: if it cannot be read or fails the schema; one line naming file and key.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "record"
+            raise RecordError(f"{path}: not a valid record: {key}: {first['msg']}") from None
