@@ -1,6 +1,6 @@
 """The pass ledger: counts images × passes, the machine-independent cost of training and evaluation.
 
-A forward pass of one image costs F, an input-gradient pass F, a weight-gradient pass 2F (activations and weights): plain
+A forward pass of one image costs F, an input-gradient pass F, a weight-gradient pass 2F (activations and weights):
 PGD-AT with ten inner steps is 10·(F + F) + F + 2F = 23F. Counting hooks the root of every watched network, so it costs
 nothing; tests compare it with the FLOPs that were really computed.
 """
