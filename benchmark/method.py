@@ -111,12 +111,19 @@ class Step(Protocol):
         ...
 
     def craft(
-        self, x: Tensor, objective: Objective, start: Start = "uniform", *, freeze: Freeze | None = None
+        self,
+        x: Tensor,
+        objective: Objective,
+        start: Start = "uniform",
+        *,
+        steps: int | None = None,
+        freeze: Freeze | None = None,
     ) -> Tensor:
         """Maximise the objective inside the ball around x with the protocol's sign steps; return x_adv, detached.
 
         All networks are in eval mode meanwhile and only x_adv is differentiated. `start`: "uniform" in the ball,
-        clipped to [0,1]; "gaussian" x + 0.001·N(0,1), not clipped before the first step; "clean" x itself.
+        clipped to [0,1]; "gaussian" x + 0.001·N(0,1), not clipped before the first step; "clean" x itself. `steps`: at
+        most the protocol's, which is the default.
         """
         ...
 

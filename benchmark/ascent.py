@@ -1,0 +1,67 @@
+"""The inner maximisation: starts in the ball and projected sign steps that differentiate the input alone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Put every module of `net` in eval mode inside and restore each one's own mode afterwards."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def uniform_start(x: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+    """Return x + U(-radius, radius), clipped to [0,1]."""
+    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return (x + (2 * noise - 1) * radius).clamp_(0, 1)
+
+
+def gaussian_start(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return x + 0.001·N(0,1), not clipped: the start of the TRADES lineage."""
+    return x + 0.001 * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def input_gradient(objective: Callable[[Tensor], Tensor], x_adv: Tensor) -> Tensor:
+    """Return the gradient of a scalar objective at x_adv; gradients of weights are not computed (2F, not 3F)."""
+    x_adv = x_adv.detach().requires_grad_()
+    with torch.enable_grad():
+        value = objective(x_adv)
+    (gradient,) = torch.autograd.grad(value, x_adv)
+    return gradient
+
+
+def sign_steps(
+    x: Tensor,
+    x_adv: Tensor,
+    objective: Callable[[Tensor], Tensor],
+    *,
+    eps: float,
+    step: float,
+    steps: int,
+    freeze: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Ascend the objective from x_adv by `steps` sign steps, each projected to the ball around x and to [0,1].
+
+    `freeze(x_adv)` → bool (B,) is asked after each gradient, before the step; an image once frozen stays. The loop does
+    not end early when all images are frozen: asking would make the host wait for the device at every step.
+    """
+    lower, upper = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
+    held: Tensor | None = None
+    for _ in range(steps):
+        gradient = input_gradient(objective, x_adv)
+        moved = torch.clamp(x_adv.detach() + step * gradient.sign(), lower, upper)
+        if freeze is not None:
+            now = freeze(x_adv)
+            held = now if held is None else held | now
+            moved = torch.where(held.view(-1, *[1] * (x.dim() - 1)), x_adv, moved)
+        x_adv = moved.detach()
+    return x_adv

@@ -1,0 +1,151 @@
+"""The `Step` that methods see: crafting inside the budget, one optimiser step a batch, logging without host syncs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from advbench.benchmark.ascent import evaluating, gaussian_start, input_gradient, sign_steps, uniform_start
+from advbench.benchmark.ledger import Ledger
+from advbench.benchmark.method import Freeze, Objective, Start
+from advbench.benchmark.protocol import InnerBudget, Threat
+
+
+class BudgetError(RuntimeError):
+    """A method asked for more than the protocol grants."""
+
+
+class TrainingStep:
+    """Implements `method.Step` for one run; the trainer moves it from batch to batch."""
+
+    def __init__(
+        self,
+        nets: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        *,
+        threat: Threat,
+        inner: InnerBudget,
+        generator: torch.Generator,
+        ledger: Ledger,
+        refresh: Callable[[nn.Module], None],
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._nets = nets
+        self._optimiser = optimiser
+        self._eps, self._step, self._steps = float(threat.eps), float(inner.step), inner.steps
+        self._generator = generator
+        self._ledger = ledger
+        self._refresh = refresh
+        self._autocast = autocast
+        self._advanced = False
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._bad: Tensor | None = None
+        self._progress = 0.0
+        self._batch = 0
+
+    @property
+    def progress(self) -> float:
+        """Zero-based epoch / epochs."""
+        return self._progress
+
+    def start_epoch(self, progress: float) -> None:
+        """Enter an epoch: set the progress, forget the logged scalars."""
+        self._progress = progress
+        self._sums = {}
+        self._bad = None
+        self._batch = 0
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Hold one batch: exactly one optimiser step must be taken inside."""
+        self._advanced = False
+        with self._autocast():
+            yield
+        if not self._advanced:
+            raise BudgetError("the method ended its batch without step.advance(): one optimiser step a batch is due")
+        self._batch += 1
+
+    def craft(
+        self,
+        x: Tensor,
+        objective: Objective,
+        start: Start = "uniform",
+        *,
+        steps: int | None = None,
+        freeze: Freeze | None = None,
+    ) -> Tensor:
+        """Maximise the objective in the ball; see `method.Step.craft`."""
+        count = self._steps if steps is None else steps
+        if not 0 < count <= self._steps:
+            raise BudgetError(f"craft asked for {count} inner steps, the protocol grants 1 to {self._steps}")
+        if start == "uniform":
+            x_adv = uniform_start(x, self._eps, self._generator)
+        elif start == "gaussian":
+            x_adv = gaussian_start(x, self._generator)
+        else:
+            x_adv = x.clone()
+        with evaluating(self._nets), self._ledger.differentiating("input"):
+            return sign_steps(x, x_adv, objective, eps=self._eps, step=self._step, steps=count, freeze=freeze)
+
+    def single(
+        self, x: Tensor, objective: Objective, *, noise: float = 1.0, step_size: float = 1.25, project: bool = True
+    ) -> Tensor:
+        """Take one sign step in multiples of eps; see `method.Step.single`."""
+        if project:
+            x_start = uniform_start(x, noise * self._eps, self._generator)
+        else:  # N-FGSM clips nothing before the step
+            draw = torch.rand(x.shape, generator=self._generator, device=x.device, dtype=x.dtype)
+            x_start = x + (2 * draw - 1) * (noise * self._eps)
+        with evaluating(self._nets), self._ledger.differentiating("input"):
+            moved = x_start + step_size * self._eps * input_gradient(objective, x_start).sign()
+        if project:
+            moved = torch.clamp(moved, x - self._eps, x + self._eps)
+        return moved.clamp(0, 1).detach()
+
+    def predict(self, net: nn.Module, x: Tensor) -> Tensor:
+        """Return logits of `net` in eval mode, without gradient."""
+        with torch.no_grad(), evaluating(net):
+            logits: Tensor = net(x)
+        return logits
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradients of a scalar loss and remember the first batch in which it was not finite."""
+        if loss.dim() != 0:
+            raise BudgetError(f"step.backward takes a scalar loss, got shape {tuple(loss.shape)}")
+        value = loss.detach()
+        self.log(loss=value)
+        # Kept on the device: the host asks once an epoch on a GPU, at once on a CPU.
+        here = torch.where(torch.isfinite(value), float("inf"), float(self._batch))
+        self._bad = here if self._bad is None else torch.minimum(self._bad, here)
+        with self._ledger.differentiating("weight"):
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def advance(self) -> None:
+        """Move the weights by one optimiser step; once a batch."""
+        if self._advanced:
+            raise BudgetError("step.advance() was called twice in a batch: the protocol grants one optimiser step")
+        self._advanced = True
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def refresh_bn(self, net: nn.Module) -> None:
+        """Re-estimate batch-norm statistics; see `method.Step.refresh_bn`."""
+        self._refresh(net)
+
+    def log(self, **scalars: Tensor | float) -> None:
+        """Add scalars to the means of the epoch."""
+        for name, value in scalars.items():
+            now = torch.as_tensor(value, dtype=torch.float32).detach()
+            before, count = self._sums.get(name, (torch.zeros_like(now), 0))
+            self._sums[name] = (before + now, count + 1)
+
+    def first_bad_batch(self) -> int | None:
+        """Return the first batch of this epoch whose loss was not finite (waits for the device)."""
+        if self._bad is None or torch.isinf(self._bad):
+            return None
+        return int(self._bad)
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of every logged scalar over the epoch (waits for the device)."""
+        return {name: float(total) / count for name, (total, count) in self._sums.items()}

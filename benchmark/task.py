@@ -1,0 +1,67 @@
+"""What a method gets to build from: networks of the protocol's architecture and frozen teachers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from advbench.benchmark import networks
+from advbench.benchmark.data import Dataset
+from advbench.benchmark.ledger import Ledger
+from advbench.benchmark.protocol import Protocol
+
+
+class TrainingError(RuntimeError):
+    """Training cannot start or go on; the message is one line with the mend."""
+
+
+class Frozen(nn.Module):
+    """A teacher: parameters frozen, in eval mode whatever its surroundings are set to."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.requires_grad_(requires_grad=False)
+        self.train(mode=False)
+
+    def train(self, mode: bool = True) -> "Frozen":  # noqa: ARG002, FBT001, FBT002 (the signature is torch's)
+        """Stay in eval mode."""
+        return super().train(mode=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits; the input is differentiable."""
+        logits: Tensor = self.net(x)
+        return logits
+
+
+@dataclass
+class TrainingTask:
+    """Implements `method.Task`: networks of the protocol's architecture, counted by the ledger."""
+
+    protocol: Protocol
+    dataset: Dataset
+    device: torch.device
+    ledger: Ledger
+    teachers: Mapping[str, nn.Module]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.dataset.num_classes
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of the training split."""
+        return self.dataset.train.labels
+
+    def network(self) -> nn.Module:
+        """Make a fresh network on the device."""
+        net = networks.build(self.protocol.network, num_classes=self.num_classes, channels=self.dataset.shape[0])
+        return self.ledger.watch(net.to(self.device, memory_format=torch.channels_last))
+
+    def teacher(self, role: str) -> nn.Module:
+        """Return a frozen teacher."""
+        if role not in self.teachers:
+            raise TrainingError(f"the method asks for a teacher {role!r} that its `requires` does not declare")
+        net = self.teachers[role].to(self.device, memory_format=torch.channels_last)
+        return Frozen(self.ledger.watch(net))

@@ -1,0 +1,303 @@
+"""The one training loop: every method, every protocol, resumable to bit-identical weights on CPU.
+
+All randomness is derived from (seed, purpose, epoch), so an epoch needs no generator state to be repeated: order and
+augmentation, inner starts and initial weights each have a stream of their own. A checkpoint is taken at every epoch.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from advbench.benchmark import checkpoint, networks
+from advbench.benchmark.data import Dataset
+from advbench.benchmark.ledger import Ledger
+from advbench.benchmark.method import Batch, Method
+from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.recipe import PeakMemory, derive, learning_rate, precision, validate
+from advbench.benchmark.records import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
+from advbench.benchmark.step import TrainingStep
+from advbench.benchmark.task import TrainingError, TrainingTask
+
+log = logging.getLogger(__name__)
+NO_TEACHERS: Mapping[str, Any] = {}
+
+
+@dataclass
+class State:
+    """What a run has come to: all that resuming needs beside weights and optimiser."""
+
+    next_epoch: int = 0
+    best_epoch: int | None = None
+    best_key: tuple[float, ...] = ()
+    seconds: float = 0.0
+    images: int = 0
+    curve: list[Epoch] = field(default_factory=list)
+
+    def dump(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**vars(self), "best_key": list(self.best_key), "curve": [row.model_dump() for row in self.curve]}
+
+    @classmethod
+    def read(cls, plain: dict[str, Any]) -> "State":
+        """Read what `dump` wrote."""
+        curve = [Epoch.model_validate(row) for row in plain["curve"]]
+        return cls(**{**plain, "best_key": tuple(plain["best_key"]), "curve": curve})
+
+
+class Run:
+    """One run in memory: networks, optimiser, step, state."""
+
+    def __init__(
+        self,
+        method: Method[Any],
+        protocol: Protocol,
+        dataset: Dataset,
+        *,
+        seed: int,
+        folder: Path,
+        device: torch.device,
+        teachers: Mapping[str, nn.Module],
+    ) -> None:
+        self.method, self.protocol, self.dataset = method, protocol, dataset
+        self.seed, self.folder, self.device = seed, folder, device
+        self.per_epoch = len(dataset.train) // protocol.training.batch
+        if not self.per_epoch:
+            raise TrainingError(
+                f"{len(dataset.train)} training images are fewer than one batch of {protocol.training.batch}: "
+                "lower training.batch or raise data.train_limit"
+            )
+        self.ledger = Ledger()
+        task = TrainingTask(protocol, dataset, device, self.ledger, teachers)
+        torch.manual_seed(derive(seed, "weights"))
+        self.nets: nn.Module = method.build(task).to(device)
+        self.trained = [parameter for parameter in self.nets.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.SGD(
+            self.trained,
+            lr=protocol.training.schedule.peak,
+            momentum=protocol.training.momentum,
+            weight_decay=protocol.training.weight_decay,
+            fused=device.type in {"cpu", "cuda"},
+        )
+        self.inner_generator = torch.Generator(device)
+        self.step = TrainingStep(
+            self.nets,
+            self.optimiser,
+            threat=protocol.threat,
+            inner=protocol.training.inner,
+            generator=self.inner_generator,
+            ledger=self.ledger,
+            refresh=self._refresh_bn,
+            autocast=self._autocast,
+        )
+        self.state = State()
+        self.peak = PeakMemory(device)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if precision(self.device) == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _batches(self, purpose: str, epoch: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(derive(self.seed, purpose, epoch))
+        for x, y, index in self.dataset.train.epoch(self.protocol.training.batch, generator):
+            yield Batch(x.contiguous(memory_format=torch.channels_last), y, index)
+
+    @torch.no_grad()
+    def _refresh_bn(self, net: nn.Module) -> None:
+        norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+        momenta = [norm.momentum for norm in norms]
+        modes = [(module, module.training) for module in net.modules()]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # torch's cumulative mean
+        net.train()
+        with self._autocast():
+            for batch in self._batches("refresh", self.state.next_epoch):
+                net(batch.x)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, training in modes:
+            module.training = training
+
+    def train_epoch(self, epoch: int, report: Callable[[int, int], None]) -> Divergence | None:
+        """Train one epoch; return where its loss stopped being finite, if it did."""
+        training = self.protocol.training
+        self.step.start_epoch(epoch / training.epochs)
+        self.inner_generator.manual_seed(derive(self.seed, "inner", epoch))
+        torch.manual_seed(derive(self.seed, "global", epoch))
+        self.nets.train()
+        asks_at_once = self.device.type == "cpu"
+        for number, batch in enumerate(self._batches("order", epoch)):
+            rate = learning_rate(
+                training.schedule, epoch * self.per_epoch + number, per_epoch=self.per_epoch, epochs=training.epochs
+            )
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            with self.step.batch():
+                self.method.update(self.nets, batch, self.step)
+            with torch.no_grad():
+                self.method.after_step(self.nets, self.step)
+            if asks_at_once and self.step.first_bad_batch() is not None:
+                break
+            report(number + 1, self.per_epoch)
+        bad = self.step.first_bad_batch()
+        if bad is not None:
+            return Divergence(
+                epoch=epoch, step=epoch * self.per_epoch + bad, last_good_epoch=epoch - 1 if epoch else None
+            )
+        with torch.no_grad():
+            self.method.after_epoch(self.nets, self.step)
+        return None
+
+    def finish_epoch(self, epoch: int, seconds: float) -> Epoch:
+        """Validate, keep `best` if it is, write the checkpoint; return the row of the learning curve."""
+        passes = self.ledger.reset()
+        deployed = self.method.deployed(self.nets)
+        clean, robust = validate(deployed, self.dataset.validation, self.protocol)
+        self.ledger.reset()  # validation is the protocol's cost, not the method's
+        logged = self.step.means()
+        images = self.per_epoch * self.protocol.training.batch
+        row = Epoch(
+            epoch=epoch,
+            lr=self.optimiser.param_groups[0]["lr"],
+            loss=logged.pop("loss", 0.0),
+            clean=clean,
+            robust=robust,
+            seconds=seconds,
+            images_per_second=images / seconds,
+            peak_memory_bytes=self.peak.bytes(),
+            passes=passes,
+            logged=logged,
+        )
+        # Ties: higher clean accuracy, then the later epoch.
+        key = (robust, clean) if self.method.card.robust else (clean,)
+        if key >= self.state.best_key:
+            self.state.best_key, self.state.best_epoch = key, epoch
+            checkpoint.save_weights(deployed, self.folder / "best.safetensors")
+        self.state.curve.append(row)
+        self.state.seconds += seconds
+        self.state.images += images
+        self.state.next_epoch = epoch + 1
+        self.save()
+        return row
+
+    def save(self) -> None:
+        """Write the checkpoint that resuming reads."""
+        plain = {"nets": self.nets.state_dict(), "optimiser": self.optimiser.state_dict(), "state": self.state.dump()}
+        checkpoint.save_resume(plain, self.folder / "resume.pt")
+
+    def resume(self) -> bool:
+        """Go back to the last checkpoint, if there is one."""
+        plain = checkpoint.load_resume(self.folder / "resume.pt", self.device)
+        if plain is None:
+            return False
+        try:
+            self.nets.load_state_dict(plain["nets"])
+            self.optimiser.load_state_dict(plain["optimiser"])
+            self.state = State.read(plain["state"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise TrainingError(
+                f"{self.folder / 'resume.pt'} does not fit this method any more ({type(error).__name__}): "
+                "remove the file to train anew"
+            ) from error
+        return True
+
+
+@contextmanager
+def isolated_rng(device: torch.device) -> Iterator[None]:
+    """Leave torch's global random state as it was found."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def _no_report(_done: int, _total: int) -> None:
+    """Report nothing."""
+
+
+def train(
+    method: Method[Any],
+    protocol: Protocol,
+    dataset: Dataset,
+    *,
+    seed: int,
+    folder: Path,
+    device: torch.device,
+    environment: Environment,
+    teachers: Mapping[str, nn.Module] = NO_TEACHERS,
+    teacher_records: Mapping[str, Teacher] = NO_TEACHERS,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_batch: Callable[[int, int], None] = _no_report,
+) -> TrainingRecord:
+    """Train a method under a protocol, or go on from the checkpoint in `folder`.
+
+    Writes `best.safetensors` (by the protocol's selection rule), `last.safetensors` and `resume.pt` into `folder`,
+    each atomically. A loss that is not finite ends the run: the record's `diverged` says where, `last` is not written.
+
+    Args:
+        method: the adapter with its hyper-parameters.
+        protocol: everything but the method.
+        dataset: on `device` already.
+        seed: of initial weights, order, augmentation and inner starts.
+        folder: an existing folder of this run alone.
+        device: where to train.
+        environment: written into the record; its `precision` is set here.
+        teachers: frozen teachers by role, as `method.requires` declares.
+        teacher_records: where they come from, for the record.
+        on_epoch: called with each new row of the learning curve.
+        on_batch: called with batches done in this epoch and their number.
+
+    Raises:
+        TrainingError: if it cannot start or resume.
+    """
+    missing = set(method.requires) - set(teachers)
+    if missing:
+        raise TrainingError(f"{method.card.name} needs frozen teachers for: {', '.join(sorted(missing))}")
+    with isolated_rng(device):
+        run = Run(method, protocol, dataset, seed=seed, folder=folder, device=device, teachers=teachers)
+        if run.resume():
+            log.info("%s seed %d resumes at epoch %d", method.card.name, seed, run.state.next_epoch)
+        diverged = None
+        while run.state.next_epoch < protocol.training.epochs and diverged is None:
+            epoch = run.state.next_epoch
+            began = time.perf_counter()
+            diverged = run.train_epoch(epoch, on_batch)
+            if diverged is None:
+                row = run.finish_epoch(epoch, time.perf_counter() - began)
+                if on_epoch is not None:
+                    on_epoch(row)
+        deployed = method.deployed(run.nets)
+    if diverged is None:
+        checkpoint.save_weights(deployed, folder / "last.safetensors")
+    else:
+        last_good = "none" if diverged.last_good_epoch is None else f"epoch {diverged.last_good_epoch}"
+        log.error(
+            "%s seed %d: the loss is not finite at epoch %d, step %d; last good checkpoint: %s (%s)",
+            method.card.name,
+            seed,
+            diverged.epoch,
+            diverged.step,
+            last_good,
+            folder / "resume.pt",
+        )
+    return TrainingRecord(
+        environment=environment.model_copy(update={"precision": precision(device)}),
+        epochs=run.state.next_epoch,
+        seconds=run.state.seconds,
+        peak_memory_bytes=max((row.peak_memory_bytes for row in run.state.curve), default=run.peak.bytes()),
+        passes=sum((row.passes for row in run.state.curve), Passes()),
+        images=run.state.images,
+        parameters_deployed=networks.count_parameters(deployed),
+        parameters_trained=sum(parameter.numel() for parameter in run.trained),
+        selection="validation PGD-10" if method.card.robust else "validation clean accuracy",
+        best_epoch=run.state.best_epoch,
+        teachers=dict(teacher_records),
+        curve=tuple(run.state.curve),
+        diverged=diverged,
+    )
