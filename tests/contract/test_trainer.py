@@ -1,0 +1,205 @@
+"""The trainer: schedule, streams, selection, divergence, one optimiser over two networks."""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from advbench.benchmark.losses import ce_mean
+from advbench.benchmark.method import Card, Duo, Method, Solo
+from advbench.benchmark.protocol import Schedule
+from advbench.benchmark.recipe import derive, learning_rate
+from advbench.methods.standard import Standard
+
+
+def rates(schedule, per_epoch, epochs):
+    return [learning_rate(schedule, i, per_epoch=per_epoch, epochs=epochs) for i in range(per_epoch * epochs)]
+
+
+def test_piecewise_divides_by_ten_at_the_start_of_each_named_epoch():
+    assert rates(Schedule("piecewise", 0.1, (2, 3)), 2, 4) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+
+
+def test_one_cycle_rises_for_two_fifths_and_falls_to_zero():
+    values = rates(Schedule("one-cycle", 0.2), 5, 10)
+    assert values[0] == 0
+    assert values[10] == pytest.approx(0.1)
+    assert max(values) == values[20] == pytest.approx(0.2)
+    assert values[-1] == pytest.approx(0.2 / 30)
+
+
+def test_streams_of_a_run_differ():
+    drawn = {derive(seed, purpose, epoch) for seed in range(3) for purpose in "abc" for epoch in range(3)}
+    assert len(drawn) == 27
+    assert max(drawn) < 2**63
+
+
+def test_one_optimiser_over_two_networks_equals_two_optimisers(tiny_task, make_step):
+    """SGD with momentum and decay is per parameter, so detached peers get exactly the updates of two optimisers."""
+    task = tiny_task()
+    torch.manual_seed(0)
+    joint = Duo(task.network(), task.network())
+    apart = Duo(task.network(), task.network())
+    apart.load_state_dict(joint.state_dict())
+    step = make_step(joint, task)
+    optimisers = [
+        torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+        for net in (apart.target, apart.guide)
+    ]
+    apart.train()
+    for seed in range(10):
+        batch = task.batch(seed=seed)
+        with step.batch():
+            step.backward(ce_mean(joint.target(batch.x), batch.y) + ce_mean(joint.guide(batch.x), batch.y))
+            step.advance()
+        losses = [ce_mean(net(batch.x), batch.y) for net in (apart.target, apart.guide)]
+        for optimiser, loss in zip(optimisers, losses, strict=True):
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    for ours, theirs in zip(joint.parameters(), apart.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+CARD = {
+    "label": "x",
+    "title": "x",
+    "authors": "x",
+    "venue": "x",
+    "year": 2020,
+    "url": "https://x",
+    "key": "x2020x",
+    "family": "standard",
+    "cost": "3F",
+}
+
+
+@dataclass(frozen=True)
+class Explodes(Method[Solo]):
+    """Turns to NaN in its fifth batch, the second of the second epoch."""
+
+    card = Card(name="explodes", **CARD)
+
+    def build(self, task):
+        nets = Solo(task.network())
+        nets.register_buffer("seen", torch.zeros(()))
+        return nets
+
+    def loss(self, nets, batch, step):
+        nets.seen += 1
+        poison = torch.where(nets.seen == 5, float("nan"), 1.0)
+        return ce_mean(nets.target(batch.x), batch.y) * poison
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(run, tmp_path, caplog):
+    record = run(Explodes(), tmp_path)
+    assert record.diverged is not None
+    assert record.diverged.model_dump() == {"epoch": 1, "step": 4, "last_good_epoch": 0}
+    assert record.epochs == 1
+    assert (tmp_path / "best.safetensors").exists()
+    assert not (tmp_path / "last.safetensors").exists()
+    assert "epoch 1, step 4" in caplog.text
+    assert "epoch 0" in caplog.text
+
+
+def test_selection_follows_the_rule_of_the_card(run, tmp_path):
+    record = run(Standard(), tmp_path)
+    assert record.selection == "validation clean accuracy"
+    best = max(record.curve, key=lambda row: (row.clean, row.epoch))
+    assert record.best_epoch == best.epoch
+    robust = run("pgd_at", tmp_path / "robust")
+    best = max(robust.curve, key=lambda row: (row.robust, row.clean, row.epoch))
+    assert robust.selection == "validation PGD-10"
+    assert robust.best_epoch == best.epoch
+
+
+def test_the_record_counts_passes_images_and_parameters(run, tmp_path):
+    record = run("pgd_at", tmp_path)
+    assert record.images == 4 * 3 * 32
+    assert record.passes.forwards == record.images * (2 * 2 + 3)  # two inner steps in this cut-down protocol
+    assert record.parameters_deployed == record.parameters_trained > 1000
+    assert record.peak_memory_bytes > 1e6
+    assert record.environment.precision == "fp32"
+    assert json.loads(record.model_dump_json())["epochs"] == 4
+    assert [row.epoch for row in record.curve] == [0, 1, 2, 3]
+    assert all(row.seconds > 0 and row.images_per_second > 0 for row in record.curve)
+
+
+def test_training_leaves_the_global_random_state_alone(run, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run("standard", tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_finished_run_is_not_trained_again(run, tmp_path):
+    first = run("standard", tmp_path)
+    again = run("standard", tmp_path)
+    assert again.curve == first.curve
+
+
+def test_a_torn_checkpoint_means_training_anew_and_a_foreign_one_is_refused(run, tmp_path, caplog):
+    whole = run("standard", tmp_path)
+    path = tmp_path / "resume.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    again = run("standard", tmp_path)
+    assert "torn" in caplog.text
+    assert [row.loss for row in again.curve] == [row.loss for row in whole.curve]
+    with pytest.raises(RuntimeError, match="does not fit this method"):
+        run(Explodes(), tmp_path)
+
+
+def test_too_few_images_for_one_batch_is_one_line(run, tmp_path, small_protocol):
+    with pytest.raises(RuntimeError, match="fewer than one batch of 128"):
+        run("standard", tmp_path, protocol=small_protocol(batch=128))
+
+
+@dataclass(frozen=True)
+class NeedsTeacher(Standard):
+    """Asks for a teacher and checks that it is frozen."""
+
+    card = Card(name="needs_teacher", **CARD)
+    requires: ClassVar = {"helper": "standard"}
+
+    def build(self, task):
+        nets = Solo(task.network())
+        nets.helper = task.teacher("helper")
+        return nets
+
+    def loss(self, nets, batch, step):
+        assert nets.training
+        assert not any(module.training for module in nets.helper.modules())
+        x = batch.x.clone().requires_grad_()
+        loss = ce_mean(nets.helper(x), batch.y)
+        assert torch.autograd.grad(loss, x)[0].abs().sum() > 0
+        return ce_mean(nets.target(batch.x), batch.y)
+
+
+def test_teachers_stay_frozen_in_eval_mode_and_are_not_trained(run, tmp_path):
+    record = run(NeedsTeacher(), tmp_path)
+    assert record.diverged is None
+    assert record.parameters_trained == record.parameters_deployed
+
+
+def test_refreshed_batch_norm_is_the_cumulative_mean_of_one_pass(run, tmp_path):
+    @dataclass(frozen=True)
+    class Refreshes(Standard):
+        card = Card(name="refreshes", **CARD)
+
+        def build(self, task):
+            return Solo(nn.Sequential(nn.BatchNorm2d(1), task.network()))
+
+        def after_epoch(self, nets, step):
+            before = [module.training for module in nets.modules()]
+            step.refresh_bn(nets.target)
+            norm = nets.target[0]
+            assert norm.momentum == 0.1
+            assert norm.num_batches_tracked == 3
+            assert 0.1 < float(norm.running_mean) < 0.6
+            assert [module.training for module in nets.modules()] == before
+
+    run(Refreshes(), tmp_path)

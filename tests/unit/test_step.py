@@ -1,0 +1,155 @@
+"""The training step: what crafting may and may not do, one optimiser step a batch, honest logging."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from advbench.benchmark.ascent import evaluating
+from advbench.benchmark.losses import ce_sum
+from advbench.benchmark.method import Solo
+from advbench.benchmark.step import BudgetError
+
+
+@pytest.fixture
+def solo(tiny_task, make_step):
+    task = tiny_task()
+    nets = Solo(task.network())
+    return task, nets, make_step(nets, task)
+
+
+def reference_pgd(net, x, y, x_adv, *, eps, step, steps):
+    """The textbook loop, written from the formula of methods.md section 0."""
+    for _ in range(steps):
+        x_adv = x_adv.clone().requires_grad_()
+        F.cross_entropy(net(x_adv), y).backward()
+        moved = x_adv.detach() + step * x_adv.grad.sign()
+        x_adv = torch.max(torch.min(moved, x + eps), x - eps).clamp(0, 1)
+    return x_adv
+
+
+def test_craft_is_the_textbook_pgd(solo):
+    task, nets, step = solo
+    batch = task.batch()
+    ours = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y), start="clean")
+    nets.eval()
+    theirs = reference_pgd(nets.target, batch.x, batch.y, batch.x, eps=0.1, step=0.04, steps=3)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("start", ["uniform", "gaussian", "clean"])
+def test_craft_stays_in_the_ball_and_in_range_and_restores_modes(solo, start):
+    task, nets, step = solo
+    batch = task.batch()
+    nets.target[1].eval()  # a module with a mode of its own keeps it
+    seen = []
+
+    def objective(x):
+        seen.append(nets.target.training)
+        return ce_sum(nets.target(x), batch.y)
+
+    x_adv = step.craft(batch.x, objective, start=start)
+    assert seen == [False] * 3
+    assert nets.training
+    assert nets.target.training
+    assert not nets.target[1].training
+    assert not x_adv.requires_grad
+    assert (x_adv - batch.x).abs().max() <= 0.1 + 1e-12
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    assert all(parameter.grad is None for parameter in nets.parameters())
+
+
+def test_gaussian_start_is_not_clipped_before_the_first_step(solo):
+    _task, nets, step = solo
+    x = torch.zeros(8, 1, 4, 4, dtype=torch.float64)
+    first = []
+
+    def objective(x_adv):
+        first.append(x_adv.detach().clone())
+        return nets.target(x_adv).sum()
+
+    step.craft(x, objective, start="gaussian")
+    assert first[0].min() < 0
+    assert first[0].abs().max() < 0.01
+    step.craft(x, objective, start="uniform")
+    assert first[3].min() == 0
+
+
+def test_frozen_images_stay_where_they_are(solo):
+    task, nets, step = solo
+    batch = task.batch()
+    visited = []
+
+    def freeze(x_adv):
+        visited.append(x_adv.detach().clone())
+        return torch.arange(8) < 2 * len(visited)  # two more images each step
+
+    x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y), freeze=freeze)
+    assert torch.equal(x_adv[:2], visited[0][:2])
+    assert torch.equal(x_adv[2:4], visited[1][2:4])
+    assert not torch.equal(x_adv[6:], visited[2][6:])
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_the_inner_budget_is_a_ceiling(solo, steps):
+    task, nets, step = solo
+    with pytest.raises(BudgetError, match="grants 1 to 3"):
+        step.craft(task.batch().x, lambda x: nets.target(x).sum(), steps=steps)
+
+
+def test_single_step_projects_unless_told_not_to(solo):
+    task, nets, step = solo
+    batch = task.batch()
+    inside = step.single(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
+    assert (inside - batch.x).abs().max() <= 0.1 + 1e-12
+    outside = step.single(batch.x, lambda x: ce_sum(nets.target(x), batch.y), noise=2.0, step_size=1.0, project=False)
+    assert 0.1 < (outside - batch.x).abs().max() <= 0.3 + 1e-12
+    assert outside.min() >= 0
+    assert outside.max() <= 1
+
+
+def test_predict_is_eval_mode_without_gradient(solo):
+    task, nets, step = solo
+    x = task.batch().x
+    before = [buffer.clone() for buffer in nets.buffers()]
+    logits = step.predict(nets.target, x)
+    assert not logits.requires_grad
+    assert nets.target.training
+    assert all(torch.equal(a, b) for a, b in zip(before, nets.buffers(), strict=True))
+    with evaluating(nets), torch.no_grad():
+        assert torch.equal(logits, nets.target(x))
+
+
+def test_exactly_one_optimiser_step_a_batch(solo):
+    task, nets, step = solo
+    batch = task.batch()
+    with pytest.raises(BudgetError, match="without step"), step.batch():
+        step.backward(ce_sum(nets.target(batch.x), batch.y))
+    with step.batch():
+        step.backward(ce_sum(nets.target(batch.x), batch.y))
+        step.advance()
+        with pytest.raises(BudgetError, match="twice"):
+            step.advance()
+
+
+def test_a_loss_must_be_a_scalar_and_its_first_bad_batch_is_remembered(solo):
+    _task, nets, step = solo
+    weight = next(nets.parameters())
+    with pytest.raises(BudgetError, match="scalar"):
+        step.backward(weight * 2)
+    for number in range(4):
+        with step.batch():
+            step.backward((weight * (float("nan") if number == 2 else 1.0)).sum())
+            step._optimiser.zero_grad()
+            step.advance()
+    assert step.first_bad_batch() == 2
+    step.start_epoch(0.5)
+    assert step.first_bad_batch() is None
+    assert step.progress == 0.5
+
+
+def test_means_are_over_the_epoch(solo):
+    _, _, step = solo
+    for value in (1.0, 2.0, 6.0):
+        step.log(kl=torch.tensor(value), ce=value * 2)
+    assert step.means() == {"kl": 3.0, "ce": 6.0}
