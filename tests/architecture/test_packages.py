@@ -1,0 +1,86 @@
+"""The folder X/ is the package advbench.X: pyproject, the folders and the wheel agree."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("benchmark", "leaderboards", "methods", "reports")
+
+
+@pytest.fixture(scope="session")
+def pyproject(root: Path) -> dict:
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def wheel(root: Path, tracked: list[Path], plain_environment, tmp_path_factory) -> list[str]:
+    """Names of the files in a wheel built from a copy of the tracked files, where no left-over can get in."""
+    source = tmp_path_factory.mktemp("source")
+    for path in tracked:
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / path, source / path)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(source / "dist"), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=plain_environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = (source / "dist").glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_packages_are_exactly_the_folders_with_python_files(pyproject, modules):
+    folders = {"advbench." + ".".join(path.parent.parts) for path in modules}
+    assert set(pyproject["tool"]["setuptools"]["packages"]) == folders
+
+
+def test_every_package_folder_has_an_init_and_every_top_package_says_it_is_typed(root, modules):
+    for folder in {path.parent for path in modules}:
+        assert (root / folder / "__init__.py").is_file(), f"{folder} has no __init__.py"
+    for package in PACKAGES:
+        assert (root / package / "py.typed").is_file(), f"{package}/py.typed is missing"
+
+
+def test_the_benchmark_package_itself_is_empty(root):
+    assert (root / "benchmark/__init__.py").read_text(encoding="utf-8").strip() == ""
+
+
+def test_the_wheel_holds_advbench_alone(wheel):
+    top = {name.split("/")[0] for name in wheel if ".dist-info/" not in name}
+    assert top == {"advbench"}
+
+
+def test_the_wheel_holds_all_code_protocols_and_type_markers(wheel, modules, tracked):
+    expected = {f"advbench/{path.as_posix()}" for path in modules}
+    expected |= {f"advbench/{path.as_posix()}" for path in tracked if path.match("benchmark/protocols/*.toml")}
+    expected |= {f"advbench/{package}/py.typed" for package in PACKAGES}
+    assert expected <= set(wheel)
+
+
+def test_the_wheel_holds_no_records_tables_or_figures(wheel):
+    inside = [name for name in wheel if name.startswith(("advbench/leaderboards/", "advbench/reports/"))]
+    assert not [name for name in inside if {"records", "tables", "figures"} & set(name.split("/")[2:-1])]
+    assert not [name for name in wheel if name.endswith((".json", ".png", ".pdf", ".safetensors"))]
+
+
+def test_the_namespace_has_no_module_of_its_own(root, wheel):
+    assert "advbench/__init__.py" not in wheel
+    assert not (root / "advbench").exists()
+
+
+def test_dependencies_keep_their_caps(pyproject):
+    dependencies = pyproject["project"]["dependencies"]
+    assert "torch>=2.6,<2.14" in dependencies
+    assert "torchvision>=0.21,<0.29" in dependencies
+    assert any(name.startswith("scipy") for name in dependencies)
+    extras = pyproject["project"]["optional-dependencies"]
+    assert extras["robustbench"] == ["robustbench==1.1.1", "setuptools>=77.0.3,<82"]
+    assert "advbench[robustbench]" in extras["test"]

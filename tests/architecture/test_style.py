@@ -1,0 +1,87 @@
+"""Style and types as tests, with the same commands as `make lint`; limits that no linter knows."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+THIS = Path("tests/architecture/test_style.py")
+PROSE = {".cff", ".cfg", ".html", ".ini", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
+PRIVATE = {
+    "a path of one machine": re.compile(r"(?<![\w.])/(?:work|root|home/\w+|Users/\w+)(?:/|\b)(?!\.\w+\.)"),
+    "an index of packages": re.compile(
+        r"--(?:extra-)?index-url|--find-links|pypi\.org/simple|pythonhosted\.org|download\.pytorch\.org/whl"
+    ),
+    "how the text was made": re.compile(
+        r"\b(?:sub-?agents?|(?:coding|AI|this|another) (?:agent|session|helper)s?|language model|co-authored-by)\b",
+        re.IGNORECASE,
+    ),
+}
+
+
+def run(command: list[str], root: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_ruff_finds_nothing(root, plain_environment):
+    run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], root, plain_environment)
+
+
+def test_the_formatter_changes_nothing(root, plain_environment):
+    run([sys.executable, "-m", "ruff", "format", "--check", "--no-cache", "."], root, plain_environment)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the type check needs symbolic links")
+def test_types_hold_strictly(root, plain_environment):
+    said = run([str(root / ".ci/types")], root, {**plain_environment, "PYTHON": sys.executable})
+    assert "no issues found" in said
+
+
+def test_no_python_file_reaches_400_lines(root, tracked):
+    for path in tracked:
+        if path.suffix == ".py":
+            lines = len((root / path).read_text(encoding="utf-8").splitlines())
+            assert lines < 400, f"{path} has {lines} lines; split it by what its parts are about"
+
+
+def test_no_drawer_for_everything(tracked):
+    for path in tracked:
+        assert path.stem not in {"common", "helper", "helpers", "misc", "util", "utils"}, (
+            f"{path}: name it by its content"
+        )
+
+
+def test_nothing_private_is_published(root, tracked):
+    for path in tracked:
+        if path.suffix in PROSE and path != THIS:
+            text = (root / path).read_text(encoding="utf-8")
+            for what, pattern in PRIVATE.items():
+                found = pattern.search(text)
+                assert not found, f"{path} tells {what}: {found.group()!r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("see /work/data", "a path of one machine"),
+        ('Path("/home/ann/x")', "a path of one machine"),
+        ("pip install --index-url X", "an index of packages"),
+        ("left to another session", "how the text was made"),
+    ],
+)
+def test_private_things_are_recognised(text, what):
+    assert PRIVATE[what].search(text)
+
+
+def test_every_commit_hook_and_target_uses_the_same_commands(root):
+    hooks = (root / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    for command in ("ruff check", "ruff format", ".ci/types", "lint-imports"):
+        assert command in hooks
+        assert command in makefile
+    assert "make test" in (root / ".ci/run").read_text(encoding="utf-8")
