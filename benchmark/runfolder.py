@@ -1,0 +1,398 @@
+"""One run on disk: its paths, its locks, and what is in it. Torch-free; `store` says what a folder looks like."""
+
+import contextlib
+import dataclasses
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from advbench.benchmark import sealed
+from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES, Job, RunSpec
+from advbench.benchmark.protocol import ProtocolError
+from advbench.benchmark.records import (
+    Count,
+    DataProvenance,
+    Environment,
+    MethodIdentity,
+    Part,
+    Passes,
+    Record,
+    RecordError,
+    Seconds,
+    Sha256,
+    TrainingRecord,
+)
+
+_FORMAT = 1
+_WRITE = "write"
+"""Key of the lock that is held for moments only, around appending to a journal and replacing the record."""
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be used, or a run in it that is not what it should be; the message is one line."""
+
+
+class Weights(Part):
+    """A weights file that training left."""
+
+    epoch: Count
+    sha256: Sha256
+    bytes: Count
+
+
+class Trained(Part):
+    """What training left behind. A run that diverged may lack one or both checkpoints."""
+
+    method: MethodIdentity
+    data: DataProvenance
+    training: TrainingRecord
+    checkpoints: dict[str, Weights]
+
+
+class Measured(Part):
+    """The outcome of one family of attacks on one shard of test images."""
+
+    shard: Count
+    checkpoint_sha256: Sha256
+    environment: Environment
+    seconds: Seconds
+    passes: Passes
+    result: dict[str, Any]
+    """`ShardResult.to_plain()`."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed last time, and which work that was."""
+
+    job: str
+    kind: Literal["train", "evaluate"]
+    checkpoint: str | None
+    family: str | None
+    shards: tuple[int, ...]
+    reason: str
+    log: str
+    when: str
+
+    @property
+    def unit(self) -> tuple[str, str | None, str | None]:
+        """What the job worked on, whatever the shards."""
+        return self.kind, self.checkpoint, self.family
+
+
+class Cost(NamedTuple):
+    """What a shard took: seconds, and passes in forwards F."""
+
+    seconds: float
+    forwards: float
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one look into a run folder finds.
+
+    Attributes:
+        trained: None while training is not finished.
+        shards: valid results by (checkpoint, family): shard → what it took.
+        held: keys of the locks that somebody holds → who.
+        failures: of jobs that failed and were not done since.
+    """
+
+    trained: Trained | None
+    shards: Mapping[tuple[str, str], Mapping[int, Cost]]
+    held: Mapping[str, str]
+    failures: tuple[Failure, ...]
+
+
+NOTHING = Scan(trained=None, shards={}, held={}, failures=())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk: its paths, locks, and what is in it."""
+
+    path: Path
+    id: str
+    given: RunSpec | None = None
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        """What the run is, read from `run.json` unless it is known already.
+
+        Raises:
+            StoreError: if `run.json` is missing, torn, of another version, or belongs to another folder.
+        """
+        if self.given is not None:
+            return self.given
+        path = self.path / "run.json"
+        try:
+            spec = RunSpec.from_plain(sealed.read(path)["spec"])
+        except FileNotFoundError:
+            raise StoreError(f"{path}: missing, so this folder is not a run") from None
+        except (sealed.TornError, ProtocolError) as error:
+            raise StoreError(str(error)) from None
+        except (KeyError, TypeError):
+            raise StoreError(f"{path}: written by another version of advbench") from None
+        if spec.id != self.id:
+            raise StoreError(f"{path}: belongs to run {spec.id}, not to this folder")
+        return spec
+
+    def weights(self, checkpoint: str) -> Path:
+        """Return the path of a checkpoint's weights."""
+        return self.path / f"{checkpoint}.safetensors"
+
+    @property
+    def resume(self) -> Path:
+        """The path of the training state."""
+        return self.path / "resume.pt"
+
+    @property
+    def record_path(self) -> Path:
+        """The path of the record."""
+        return self.path / "record.json"
+
+    def log(self, job: Job) -> Path:
+        """Return the path of a job's log."""
+        return self.path / "logs" / f"{job.id}.log"
+
+    def create(self) -> None:
+        """Make the folder and say in `run.json` what it is.
+
+        Raises:
+            StoreError: if the disk refuses.
+        """
+        path = self.path / "run.json"
+        try:
+            for part in ("logs", "locks", "failures", *(f"evaluation/{checkpoint}" for checkpoint in CHECKPOINTS)):
+                (self.path / part).mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError, sealed.TornError):
+                sealed.read(path)
+                return
+            sealed.write(path, {"format": _FORMAT, "spec": self.spec.to_plain()})
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: cannot be written ({error.strerror or error}); point $ADVBENCH_STORE elsewhere"
+            ) from None
+
+    # Locks ------------------------------------------------------------------------------------------------------------
+
+    def _lock_path(self, key: str) -> Path:
+        return self.path / "locks" / f"{key}.lock"
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Try to take the lock of one piece of work; give whether it was free.
+
+        The system frees the lock of a process that dies. Look again, inside, whether the work is still to be done.
+        """
+        path = self._lock_path(key)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0.2, poll_interval=0.02)  # outlasts whoever only looks whether it is held
+        except Timeout:
+            yield False
+            return
+        with contextlib.suppress(OSError):  # only a courtesy to those who wait
+            path.write_text(f"process {os.getpid()} on {platform.node()} since {_now()}\n", encoding="utf-8")
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def retire(self, key: str) -> None:
+        """Remove the lock file of work that is done and on disk; the caller holds it.
+
+        Whoever opened the file just before can still lock it, beside a third who makes a new one. Both then see that
+        the work is done, so no work is done twice.
+        """
+        with contextlib.suppress(OSError):
+            self._lock_path(key).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock of journals and record, waiting for it."""
+        with FileLock(self._lock_path(_WRITE), timeout=120):
+            yield
+
+    def _held(self) -> dict[str, str]:
+        held = {}
+        for path in _listed(self.path / "locks"):
+            if path.suffix != ".lock" or path.stem == _WRITE:
+                continue
+            try:
+                with FileLock(path, blocking=False):
+                    pass
+            except Timeout:
+                held[path.stem] = _text(path) or "another process"
+            except OSError:  # a store that is only readable here
+                continue
+        return held
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def said_trained(self) -> Trained | None:
+        """Return what `training.json` says, whatever has become of the weights; None if it is missing or torn."""
+        try:
+            return Trained.model_validate(sealed.read(self.path / "training.json"))
+        except (OSError, sealed.TornError, ValidationError):
+            return None
+
+    def trained(self) -> Trained | None:
+        """Return what training left, or None: not finished, torn, or its weights are gone or of another size."""
+        trained = self.said_trained()
+        if trained is None:
+            return None
+        for checkpoint, weights in trained.checkpoints.items():
+            try:
+                size = self.weights(checkpoint).stat().st_size
+            except OSError:
+                return None
+            if size != weights.bytes:
+                return None
+        return trained
+
+    def finish_training(self, trained: Trained) -> None:
+        """Say that training is done; the weights are on disk already."""
+        sealed.write(self.path / "training.json", trained.model_dump(mode="json"))
+
+    def forget_training(self) -> None:
+        """Make the run untrained: its weights are not what they should be."""
+        (self.path / "training.json").unlink(missing_ok=True)
+        self.resume.unlink(missing_ok=True)
+
+    # Evaluation -------------------------------------------------------------------------------------------------------
+
+    def journal(self, checkpoint: str, family: str, trained: Trained) -> Path:
+        """Return the journal of a family of attacks on a checkpoint.
+
+        Where `last` is `best` to the bit, it is not attacked a second time: both have one journal.
+        """
+        best, last = trained.checkpoints.get("best"), trained.checkpoints.get("last")
+        if best is not None and last is not None and best.sha256 == last.sha256:
+            checkpoint = "best"
+        return self.path / "evaluation" / checkpoint / f"{family}.jsonl"
+
+    def work_key(self, checkpoint: str, family: str, shard: int, trained: Trained) -> str:
+        """Return the key of the lock of one shard."""
+        return f"{self.journal(checkpoint, family, trained).parent.name}-{family}-{shard}"
+
+    def _raw_shards(self, checkpoint: str, family: str, trained: Trained) -> dict[int, dict[str, Any]]:
+        weights = trained.checkpoints.get(checkpoint)
+        if weights is None:
+            return {}
+        entries = sealed.entries(self.journal(checkpoint, family, trained))
+        return {entry["shard"]: entry for entry in entries if entry["checkpoint_sha256"] == weights.sha256}
+
+    def finished(self, checkpoint: str, family: str, trained: Trained) -> frozenset[int]:
+        """Return the shards that have a valid result."""
+        return frozenset(self._raw_shards(checkpoint, family, trained))
+
+    def shards(self, checkpoint: str, family: str, trained: Trained) -> dict[int, Measured]:
+        """Return the valid results by shard, in order; those of other weights count as missing."""
+        found = self._raw_shards(checkpoint, family, trained)
+        return {shard: Measured.model_validate(found[shard]) for shard in sorted(found)}
+
+    def add_shard(self, checkpoint: str, family: str, measured: Measured, trained: Trained) -> None:
+        """Put one result on disk."""
+        with self.writing():
+            sealed.append(self.journal(checkpoint, family, trained), measured.model_dump(mode="json"))
+
+    # Records ----------------------------------------------------------------------------------------------------------
+
+    def write_record(self, record: Record) -> Path:
+        """Put the record on disk, with its checksum in the format of sha256sum; an unchanged one keeps its date."""
+        with self.writing():
+            old = self.record()
+            if old is not None and old.model_copy(update={"created": record.created}) == record:
+                return self.record_path
+            raw = record.dumps().encode()
+            sealed.write_bytes(self.record_path, raw)
+            sealed.write_bytes(self.path / "record.json.sha256", sealed.sum_line(raw, "record.json"))
+        return self.record_path
+
+    def record(self) -> Record | None:
+        """Return the record, or None if there is no whole one; it can be built again at any time."""
+        try:
+            raw = self.record_path.read_bytes()
+            if (self.path / "record.json.sha256").read_bytes() != sealed.sum_line(raw, "record.json"):
+                return None
+            return Record.load(self.record_path)
+        except (OSError, RecordError):
+            return None
+
+    # Failures ---------------------------------------------------------------------------------------------------------
+
+    def fail(self, job: Job, reason: str) -> None:
+        """Say why a job failed; its log holds the rest."""
+        failure = Failure(
+            job=job.id,
+            kind=job.kind,
+            checkpoint=job.checkpoint,
+            family=job.family,
+            shards=job.shards,
+            reason=reason,
+            log=str(self.log(job)),
+            when=_now(),
+        )
+        sealed.write(self.path / "failures" / f"{job.id}.json", dataclasses.asdict(failure))
+
+    def forgive(self, job: Job) -> None:
+        """Forget the failures that a job has made up for."""
+        for failure in self.failures():
+            if failure.unit == (job.kind, job.checkpoint, job.family) and set(failure.shards) <= set(job.shards):
+                (self.path / "failures" / f"{failure.job}.json").unlink(missing_ok=True)
+
+    def failures(self) -> tuple[Failure, ...]:
+        """Return the failures of jobs that were not done since."""
+        found = []
+        for path in _listed(self.path / "failures"):
+            if path.suffix == ".json":
+                with contextlib.suppress(OSError, sealed.TornError, TypeError, KeyError):
+                    plain = sealed.read(path)
+                    found.append(Failure(**{**plain, "shards": tuple(plain["shards"])}))
+        return tuple(found)
+
+    def scan(self) -> Scan:
+        """Look once at everything that planning needs."""
+        if not self.path.is_dir():
+            return NOTHING
+        trained = self.trained()
+        shards = {}
+        if trained is not None:
+            for checkpoint in trained.checkpoints:
+                for family in FAMILIES:
+                    raw = self._raw_shards(checkpoint, family, trained)
+                    shards[checkpoint, family] = {shard: _cost(entry) for shard, entry in raw.items()}
+        return Scan(trained=trained, shards=shards, held=self._held(), failures=self.failures())
+
+
+def _cost(entry: dict[str, Any]) -> Cost:
+    passes = entry["passes"]  # read by hand: validating 27,000 entries would take many seconds
+    forwards = passes["forward"] + passes["input_gradient"] + 2 * passes["weight_gradient"]
+    return Cost(float(entry["seconds"]), float(forwards))
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return " ".join(path.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return ""
