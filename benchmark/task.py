@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from advbench.benchmark import networks
-from advbench.benchmark.data import Dataset
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.protocol import Protocol
+
+if TYPE_CHECKING:
+    from advbench.benchmark.data import Dataset
 
 
 class TrainingError(RuntimeError):
@@ -39,7 +42,7 @@ class TrainingTask:
     """Implements `method.Task`: networks of the protocol's architecture, counted by the ledger."""
 
     protocol: Protocol
-    dataset: Dataset
+    dataset: "Dataset"
     device: torch.device
     ledger: Ledger
     teachers: Mapping[str, nn.Module]

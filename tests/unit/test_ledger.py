@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.losses import ce_mean, ce_sum
@@ -18,10 +19,26 @@ def deep_network() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
 
 
+class Flops(TorchDispatchMode):
+    """Adds up the FLOPs of every operation, backward ones too.
+
+    torch's FlopCounterMode also follows modules, which fails under `autograd.grad` with a leaf input.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func._overloadpacket in flop_registry:
+            self.total += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
+        return out
+
+
 def flops_of(action) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with Flops() as counter:
         action()
-    return counter.get_total_flops()
+    return counter.total
 
 
 @pytest.fixture

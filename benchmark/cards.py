@@ -1,0 +1,101 @@
+"""Method cards as Markdown: what a defense is, whose, how it differs from its release, what it costs.
+
+Published numbers come from outside (they belong to the boards), as rows of plain data.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from advbench.benchmark.method import Card, Method
+
+
+def bibtex(card: Card) -> str:
+    """Return the BibTeX entry of a card's paper."""
+    fields = {
+        "title": f"{{{card.title}}}",
+        "author": card.authors,
+        "booktitle": card.venue,
+        "year": str(card.year),
+        "url": card.url,
+    }
+    body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return f"@inproceedings{{{card.key},\n{body}\n}}"
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).replace("|", "\\|")
+
+
+def _table(header: tuple[str, ...], rows: Iterable[Iterable[object]]) -> list[str]:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return [*lines, *(f"| {' | '.join(_cell(value) for value in row)} |" for row in rows)]
+
+
+def _paragraph(text: str | None) -> str:
+    return " ".join(inspect.cleandoc(text or "").split())
+
+
+def render(method: type[Method[Any]], published: Iterable[Mapping[str, object]] = ()) -> str:
+    """Return the card of a method as Markdown.
+
+    Args:
+        method: the adapter's class.
+        published: published results, each with dataset, network, eps, checkpoint, clean, pgd20, other, attack,
+            autoattack (percent or None) and source.
+    """
+    card = method.card
+    teachers = ", ".join(f"{role}: `{name}`" for role, name in method.requires.items())
+    facts = [
+        ("Name", f"`{card.name}`"),
+        ("Paper", f"[{card.title}]({card.url}), {card.venue} {card.year}"),
+        ("Authors", card.authors.replace(" and ", "; ")),
+        ("Official code", card.code or "none known"),
+        ("Family", card.family),
+        ("Passes per training image", f"{card.cost} (F: one forward; ten inner steps)"),
+        ("`best` is chosen by", "validation PGD-10" if card.robust else "validation clean accuracy"),
+        ("Frozen teachers", teachers or "none"),
+    ]
+    if method.update is not Method.update:
+        facts.append(("Update", "its own (one optimiser step a batch all the same)"))
+    if card.notes:
+        facts.append(("On the board", "; ".join(card.notes)))
+    lines = [f"# {card.label}", "", _paragraph(method.__doc__), "", *_table(("", ""), facts), ""]
+    fields = dataclasses.fields(method)
+    if fields:
+        knobs = [(f"`{field.name}`", f"`{field.default}`", field.metadata.get("source", "")) for field in fields]
+        lines += ["## Hyper-parameters", "", *_table(("name", "default", "source"), knobs), ""]
+    if card.differs:
+        lines += ["## What differs from the release, and why", "", *(f"- {reason}" for reason in card.differs), ""]
+    results = list(published)
+    if results:
+        header = (
+            "row",
+            "data",
+            "network",
+            "eps",
+            "checkpoint",
+            "clean",
+            "PGD-20",
+            "other attack",
+            "AutoAttack",
+            "source",
+        )
+        rows = [
+            (
+                result["row"],
+                result["dataset"],
+                result["network"],
+                result["eps"],
+                result["checkpoint"],
+                result["clean"],
+                result["pgd20"],
+                None if result["other"] is None else f"{result['other']} ({result['attack']})",
+                result["autoattack"],
+                result["source"],
+            )
+            for result in results
+        ]
+        lines += ["## As published, not measured here", "", *_table(header, rows), ""]
+    return "\n".join([*lines, "## Citation", "", "```bibtex", bibtex(card), "```", ""])
