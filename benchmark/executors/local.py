@@ -1,0 +1,307 @@
+"""The local executor: a few worker processes that stay, each doing one job after the other. Torch-free.
+
+A process stays because importing torch takes seconds. Threads are shared out so that processes do not fight, and every
+GPU gets a process of its own. A process that dies fails its job alone.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Any
+
+from advbench.benchmark.executors.courier import Errand, Event, ExecutorError, Listener, Outcome
+from advbench.benchmark.jobs import Job
+from advbench.benchmark.runfolder import RunFolder
+from advbench.benchmark.store import Store
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
+"""Seconds until work that others hold is tried again; doubled each time."""
+_MOST_GPU_THREADS = 8
+
+
+def share(cores: int, gpus: int = 0, jobs: int | None = None) -> tuple[int, int]:
+    """Return how many jobs to run at once and with how many threads each.
+
+    Without GPUs one job a core, since small networks gain little from more threads; with GPUs one job a GPU. If fewer
+    jobs are asked for, each gets more threads.
+
+    Raises:
+        ExecutorError: if fewer than one job is asked for.
+    """
+    if jobs is not None and jobs < 1:
+        raise ExecutorError(f"at least one job must run at once, not {jobs}")
+    workers = jobs or gpus or cores
+    threads = max(1, cores // workers)
+    return workers, min(threads, _MOST_GPU_THREADS) if gpus else threads
+
+
+@dataclass(frozen=True)
+class Local:
+    """Runs jobs in worker processes on this machine.
+
+    Attributes:
+        store: where logs and failures go.
+        workers: jobs at once.
+        threads: threads of each.
+        gpus: what `CUDA_VISIBLE_DEVICES` becomes in each worker, in turn; empty: it is left alone.
+    """
+
+    store: Store
+    workers: int = 1
+    threads: int = 1
+    gpus: tuple[str, ...] = ()
+
+    def execute(self, jobs: Sequence[Job], errand: Errand, on_event: Listener) -> Outcome:
+        """Have all jobs done; see `Executor`. Ctrl-C ends the workers and goes on to the caller; nothing is lost."""
+        crew = _Crew(self, errand, on_event, jobs)
+        try:
+            return crew.work()
+        finally:
+            crew.dismiss()
+
+    def start(self, errand: Errand, number: int) -> "_Worker":
+        """Start a worker process."""
+        surroundings = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
+        if self.gpus:
+            surroundings["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]
+        said = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.worker", errand.function, json.dumps(dict(errand.arguments))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env=surroundings,
+            start_new_session=True,  # Ctrl-C at the terminal reaches the executor alone
+        )
+        return _Worker(number, process, said)
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker process and the job it has."""
+
+    number: int
+    process: "subprocess.Popen[bytes]"
+    said: IO[bytes]
+    ready: bool = False
+    job: Job | None = None
+    began: float = 0.0
+
+    def give(self, job: Job, log: Path) -> None:
+        """Hand over a job."""
+        self.job, self.began = job, time.monotonic()
+        line = json.dumps({"job": job.to_plain(), "log": str(log)}) + "\n"
+        assert self.process.stdin is not None  # noqa: S101 (opened as a pipe)
+        with contextlib.suppress(BrokenPipeError):  # it is dead then, and the listener says so
+            self.process.stdin.write(line.encode())
+            self.process.stdin.flush()
+
+    def listen(self, heard: "SimpleQueue[tuple[_Worker, dict[str, Any]]]") -> None:
+        """Pass on what the process says, and at the end that it ended."""
+        assert self.process.stdout is not None  # noqa: S101 (opened as a pipe)
+        for line in self.process.stdout:
+            heard.put((self, json.loads(line)))
+        self.process.wait()
+        heard.put((self, {"kind": "ended"}))
+
+    def hang_up(self) -> None:
+        """Close the process's input, which makes it stop at once."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def end(self) -> None:
+        """Make sure that the process is gone."""
+        self.hang_up()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.said.close()
+
+    @property
+    def last_words(self) -> str:
+        """The last line that the process printed outside a job."""
+        self.said.seek(0)
+        lines = self.said.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    @property
+    def fate(self) -> str:
+        """How the process ended."""
+        code = self.process.returncode
+        if code is None or code >= 0:
+            return f"its process ended with exit status {code}"
+        name = signal.Signals(-code).name if -code in {one.value for one in signal.Signals} else str(-code)
+        hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+        return f"its process was ended by {name}{hint}"
+
+
+@dataclass
+class _Crew:
+    """One call of `execute`: the jobs, the workers, and who has what."""
+
+    executor: Local
+    errand: Errand
+    on_event: Listener
+    jobs: Sequence[Job]
+    heard: "SimpleQueue[tuple[_Worker, dict[str, Any]]]" = field(default_factory=SimpleQueue)
+    workers: list[_Worker] = field(default_factory=list)
+    done: list[Job] = field(default_factory=list)
+    failed: list[tuple[Job, str]] = field(default_factory=list)
+    blocked: list[tuple[Job, str]] = field(default_factory=list)
+    waits: dict[str, float] = field(default_factory=dict)
+    """Seconds that a job waits before it is tried again, by job."""
+    not_before: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pending = {job.id: job for job in self.jobs}
+        if len(self.pending) != len(self.jobs):
+            raise ExecutorError("two of the jobs are the same: plan again")
+        self.open = set(self.pending)
+        """Jobs that others may still have to wait for."""
+        self.lost: dict[str, str] = {}
+        """Jobs that failed or are blocked → label."""
+
+    def work(self) -> Outcome:
+        """Have everything done."""
+        while self.pending or any(worker.job for worker in self.workers):
+            self._block()
+            self._hand_out()
+            try:
+                worker, message = self.heard.get(timeout=0.2)
+            except Empty:
+                continue
+            self._hear(worker, message)
+        return Outcome(tuple(self.done), tuple(self.failed), tuple(self.blocked))
+
+    def _block(self) -> None:
+        """Give up what needs a job that failed."""
+        found = True
+        while found and self.lost:
+            found = False
+            for identity, job in list(self.pending.items()):
+                culprit = next((one for one in job.after if one in self.lost), None)
+                if culprit is not None:
+                    reason = f"it needs what failed: {self.lost[culprit]}"
+                    del self.pending[identity]
+                    self._lose(job, identity)
+                    self.blocked.append((job, reason))
+                    self.on_event(Event("blocked", job, detail=reason))
+                    found = True
+
+    def _lose(self, job: Job, identity: str) -> None:
+        self.open.discard(identity)
+        self.lost[identity] = job.label
+
+    def _ready(self) -> str | None:
+        now = time.monotonic()
+        for identity, job in self.pending.items():
+            if self.not_before.get(identity, 0.0) <= now and not self.open.intersection(job.after):
+                return identity
+        return None
+
+    def _hand_out(self) -> None:
+        while True:
+            idle = next((worker for worker in self.workers if worker.ready and worker.job is None), None)
+            identity = self._ready()
+            if identity is None:
+                waiting = any(other in self.not_before for other in self.pending)
+                if self.pending and not waiting and not any(worker.job for worker in self.workers):
+                    raise ExecutorError("jobs wait for each other: plan again")
+                return
+            if idle is None:
+                starting = any(not worker.ready for worker in self.workers)
+                if starting or len(self.workers) >= self.executor.workers:
+                    return
+                self._engage()
+                return
+            job = self.pending.pop(identity)
+            self.on_event(Event("started", job))
+            idle.give(job, self._folder(job).log(job))
+
+    def _engage(self) -> None:
+        taken = {worker.number for worker in self.workers}
+        number = next(number for number in range(self.executor.workers) if number not in taken)
+        worker = self.executor.start(self.errand, number)
+        self.workers.append(worker)
+        threading.Thread(target=worker.listen, args=(self.heard,), daemon=True).start()
+
+    def _folder(self, job: Job) -> RunFolder:
+        return self.executor.store.folder(job.run)
+
+    def _hear(self, worker: _Worker, message: dict[str, Any]) -> None:
+        kind = message["kind"]
+        if worker not in self.workers:
+            return
+        if kind == "ready":
+            worker.ready = True
+            return
+        job = worker.job
+        if kind == "ended":
+            self._bury(worker, job)
+            return
+        if job is None:
+            return
+        seconds = time.monotonic() - worker.began
+        if kind == "progress":
+            said = {name: message[name] for name in ("done", "total", "unit", "detail")}
+            self.on_event(Event("progress", job, **said, seconds=seconds))
+            return
+        worker.job = None
+        if kind == "failed":
+            self._fail(job, message["reason"], seconds)
+            self.workers.remove(worker)  # an error on a GPU spoils the process for good: a fresh one follows
+            worker.end()
+        elif message["outcome"] == "busy":
+            self._postpone(job, seconds)
+        else:
+            self.open.discard(job.id)
+            self.done.append(job)
+            self.on_event(Event("finished", job, seconds=seconds))
+
+    def _postpone(self, job: Job, seconds: float) -> None:
+        """Try work that others hold again later: they may die, and what they finish is then found done."""
+        identity = job.id
+        wait = self.waits.get(identity, _FIRST_WAIT)
+        self.waits[identity] = min(2 * wait, _LONGEST_WAIT)
+        self.not_before[identity] = time.monotonic() + wait
+        self.pending[identity] = job
+        self.on_event(Event("waiting", job, detail="another process is at it", seconds=seconds))
+
+    def _fail(self, job: Job, reason: str, seconds: float) -> None:
+        self._lose(job, job.id)
+        self.failed.append((job, reason))
+        self.on_event(Event("failed", job, detail=reason, seconds=seconds))
+
+    def _bury(self, worker: _Worker, job: Job | None) -> None:
+        """A process died: fail its job, keep the others; if it never came up none will."""
+        self.workers.remove(worker)
+        if not worker.ready:
+            raise ExecutorError(f"a worker process cannot start: {worker.last_words or worker.fate}")
+        worker.said.close()
+        if job is not None:
+            folder = self._folder(job)
+            reason = f"{worker.fate} (log: {folder.log(job)})"
+            folder.create()
+            folder.fail(job, reason)
+            self._fail(job, reason, time.monotonic() - worker.began)
+
+    def dismiss(self) -> None:
+        """End all workers: closing their input makes them stop at once."""
+        for worker in self.workers:
+            worker.hang_up()
+        for worker in self.workers:
+            worker.end()

@@ -1,0 +1,87 @@
+"""Build the record of a run from what the store holds of it. Torch-free, so a laptop can do it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
+from advbench.benchmark.outcomes import EvaluationError, ShardResult, merge
+from advbench.benchmark.plan import shard_count
+from advbench.benchmark.records import Checkpoint, Environment, Evaluation, Outcomes, Record
+from advbench.benchmark.runfolder import Measured, RunFolder, StoreError, Trained
+
+
+def build_record(folder: RunFolder) -> Record:
+    """Return the record of a trained run; a family of attacks that is not complete is absent from it.
+
+    Raises:
+        StoreError: if the run is not trained, or its results do not fit together; one line.
+    """
+    trained = folder.trained()
+    if trained is None:
+        raise StoreError(f"{folder.path}: not trained yet, so there is nothing to record")
+    protocol = folder.spec.protocol
+    checkpoints = {
+        name: Checkpoint(epoch=weights.epoch, sha256=weights.sha256, evaluation=_evaluation(folder, name, trained))
+        for name, weights in sorted(trained.checkpoints.items())
+        if name in CHECKPOINTS
+    }
+    return Record.model_validate(
+        {
+            "run": folder.id,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "protocol": protocol.canonical(),
+            "protocol_name": protocol.name,
+            "protocol_digest": protocol.digest,
+            "official": protocol.official,
+            "network": protocol.network,
+            "method": trained.method,
+            "seed": folder.spec.seed,
+            "data": trained.data,
+            "training": trained.training,
+            "checkpoints": checkpoints,
+        }
+    )
+
+
+def _evaluation(folder: RunFolder, checkpoint: str, trained: Trained) -> Evaluation:
+    """Put the shards of one checkpoint together."""
+    whole: dict[str, list[ShardResult]] = {}
+    environments: dict[str, Environment] = {}
+    mixed: dict[str, list[str]] = {}
+    due = range(shard_count(folder.spec.protocol, trained.data.test))
+    for family in FAMILIES:
+        measured = folder.shards(checkpoint, family, trained)
+        if not due or any(shard not in measured for shard in due):
+            continue
+        parts = [measured[shard] for shard in due]
+        try:
+            whole[family] = [ShardResult.from_plain(part.result) for part in parts]
+        except EvaluationError as error:
+            raise StoreError(f"{folder.journal(checkpoint, family, trained)}: {error}") from None
+        for column in {name for part in whole[family] for name in part.columns}:
+            environments[column] = parts[0].environment
+            mixed[column] = _devices(parts)
+    try:
+        evaluation = merge(
+            whole,
+            environment=None,
+            n_test=trained.data.test,
+            num_classes=trained.data.num_classes,
+            protocol=folder.spec.protocol,
+        )
+    except EvaluationError as error:
+        raise StoreError(f"{folder.path / 'evaluation' / checkpoint}: {error}") from None
+    columns = {
+        name: _placed(outcomes, environments[name], mixed[name]) for name, outcomes in evaluation.columns.items()
+    }
+    return evaluation.model_copy(update={"columns": columns})
+
+
+def _devices(parts: Sequence[Measured]) -> list[str]:
+    return sorted({part.environment.device for part in parts})
+
+
+def _placed(outcomes: Outcomes, environment: Environment, devices: list[str]) -> Outcomes:
+    """Say where a column was measured; shards from several kinds of device are named, since devices round otherwise."""
+    settings = outcomes.settings if len(devices) < 2 else {**outcomes.settings, "devices": devices}
+    return outcomes.model_copy(update={"environment": environment, "settings": settings})

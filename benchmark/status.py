@@ -1,0 +1,82 @@
+"""Where a suite stands: what is done, running, missing, failed or blocked. Torch-free."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import get_args
+
+from advbench.benchmark.plan import Catalogue, Standing, State, Suite, survey
+from advbench.benchmark.store import Store
+
+STATES: tuple[State, ...] = get_args(State)
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run: training and attacks together.
+
+    Attributes:
+        id: identity of the run.
+        label: name for people.
+        state: the worst there is: failed before running before missing before blocked before done.
+        trained: whether training is done.
+        done, total: shards of the attacks on both checkpoints.
+        reasons: why work failed, runs or is blocked, without repetition.
+        logs: logs of the jobs that failed.
+    """
+
+    id: str
+    label: str
+    state: State
+    trained: bool
+    done: int
+    total: int
+    reasons: tuple[str, ...]
+    logs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """A suite: `counts` are of pieces of work (training, or one family on one checkpoint) by state."""
+
+    runs: tuple[RunStatus, ...]
+    counts: dict[State, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(run.state == "done" for run in self.runs)
+
+
+def status(store: Store, suite: Suite, catalogue: Catalogue) -> Status:
+    """Return where every run of a suite stands."""
+    by_run: dict[str, list[Standing]] = {}
+    labels: dict[str, str] = {}
+    counts: Counter[State] = Counter()
+    for standing in survey(suite, store, catalogue):
+        identity = standing.job.id.partition("-")[0]
+        by_run.setdefault(identity, []).append(standing)
+        labels[identity] = standing.job.run.label
+        counts[standing.state] += 1
+    runs = tuple(_run(identity, labels[identity], standings) for identity, standings in by_run.items())
+    return Status(runs, {state: counts[state] for state in STATES})
+
+
+def _run(identity: str, label: str, standings: list[Standing]) -> RunStatus:
+    training, *attacks = standings
+    states = {standing.state for standing in standings}
+    order: tuple[State, ...] = ("failed", "running", "missing", "blocked", "done")
+    return RunStatus(
+        id=identity,
+        label=label,
+        state=next(state for state in order if state in states),
+        trained=training.state == "done",
+        done=sum(standing.done for standing in attacks),
+        total=sum(standing.total for standing in attacks),
+        reasons=_unique(standing.reason for standing in standings),
+        logs=_unique(standing.log for standing in standings),
+    )
+
+
+def _unique(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if text))

@@ -1,0 +1,340 @@
+"""Do one job: the body of `advbench job FILE`, the same for every executor.
+
+A job may be killed at any moment: training goes on from its last epoch, an evaluation from its last shard. In an
+evaluation no code of a method runs: it gets weights and the name of an architecture.
+"""
+
+import hashlib
+import inspect
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from advbench.benchmark import checkpoint, data, discovery, environment, evaluator, networks, protocol, trainer
+from advbench.benchmark.data import Dataset
+from advbench.benchmark.jobs import Job, RunSpec
+from advbench.benchmark.method import Method
+from advbench.benchmark.plan import MethodFacts, shard_count
+from advbench.benchmark.recording import build_record
+from advbench.benchmark.records import Epoch, MethodIdentity, Teacher, TrainingRecord
+from advbench.benchmark.runfolder import Measured, RunFolder, Trained, Weights
+from advbench.benchmark.store import Store
+
+__all__ = ["Progress", "WorkError", "build_record", "catalogue", "identify", "perform"]
+log = logging.getLogger(__name__)
+_EVERY = 1.0
+"""Seconds between two reports of progress within an epoch."""
+
+
+class WorkError(RuntimeError):
+    """A job that cannot be done, or failed; the message is one line with the mend."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: `done` of `total` units; parts of an epoch count."""
+
+    done: float
+    total: int
+    unit: Literal["epoch", "shard"]
+    detail: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+def _no_report(_progress: Progress) -> None:
+    """Report nothing."""
+
+
+def catalogue() -> dict[str, MethodFacts]:
+    """Return what planning must know of every method."""
+    return {name: _facts(discovery.load(name)) for name in discovery.names()}
+
+
+def _facts(method: type[Method[Any]]) -> MethodFacts:
+    passes = [float(number) for number in re.findall(r"(\d+(?:\.\d+)?)\s*F\b", method.card.cost)]
+    defaults = discovery.make(method.card.name).hyperparameters()
+    return MethodFacts(defaults, dict(method.requires), max(passes, default=None))
+
+
+def identify(method: Method[Any]) -> MethodIdentity:
+    """Return who a method is, for the record: card, hyper-parameters, digest of its source file."""
+    kind, card = type(method), method.card
+    values = method.hyperparameters()
+    defaults = {
+        field.name: field.default_factory() if field.default_factory is not MISSING else field.default
+        for field in fields(method)
+    }
+    source = inspect.getsourcefile(kind)
+    return MethodIdentity(
+        name=card.name,
+        label=card.label,
+        hyperparameters=values,
+        changed={name: value for name, value in values.items() if value != defaults[name]},
+        family=card.family,
+        title=card.title,
+        authors=card.authors,
+        venue=card.venue,
+        year=card.year,
+        url=card.url,
+        key=card.key,
+        robust=card.robust,
+        overrides_update=kind.update is not Method.update,
+        notes=card.notes,
+        source_sha256=None if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest(),
+    )
+
+
+def perform(
+    job: Job,
+    store_root: Path | str,
+    *,
+    data_root: Path | str | None = None,
+    device: str | None = None,
+    threads: int = 1,
+    on_progress: Report = _no_report,
+) -> Literal["done", "busy"]:
+    """Do one job, or what is left of it; its log is in the run's folder.
+
+    Args:
+        job: what to do.
+        store_root: the store's directory.
+        data_root: where data sets lie; None: `$ADVBENCH_DATA` or the default.
+        device: "cpu", "cuda", "cuda:1"; None: a GPU if there is one.
+        threads: threads of torch; results are the same to the bit at the same number only.
+        on_progress: called now and then.
+
+    Returns:
+        "done", or "busy": others hold some of the work; try again later.
+
+    Raises:
+        WorkError: if it failed; one line, the traceback is in the log, the failure in the store.
+    """
+    folder = Store(Path(store_root)).folder(job.run)
+    folder.create()
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    worker = _Worker(Store(Path(store_root)), None if data_root is None else Path(data_root), where, on_progress)
+    with _logged(folder.log(job)):
+        try:
+            finished = worker.train(job.run, folder) if job.kind == "train" else worker.evaluate(job, folder)
+            if finished:
+                folder.write_record(build_record(folder))
+                folder.forgive(job)
+        except Exception as error:
+            reason = _one_line(error)
+            log.exception("%s failed", job.label)
+            folder.fail(job, reason)
+            raise WorkError(f"{job.label}: {reason} (log: {folder.log(job)})") from error
+    return "done" if finished else "busy"
+
+
+def _one_line(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    text = said if isinstance(error, ValueError | RuntimeError) and said else f"{type(error).__name__}: {said}"
+    return text[:500]
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Write what is logged inside to a file, too."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("advbench")
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+
+
+@lru_cache(maxsize=1)
+def _dataset(spec: protocol.Data, root: Path | None, device: torch.device) -> Dataset:
+    """Load a data set once for all jobs of this process."""
+    return data.load(spec, root=root, device=device)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What all steps of a job share."""
+
+    store: Store
+    data_root: Path | None
+    device: torch.device
+    report: Report
+
+    def train(self, spec: RunSpec, folder: RunFolder) -> bool:
+        """Train unless it is done; return False if somebody else is at it."""
+        with folder.claim("train") as free:
+            if folder.trained() is None:
+                if not free:
+                    return False
+                if folder.said_trained() is not None:
+                    log.warning("%s: its weights are gone or torn: training anew", spec.label)
+                    folder.forget_training()
+                folder.finish_training(self._trained(spec, folder))
+            if free:
+                folder.retire("train")
+        return True
+
+    def _trained(self, spec: RunSpec, folder: RunFolder) -> Trained:
+        method = discovery.make(spec.method, spec.hyperparameters)
+        if method.hyperparameters() != spec.hyperparameters:
+            raise WorkError(f"{spec.method} has other hyper-parameters than when this job was planned: plan again")
+        dataset = _dataset(spec.protocol.data, self.data_root, self.device)
+        identity = identify(method)  # before training: the source may change meanwhile
+        loaded = {role: self._teacher(spec, run_id, dataset) for role, run_id in sorted(spec.teachers.items())}
+        last_said = time.monotonic()
+        epochs = spec.protocol.training.epochs
+        epochs_done = 0
+
+        def on_epoch(row: Epoch) -> None:
+            nonlocal epochs_done
+            epochs_done = row.epoch + 1
+            said = f"loss {row.loss:.3f}, validation clean {row.clean:.1%}, PGD {row.robust:.1%}"
+            log.info("%s: epoch %d of %d: %s", spec.label, epochs_done, epochs, said)
+            self.report(Progress(epochs_done, epochs, "epoch", said))
+
+        def on_batch(done: int, total: int) -> None:
+            nonlocal last_said
+            if time.monotonic() - last_said >= _EVERY:
+                last_said = time.monotonic()
+                self.report(Progress(epochs_done + done / total, epochs, "epoch"))
+
+        def run() -> TrainingRecord:
+            return trainer.train(
+                method,
+                spec.protocol,
+                dataset,
+                seed=spec.seed,
+                folder=folder.path,
+                device=self.device,
+                environment=environment.describe(self.device),
+                teachers={role: network for role, (network, _) in loaded.items()},
+                teacher_records={role: teacher for role, (_, teacher) in loaded.items()},
+                on_epoch=on_epoch,
+                on_batch=on_batch,
+            )
+
+        record = run()
+        epoch_of = {} if record.best_epoch is None else {"best": record.best_epoch}
+        if record.diverged is None:
+            epoch_of["last"] = record.epochs - 1
+        if any(not folder.weights(name).exists() for name in epoch_of):
+            log.warning("%s: trained, but its weights are gone: training anew", spec.label)
+            folder.forget_training()
+            record = run()
+        weights = {name: _weights(folder.weights(name), epoch) for name, epoch in epoch_of.items()}
+        return Trained(method=identity, data=dataset.provenance, training=record, checkpoints=weights)
+
+    def _teacher(self, spec: RunSpec, run_id: str, dataset: Dataset) -> tuple[nn.Module, Teacher]:
+        folder = self.store.sibling(spec, run_id)
+        trained = folder.trained()
+        if trained is None or "best" not in trained.checkpoints:
+            state = "is not trained yet: train it first" if trained is None else "diverged and left no network"
+            raise WorkError(f"the teacher {folder.spec.label} {state}")
+        network = self._network(folder, "best", trained, dataset)
+        teacher = Teacher(
+            method=trained.method.name,
+            run=run_id,
+            sha256=trained.checkpoints["best"].sha256,
+            seconds=trained.training.seconds + sum(own.seconds for own in trained.training.teachers.values()),
+        )
+        return network, teacher
+
+    def _network(self, folder: RunFolder, name: str, trained: Trained, dataset: Dataset) -> nn.Module:
+        """Return a frozen network in eval mode, its weights compared with their checksum."""
+        path = folder.weights(name)
+        if checkpoint.sha256(path) != trained.checkpoints[name].sha256:
+            with folder.claim("train") as free:
+                if free:
+                    folder.forget_training()
+                    folder.retire("train")
+            raise WorkError(f"{path} is not what training wrote; it counts as untrained now: run again to train anew")
+        with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away: leave no trace of drawing them
+            network = networks.build(
+                folder.spec.protocol.network, num_classes=dataset.num_classes, channels=dataset.shape[0]
+            )
+        return checkpoint.load_weights(network, path).to(self.device).eval().requires_grad_(requires_grad=False)
+
+    def evaluate(self, job: Job, folder: RunFolder) -> bool:
+        """Attack the missing shards of a job; return False if somebody else is at some of them."""
+        trained = folder.trained()
+        if trained is None:
+            raise WorkError(f"{job.run.label} is not trained yet: train it first")
+        name, family = str(job.checkpoint), str(job.family)
+        if name not in trained.checkpoints:
+            log.info("%s diverged and left no %s: there is nothing to attack", job.run.label, name)
+            return True
+        every = range(shard_count(job.run.protocol, trained.data.test))
+        wanted = [shard for shard in job.shards or every if shard in every]
+        missing = [shard for shard in wanted if shard not in folder.finished(name, family, trained)]
+        if not missing:
+            return True
+        attack = self._attack(job, folder, trained)
+        taken = 0
+        for shard in missing:
+            self.report(Progress(len(wanted) - len(missing) + missing.index(shard), len(wanted), "shard"))
+            key = folder.work_key(name, family, shard, trained)
+            with folder.claim(key) as free:
+                if shard not in folder.finished(name, family, trained):
+                    if not free:
+                        taken += 1
+                        continue
+                    folder.add_shard(name, family, attack(shard), trained)
+                if free:
+                    folder.retire(key)
+        self.report(Progress(len(wanted) - taken, len(wanted), "shard"))
+        return not taken
+
+    def _attack(self, job: Job, folder: RunFolder, trained: Trained) -> Callable[[int], Measured]:
+        """Load network and data; return the function that attacks one shard."""
+        dataset = _dataset(job.run.protocol.data, self.data_root, self.device)
+        here = dataset.provenance
+        if (here.digest, here.test) != (trained.data.digest, trained.data.test):
+            raise WorkError(
+                f"the data here ({here.source}, {here.test} test images) are not those of the training "
+                f"({trained.data.source}, {trained.data.test}): point $ADVBENCH_DATA at the same"
+            )
+        name, family = str(job.checkpoint), str(job.family)
+        network = self._network(folder, name, trained, dataset)
+        size = job.run.protocol.attacks.shard
+        machine = environment.describe(self.device)
+
+        def attack(shard: int) -> Measured:
+            first = shard * size
+            index = torch.arange(first, min(first + size, here.test))
+            x, y, _ = next(iter(dataset.test.batches(size, index)))
+            result = evaluator.evaluate_shard(
+                network, x, y, first=first, family=family, protocol=job.run.protocol, seed=job.run.seed
+            )
+            log.info("%s: shard %d in %.1f s", job.label, shard, result.seconds)
+            return Measured(
+                shard=shard,
+                checkpoint_sha256=trained.checkpoints[name].sha256,
+                environment=machine,
+                seconds=result.seconds,
+                passes=result.passes,
+                result=result.to_plain(),
+            )
+
+        return attack
+
+
+def _weights(path: Path, epoch: int) -> Weights:
+    return Weights(epoch=epoch, sha256=checkpoint.sha256(path), bytes=path.stat().st_size)
