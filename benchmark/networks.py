@@ -262,4 +262,4 @@ def count_flops(net: nn.Module, shape: Sequence[int]) -> int:
     shadow = copy.deepcopy(net).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow.forward(torch.empty(1, *shape, device="meta"))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
