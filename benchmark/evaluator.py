@@ -6,8 +6,8 @@ itself in strict fp32. An image is robust if the network is right on the clean i
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks import autoattack, cw, pgd, starts
-from advbench.benchmark.attacks.view import View, frozen, strict_fp32
+from advbench.benchmark.attacks.examination import Subject, examine
+from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.outcomes import Cost, EvaluationError, ShardResult, merge
 from advbench.benchmark.protocol import Protocol
@@ -72,7 +73,8 @@ class Shard:
     ledger: Ledger
     right: Tensor
     result: ShardResult
-    started: float = field(default_factory=time.perf_counter)
+    started: float
+    peers: dict[str, nn.Module]
 
     @property
     def eps(self) -> float:
@@ -200,7 +202,28 @@ def _autoattack(shard: Shard) -> None:
     shard.column("autoattack", alive, autoattack.settings(classes), total)
 
 
-_ATTACKS: dict[str, Callable[[Shard], None]] = {"clean": _clean, "pgd": _pgd, "cw": _cw, "autoattack": _autoattack}
+def _examination(shard: Shard) -> None:
+    subject = Subject(
+        view=shard.view,
+        x=shard.x,
+        y=shard.y,
+        right=shard.right,
+        first=shard.first,
+        protocol=shard.protocol,
+        ledger=shard.ledger,
+        predict=predicted,
+    )
+    shard.result.evidence.update(examine(subject, shard.peers))
+    shard.result.costs["examination"] = shard.lap()
+
+
+_ATTACKS: dict[str, Callable[[Shard], None]] = {
+    "clean": _clean,
+    "pgd": _pgd,
+    "cw": _cw,
+    "autoattack": _autoattack,
+    "examination": _examination,
+}
 FAMILIES = tuple(_ATTACKS)
 """Units of work of `evaluate_shard`."""
 
@@ -215,6 +238,7 @@ def evaluate_shard(
     protocol: Protocol,
     seed: int,
     num_classes: int | None = None,
+    peers: Mapping[str, nn.Module] | None = None,
 ) -> ShardResult:
     """Attack one shard with one family of attacks, in one batch; the network is left as it was found.
 
@@ -227,6 +251,7 @@ def evaluate_shard(
         protocol: threat, attacks and their settings.
         seed: the run's seed; AutoAttack's seeds are derived from it.
         num_classes: how many logits the network must give; None accepts any number that covers the labels.
+        peers: for the examination: networks by name whose PGD-20 examples are tried on this one.
 
     Raises:
         EvaluationError: if images, labels, network or protocol cannot be evaluated; one line, before the attack starts.
@@ -235,18 +260,20 @@ def evaluate_shard(
     ledger = Ledger()
     view = View(network)
     ledger.watch(view)
-    with frozen(network), strict_fp32(x.device):
-        started = time.perf_counter()
-        answer = predicted(_clean_logits(view, x, y, num_classes))
-        result = ShardResult(family=family, first=first, predictions=answer.cpu().numpy().astype(np.int64))
-        shard = Shard(view, x, y, first, protocol, seed, ledger, answer == y, result, started)
-        try:
+    try:
+        with frozen(network), strict_fp32(x.device):
+            started = time.perf_counter()
+            answer = predicted(_clean_logits(view, x, y, num_classes))
+            result = ShardResult(family=family, first=first, predictions=answer.cpu().numpy().astype(np.int64))
+            shard = Shard(view, x, y, first, protocol, seed, ledger, answer == y, result, started, dict(peers or {}))
             _ATTACKS[family](shard)
-        except torch.OutOfMemoryError:
-            raise EvaluationError(
-                f"{family}: a shard of {len(x)} images does not fit into the memory of {x.device}; "
-                "a protocol of your own can set a smaller attacks.shard"
-            ) from None
+    except ForwardError as error:
+        raise EvaluationError(str(error)) from error.__cause__
+    except torch.OutOfMemoryError:
+        raise EvaluationError(
+            f"{family}: a shard of {len(x)} images does not fit into the memory of {x.device}; "
+            "a protocol of your own can set a smaller attacks.shard"
+        ) from None
     return shard.result
 
 
@@ -272,17 +299,8 @@ def _check_arguments(x: Tensor, y: Tensor, first: int, family: str, protocol: Pr
 
 def _clean_logits(view: View, x: Tensor, y: Tensor, num_classes: int | None) -> Tensor:
     """Return the clean logits; refuse a network that cannot be judged on these images."""
-    try:
-        with torch.no_grad():
-            logits: Tensor = view(x)
-    except torch.OutOfMemoryError:
-        raise EvaluationError(
-            f"a batch of {len(x)} images does not fit into the memory of {x.device}; "
-            "a protocol of your own can set a smaller attacks.shard"
-        ) from None
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        said = str(error).partition("\n")[0]
-        raise EvaluationError(f"the network does not take images {tuple(x.shape)}: {said}") from None
+    with torch.no_grad():
+        logits: Tensor = view(x)
     if logits.dim() != 2 or len(logits) != len(x):
         raise EvaluationError(f"the network must give logits ({len(x)}, classes), it gives {tuple(logits.shape)}")
     classes, highest = logits.shape[1], int(y.amax())

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from advbench.benchmark import flags
+from advbench.benchmark.flags import Training
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import COLUMNS, STAGES, Bits, Environment, Evaluation, Outcomes, Passes
 
@@ -182,8 +184,11 @@ def merge(
     n_test: int,
     num_classes: int,
     protocol: Protocol,
+    training: Training | None = None,
 ) -> Evaluation:
-    """Put shards together into the evaluation of one checkpoint; the column of an incomplete family is absent.
+    """Put shards together into the evaluation of one checkpoint, flags included.
+
+    The column of an incomplete family is absent; flags that need the examination are "not run" unless it is complete.
 
     Where "clean" is complete no column exceeds it: an image counts only where the clean family, too, found it right.
 
@@ -193,6 +198,7 @@ def merge(
         n_test: images in the test set.
         num_classes: classes of the data set.
         protocol: the protocol of all of this.
+        training: how the checkpoint came to be, for the validity flags.
 
     Raises:
         EvaluationError: if shards of a family overlap, leave gaps or were made under different settings.
@@ -215,7 +221,10 @@ def merge(
         predictions = np.concatenate([part.predictions for part in whole["clean"]])
         predicted = tuple(np.bincount(predictions[predictions >= 0], minlength=num_classes).tolist())
     ordered = {name: columns[name] for name in COLUMNS if name in columns}
-    return Evaluation(columns=ordered, stages=stages, predicted_classes=predicted)
+    evaluation = Evaluation(columns=ordered, stages=stages, predicted_classes=predicted)
+    examination = gather(whole["examination"]) if "examination" in whole else None
+    found = flags.find(evaluation, examination, protocol=protocol, num_classes=num_classes, training=training)
+    return evaluation.model_copy(update={"flags": found})
 
 
 def _join(parts: Sequence[ShardResult], name: str, kind: str) -> Bits:

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from advbench.benchmark.ascent import evaluating
 
 
+class ForwardError(ValueError):
+    """A network that does not turn images into logits; the message is one line."""
+
+
 class View(nn.Module):
     """A network wrapped for attacking; its logits are those of the network, bit for bit.
 
@@ -28,16 +32,26 @@ class View(nn.Module):
         self.raw = raw
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (B, C) of images (B, channels, H, W)."""
+        """Return the logits (B, C) of images (B, channels, H, W).
+
+        Raises:
+            ForwardError: if the network raises, or gives anything but a tensor.
+        """
         if len(x) == 0:
             return x.new_zeros((0, self.num_classes))
         differentiated = torch.is_grad_enabled() and x.requires_grad
         if differentiated and not self.raw:
             x = x.view_as(x)
             x.register_hook(torch.nan_to_num)  # type: ignore[no-untyped-call]
-        logits = self.network(x)
+        try:
+            logits = self.network(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            said = str(error).partition("\n")[0]
+            raise ForwardError(f"the network does not take images {tuple(x.shape)}: {said}") from error
         if not isinstance(logits, Tensor):
-            raise TypeError(f"its output is a {type(logits).__name__}, not a tensor of logits")
+            raise ForwardError(f"the network gives a {type(logits).__name__}, not a tensor of logits")
         self.num_classes = logits.shape[-1]
         logits = logits.clone() if logits.dtype in {torch.float32, torch.float64} else logits.float()
         if differentiated and not logits.requires_grad:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from advbench.benchmark.attacks import autoattack, cw, pgd, starts
-from advbench.benchmark.attacks.view import View, frozen, strict_fp32
+from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.bridge import contained
 
 
@@ -244,7 +244,7 @@ class TestView:
             def forward(self, x):
                 return x, x
 
-        with pytest.raises(TypeError, match="tuple"):
+        with pytest.raises(ForwardError, match="tuple"):
             View(Pair())(images[0])
 
 

@@ -1,0 +1,198 @@
+"""Flags: signs that an evaluation is broken, as typed data with their evidence. Torch-free.
+
+A masking flag keeps the numbers and withholds the rank: something hides gradients, so attacks that follow them say too
+little. A validity flag withholds the rank without calling anything masked. What cannot be judged is "not run", never
+passed. Thresholds are the protocol's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from advbench.benchmark import signs
+from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records import Evaluation, Flag
+from advbench.benchmark.signs import Case, Finding, Training, not_run
+
+__all__ = ["ABOUT", "About", "Training", "find", "raised"]
+
+Kind = Literal["masking", "validity"]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a flag means: the sign, what to do when it is raised, and the paper that it comes from."""
+
+    kind: Kind
+    sign: str
+    mend: str
+    url: str
+
+
+_OBFUSCATED = "https://arxiv.org/abs/1802.00420"  # Athalye, Carlini, Wagner, ICML 2018
+_EVALUATING = "https://arxiv.org/abs/1902.06705"  # Carlini et al., 2019
+_AUTOATTACK = "https://arxiv.org/abs/2003.01690"  # Croce and Hein, ICML 2020
+_ADAPTIVE = "https://arxiv.org/abs/2002.08347"  # Tramer et al., NeurIPS 2020
+_TEST_TIME = "https://arxiv.org/abs/2202.13711"  # Croce et al., ICML 2022
+_ROBUSTBENCH = "https://arxiv.org/abs/2010.09670"  # Croce et al., 2021
+_OVERFITTING = "https://arxiv.org/abs/2002.11569"  # Rice, Wong, Kolter, ICML 2020
+_REWEIGHTED = "https://arxiv.org/abs/2103.01914"  # Hitaj et al., 2021, on GAIRAT
+
+ABOUT: Mapping[str, About] = {
+    "non-finite-gradients": About(
+        "masking",
+        "a gradient or a logit is not finite where an attack looks",
+        "find the operation that overflows and attack without it (BPDA)",
+        _OBFUSCATED,
+    ),
+    "zero-gradients": About(
+        "masking",
+        "the input gradient of the margin is exactly zero",
+        "replace the step that kills the gradient by a smooth one in the backward pass (BPDA), or transfer from a copy",
+        _OBFUSCATED,
+    ),
+    "probabilities": About(
+        "masking",
+        "outputs are probabilities: losses on them saturate",
+        "attack the logits below the softmax",
+        _ROBUSTBENCH,
+    ),
+    "random-forwards": About(
+        "masking",
+        "repeated forwards differ",
+        "attack the expectation over the randomness (EOT)",
+        _OBFUSCATED,
+    ),
+    "batch-dependence": About(
+        "masking",
+        "the output for an image depends on the batch around it",
+        "put the network in eval mode, or attack each image in a batch of its own",
+        _TEST_TIME,
+    ),
+    "autoattack-far-below-pgd": About(
+        "masking",
+        "AutoAttack leaves far less than PGD-20: cross-entropy is no guide here",
+        "report AutoAttack alone and attack with margin losses; look for reweighted or rescaled logits",
+        _REWEIGHTED,
+    ),
+    "stronger-attack-finds-less": About(
+        "masking",
+        "more steps, or a stronger attack, leave more images right",
+        "check the step size and restart PGD; write an adaptive attack",
+        _EVALUATING,
+    ),
+    "worst-below-autoattack": About(
+        "masking",
+        "PGD or CW fool images that AutoAttack could not",
+        "write an adaptive attack; AutoAttack is no bound here",
+        _ADAPTIVE,
+    ),
+    "square-gain": About(
+        "masking",
+        "an attack without gradients gains on the attacks with gradients",
+        "give Square more queries and restarts, and transfer from other networks",
+        _AUTOATTACK,
+    ),
+    "large-eps-survivors": About(
+        "masking",
+        "images survive a radius at which each of them can become grey",
+        "an attack must reach 0 % there first: repair it (BPDA, other losses)",
+        _EVALUATING,
+    ),
+    "noise-beats-pgd": About(
+        "masking",
+        "uniform noise fools more images than PGD-20",
+        "gradients point nowhere: use attacks without gradients",
+        _OBFUSCATED,
+    ),
+    "transfer-beats-white-box": About(
+        "masking",
+        "examples made on another network fool more images than PGD-20 on this one",
+        "transfer attacks from several networks bound the robustness; repair the white-box attack",
+        _EVALUATING,
+    ),
+    "selection": About(
+        "validity",
+        "the checkpoint was not selected on the validation split",
+        "select on the validation split and evaluate again",
+        _OVERFITTING,
+    ),
+    "test-set-incomplete": About(
+        "validity",
+        "not every attack ran on every test image",
+        "run what is missing",
+        _EVALUATING,
+    ),
+    "collapsed": About(
+        "validity",
+        "training collapsed under this seed",
+        "the seed is shown and counted; look at the learning curve",
+        _OVERFITTING,
+    ),
+}
+"""Every flag by name, in the order in which they are reported."""
+
+
+_OUTCOMES: dict[str, Callable[[Case], Finding]] = {
+    "autoattack-far-below-pgd": signs.autoattack_far_below_pgd,
+    "stronger-attack-finds-less": signs.stronger_attack_finds_less,
+    "worst-below-autoattack": signs.worst_below_autoattack,
+    "square-gain": signs.square_gain,
+    "non-finite-gradients": signs.non_finite_gradients,
+}
+_EXAMINED: dict[str, Callable[[Case, Mapping[str, Any]], Finding]] = {
+    "zero-gradients": signs.zero_gradients,
+    "probabilities": signs.probabilities,
+    "random-forwards": signs.random_forwards,
+    "batch-dependence": signs.batch_dependence,
+    "large-eps-survivors": signs.large_eps_survivors,
+    "noise-beats-pgd": signs.noise_beats_pgd,
+    "transfer-beats-white-box": signs.transfer_beats_white_box,
+}
+
+
+def find(
+    evaluation: Evaluation,
+    examination: Mapping[str, Any] | None,
+    *,
+    protocol: Protocol,
+    num_classes: int,
+    training: Training | None = None,
+) -> tuple[Flag, ...]:
+    """Return every flag of `ABOUT` for one evaluated checkpoint, in that order.
+
+    Args:
+        evaluation: the columns that were measured.
+        examination: evidence gathered over all shards of the family "examination"; None if it is not complete.
+        protocol: thresholds, bootstrap draws and seed.
+        num_classes: classes of the data set.
+        training: how the checkpoint came to be.
+    """
+    training = training or Training()
+    case = Case(evaluation, examination, protocol, num_classes)
+    findings = {
+        "selection": signs.selection(training),
+        "test-set-incomplete": signs.test_set_incomplete(case),
+        "collapsed": signs.collapsed(case, training),
+    }
+    findings |= {name: judge(case) for name, judge in _OUTCOMES.items()}
+    for name, judge_examined in _EXAMINED.items():
+        findings[name] = (
+            not_run("the examination did not run") if examination is None else judge_examined(case, examination)
+        )
+    gone = findings["collapsed"][0] == "raised"
+    return tuple(_flag(name, findings[name], collapsed=gone) for name in ABOUT)
+
+
+def _flag(name: str, finding: Finding, *, collapsed: bool) -> Flag:
+    """Make the flag; a collapsed network has nothing to mask, and its zero gradients accuse nobody."""
+    state, evidence, reason = finding
+    kind = ABOUT[name].kind
+    if collapsed and kind == "masking" and state == "raised":
+        state, reason = "not run", f"the network has collapsed ({reason})"
+    return Flag(name=name, kind=kind, state=state, evidence=evidence, reason=reason)
+
+
+def raised(flags: Sequence[Flag], kind: Kind | None = None) -> tuple[Flag, ...]:
+    """Return the raised flags, of one kind or of both."""
+    return tuple(flag for flag in flags if flag.state == "raised" and kind in {None, flag.kind})
