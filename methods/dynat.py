@@ -1,0 +1,130 @@
+"""DYNAT: Dynamic Label Adversarial Training for Deep Learning Robustness (Liu et al., ICONIP 2024), also with AWP.
+
+A guide learns clean images from the ground truth; the target sees only the guide's current decisions ŷ = argmax z_g(x).
+"""
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
+from advbench.benchmark.method import Batch, Card, Duo, Method, Step, Task, knob
+from advbench.benchmark.weights import Direction, awp_offsets, gradient, kept_statistics, shifted
+
+Inner = Literal["dyn_ce", "trades_kl", "gt_ce"]
+BETA = "the paper's value per data set is not public"
+GUIDE = "The guide has the target's architecture; which one the paper pairs with each target is not public."
+ONCE = "The guide is forwarded once, in train mode, not again in each inner step: the labels are the same ones."
+
+
+def craft(inner: Inner, nets: Duo, batch: Batch, z_g: Tensor, step: Step) -> Tensor:
+    """Ascend the target's cross-entropy with the guide's decisions or the ground truth, or KL(p_s(x) || p_s(x'))."""
+    if inner == "trades_kl":
+        reference = step.predict(nets.target, batch.x)
+        return step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x)), start="gaussian")
+    labels = z_g.argmax(dim=1) if inner == "dyn_ce" else batch.y
+    return step.craft(batch.x, lambda x: ce_sum(nets.target(x), labels), start="gaussian")
+
+
+@dataclass(frozen=True)
+class DYNAT(Method[Duo]):
+    """L = CE(z_g(x), y) + beta CE(z_s(x'), ŷ), x' = argmax CE(z_s(x'), ŷ), ŷ = argmax z_g(x)."""
+
+    beta: float = knob(1.0, f"release; {BETA}")
+    inner: Inner = knob("dyn_ce", "release; trades_kl: AWP release; gt_ce: ours")  # noqa: RUF009
+    extra_clean_forward: bool = knob(True, "release: an unused target(x) moves the deployed batch-norm statistics")
+    card = Card(
+        name="dynat",
+        label="DYNAT",
+        title="Dynamic Label Adversarial Training for Deep Learning Robustness Against Adversarial Attacks",
+        authors="Liu, Zhenyu and Duan, Haoran and Liang, Huizhi and Long, Yang and Snasel, Vaclav "
+        "and Nicosia, Guiseppe and Ranjan, Rajiv and Ojha, Varun",
+        venue="ICONIP",
+        year=2024,
+        url="https://arxiv.org/abs/2408.13102",
+        key="liu2024dynamic",
+        code="https://github.com/lusti-Yu/Dynamic-label",
+        family="two networks",
+        cost="27F",
+        differs=(ONCE, GUIDE),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a negative weight and an unknown inner objective."""
+        if not 0 <= self.beta < inf or self.inner not in get_args(Inner):
+            raise ValueError(f"beta must be 0 or more, and inner one of {', '.join(get_args(Inner))}")
+
+    def build(self, task: Task) -> Duo:
+        """Train a target and a guide."""
+        return Duo(task.network(), task.network())
+
+    def loss(self, nets: Duo, batch: Batch, step: Step) -> Tensor:
+        """Return the guide's clean cross-entropy plus the target's on the guide's decisions."""
+        z_g = nets.guide(batch.x)
+        z_adv = nets.target(craft(self.inner, nets, batch, z_g, step))
+        if self.extra_clean_forward:
+            with torch.no_grad():
+                nets.target(batch.x)
+        return ce_mean(z_g, batch.y) + self.beta * ce_mean(z_adv, z_g.argmax(dim=1))
+
+
+@dataclass(frozen=True)
+class DYNATAWP(Method[Duo]):
+    """L = CE(z_g(x), y) + beta CE(z_s(x'), ŷ) + KL(p_s(x) || p_s(x')) at perturbed weights of the target.
+
+    x' = argmax KL(p_s(x) || p_s(x')); the weights are moved up CE(z_s(x), y) + ascent_beta KL(p_s(x) || p_s(x')).
+    """
+
+    beta: float = knob(0.2, f"AWP release; {BETA}")
+    gamma: float = knob(0.005, "AWP release: size of the perturbation of a layer relative to its norm")
+    ascent_beta: float = knob(6.0, "AWP release")
+    warmup: float = knob(0.10, "AWP release (epoch 10 of 100): fraction of training without perturbation")
+    card = replace(
+        DYNAT.card,
+        name="dynat_awp",
+        label="DYNAT-AWP",
+        cost="30F, then 36F",
+        differs=(
+            GUIDE,
+            "The guide is forwarded once, before crafting (the release: twice, after it): the same logits.",
+            "The release's script refers to an undefined function and does not run; its loss and constants are used.",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse negative weights and a warm-up that is no fraction."""
+        if not (
+            all(0 <= weight < inf for weight in (self.beta, self.gamma, self.ascent_beta)) and 0 <= self.warmup <= 1
+        ):
+            raise ValueError("beta, gamma and ascent_beta must be 0 or more, and warmup in [0, 1]")
+
+    def build(self, task: Task) -> Duo:
+        """Train a target and a guide."""
+        return Duo(task.network(), task.network())
+
+    def outer(self, nets: Duo, batch: Batch, z_g: Tensor, x_adv: Tensor) -> Tensor:
+        """Return the loss at whatever the weights of the target are."""
+        z_adv, z = nets.target(x_adv), nets.target(batch.x)
+        return ce_mean(z_g, batch.y) + self.beta * ce_mean(z_adv, z_g.argmax(dim=1)) + kl_mean(z, z_adv)
+
+    def loss(self, nets: Duo, batch: Batch, step: Step) -> Tensor:
+        """Return the loss at unperturbed weights."""
+        z_g = nets.guide(batch.x)
+        return self.outer(nets, batch, z_g, craft("trades_kl", nets, batch, z_g, step))
+
+    def update(self, nets: Duo, batch: Batch, step: Step) -> None:
+        """Take the step from perturbed weights of the target, then subtract the perturbation."""
+        z_g = nets.guide(batch.x)
+        x_adv = craft("trades_kl", nets, batch, z_g, step)
+        offsets: Direction = []
+        if step.progress >= self.warmup:
+            with kept_statistics(nets.target):
+                z_adv, z = nets.target(x_adv), nets.target(batch.x)
+                ascent = gradient(nets.target, ce_mean(z, batch.y) + self.ascent_beta * kl_mean(z, z_adv))
+            offsets = awp_offsets(ascent, self.gamma)
+        with shifted(offsets):
+            step.backward(self.outer(nets, batch, z_g, x_adv))
+            step.advance()
