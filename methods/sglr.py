@@ -1,0 +1,101 @@
+"""SGLR: Soften to Defend: Towards Adversarial Robustness via Self-Guided Label Refinement (Li et al., CVPR 2024)."""
+
+from dataclasses import dataclass, replace
+from math import inf
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum, softmax
+from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+
+MIXED = "No mix with the hard label of each batch: the table starts one-hot, which realises it; `refined` < 1 adds it."
+
+
+@dataclass(frozen=True)
+class SGLR(Method[Solo]):
+    """L = CE(z(x'), t): t = y at first, then a running average of the network's own outputs; x' = argmax CE(z(x'), y).
+
+    From `start` on, per visit, before the loss: t_i <- decay t_i + (1 - decay) (clean p(x_i) + (1 - clean) p(x'_i)).
+    """
+
+    start: float = knob(0.45, "release (epoch 90 of 200): fraction of training with hard labels")
+    decay: float = knob(0.9, "release; per visit, not rescaled to the number of epochs")
+    clean: float = knob(0.2, "release: share of the clean output")
+    refined: float = knob(1.0, "ours: the label is refined t + (1 - refined) one-hot; the paper's r is not public")
+    card = Card(
+        name="sglr",
+        label="SGLR",
+        title="Soften to Defend: Towards Adversarial Robustness via Self-Guided Label Refinement",
+        authors="Li, Zhuorong and Yu, Daiwei and Wei, Lina and Jin, Canghong and Zhang, Yun and Chan, Sixian",
+        venue="CVPR",
+        year=2024,
+        url="https://arxiv.org/abs/2403.09101",
+        key="li2024soften",
+        code="https://github.com/devicerxx/SGLS",
+        family="label refinement",
+        cost="23F, then 24F",
+        differs=(MIXED,),
+        notes=("in short training labels stay nearly one-hot: 19 % of it is left at 30 epochs",),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse shares outside [0, 1]."""
+        if not all(0 <= share <= 1 for share in (self.start, self.decay, self.clean, self.refined)):
+            raise ValueError("start, decay, clean and refined must be in [0, 1]")
+
+    def build(self, task: Task) -> Solo:
+        """Train one network and remember a soft label of every training image, one-hot at first."""
+        nets = Solo(task.network())
+        table = one_hot(task.labels, task.num_classes).to(next(nets.parameters()))
+        nets.register_buffer("table", table)
+        return nets
+
+    def refine(self, nets: Solo, batch: Batch, z: Tensor, z_adv: Tensor) -> Tensor:
+        """Move the remembered labels (B, C) towards the outputs; return what to train on."""
+        table = nets.get_buffer("table")
+        mixed = self.clean * softmax(z.detach()) + (1 - self.clean) * softmax(z_adv.detach())
+        labels = self.decay * table[batch.index] + (1 - self.decay) * mixed.to(table)
+        table[batch.index] = labels
+        return self.refined * labels + (1 - self.refined) * one_hot(batch.y, labels.shape[1]).to(labels)
+
+    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+        """Return the cross-entropy of the adversarial output with hard, later with refined labels."""
+        z_adv = nets.target(step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y)))
+        if step.progress < self.start:
+            return ce_mean(z_adv, batch.y)
+        with torch.no_grad():
+            z = nets.target(batch.x)
+        return ce_mean(z_adv, self.refine(nets, batch, z, z_adv))
+
+
+@dataclass(frozen=True)
+class TRADESSGLR(SGLR):
+    """L = CE(z(x), t) + beta KL(p(x) || p(x')): t as in SGLR, x' = argmax KL(p(x) || p(x')) from a uniform start."""
+
+    beta: float = knob(6.0, "TRADES; the paper's is not public (the release's compiled default is 1)")
+    card = replace(
+        SGLR.card,
+        name="trades_sglr",
+        label="TRADES-SGLR",
+        cost="27F",
+        differs=(
+            MIXED,
+            "Labels are refined with the outputs of the loss; the release forwards x and x' again for them.",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a negative weight."""
+        super().__post_init__()
+        if not 0 <= self.beta < inf:
+            raise ValueError("beta must be 0 or more")
+
+    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+        """Return the TRADES loss with hard, later with refined labels on the clean output."""
+        reference = step.predict(nets.target, batch.x)
+        z_adv = nets.target(step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x))))
+        z = nets.target(batch.x)
+        labels = batch.y if step.progress < self.start else self.refine(nets, batch, z, z_adv)
+        return ce_mean(z, labels) + self.beta * kl_mean(z, z_adv)
