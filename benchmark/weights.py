@@ -8,6 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from advbench.benchmark.method import Solo
+
 Direction = list[tuple[nn.Parameter, Tensor]]
 
 
@@ -18,7 +20,7 @@ def frozen_copy(net: nn.Module) -> nn.Module:
 
 def matrices(net: nn.Module) -> list[nn.Parameter]:
     """Return the convolution and linear weights of `net`: what AWP perturbs (no biases, no batch norm)."""
-    return [module.weight for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    return [cast("nn.Parameter", m.weight) for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
 @contextmanager
@@ -45,6 +47,18 @@ def awp_offsets(ascent: Direction, gamma: float) -> Direction:
     return [(w, (gamma * w.detach().norm() / (g.norm() + 1e-20)) * g) for w, g in ascent]
 
 
+def joint_offsets(ascent: Direction, gamma: float) -> Direction:
+    """Scale a direction d to v = gamma · ||w|| · d / (||d|| + 1e-20), all layers as one vector (MLCAT)."""
+    length = torch.stack([w.detach().norm() for w, _ in ascent]).norm()
+    scale = gamma * length / (torch.stack([d.norm() for _, d in ascent]).norm() + 1e-20)
+    return [(w, scale * d) for w, d in ascent]
+
+
+def added(one: Direction, other: Direction) -> Direction:
+    """Return the sum of two directions of the same weights."""
+    return [(w, a + b) for (w, a), (_, b) in zip(one, other, strict=True)]
+
+
 @contextmanager
 def shifted(offsets: Direction) -> Iterator[None]:
     """Hold the weights at w + v inside; afterwards subtract v from whatever they have become."""
@@ -60,14 +74,40 @@ def shifted(offsets: Direction) -> Iterator[None]:
 
 
 @torch.no_grad()
-def average_into(average: nn.Module, net: nn.Module, keep: float, *, buffers: bool = True) -> None:
-    """Set average ← keep·average + (1 − keep)·net, buffers too if wanted; integer buffers are copied."""
-    theirs, ours = list(net.parameters()), list(average.parameters())
-    torch._foreach_lerp_(ours, theirs, 1.0 - keep)
-    if not buffers:
-        return
-    for own, other in zip(average.buffers(), net.buffers(), strict=True):
-        if own.is_floating_point():
-            own.lerp_(cast("Tensor", other.to(own.dtype)), 1.0 - keep)
-        else:
-            own.copy_(other)
+def average_into(average: nn.Module, net: nn.Module, keep: float | Tensor, *, buffers: bool = True) -> None:
+    """Set average ← keep·average + (1 − keep)·net, buffers too if wanted; integer buffers are copied.
+
+    `keep` may be a tensor without dimensions on the networks' device: a decay that follows a step counter kept there
+    costs the host no wait.
+    """
+    ours: list[Tensor] = list(average.parameters())
+    theirs: list[Tensor] = list(net.parameters())
+    if buffers:
+        for own, other in zip(average.buffers(), net.buffers(), strict=True):
+            if own.is_floating_point():
+                ours.append(own)
+                theirs.append(other.to(own.dtype))
+            else:
+                own.copy_(other)
+    if isinstance(keep, Tensor):
+        torch._foreach_sub_(ours, theirs)
+        torch._foreach_mul_(ours, keep)
+        torch._foreach_add_(ours, theirs)
+    else:
+        torch._foreach_lerp_(ours, theirs, 1.0 - keep)
+
+
+class Averaged(Solo):
+    """A trained target and a frozen running average of it, with the number of its updates so far."""
+
+    count: Tensor
+
+    def __init__(self, target: nn.Module) -> None:
+        super().__init__(target)
+        self.average = frozen_copy(target)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def absorb(self, keep: float | Tensor, *, buffers: bool = True) -> None:
+        """Set average ← keep·average + (1 − keep)·target and count the update; see `average_into`."""
+        average_into(self.average, self.target, keep, buffers=buffers)
+        self.count += 1
