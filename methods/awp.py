@@ -1,0 +1,110 @@
+"""AWP: Adversarial Weight Perturbation Helps Robust Generalization (Wu, Xia and Wang, NeurIPS 2020).
+
+https://arxiv.org/abs/2004.05884. The released proxy network and its learning rate cancel: the gradients of the target
+itself, rescaled layer by layer, give the same perturbation.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+
+from torch import Tensor
+
+from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
+from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.weights import Direction, awp_offsets, gradient, kept_statistics, shifted
+
+
+@dataclass(frozen=True)
+class AWP(Method[Solo]):
+    """Descend a loss at weights that were first moved up the same loss; subclasses say which."""
+
+    gamma: float
+    warmup: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma < inf or not 0 <= self.warmup <= 1:
+            raise ValueError("gamma must be positive and finite, warmup in [0, 1]")
+
+    def build(self, task: Task) -> Solo:
+        """Train one network; its perturbation needs no second one."""
+        return Solo(task.network())
+
+    @abstractmethod
+    def crafted(self, nets: Solo, batch: Batch, step: Step) -> Callable[[], Tensor]:
+        """Craft x' and return the loss on it as a function of the weights that the target then has."""
+
+    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+        """Return the loss at the weights as they are."""
+        return self.crafted(nets, batch, step)()
+
+    def update(self, nets: Solo, batch: Batch, step: Step) -> None:
+        """Take the step at weights w + v, v_l = gamma ||w_l|| g_l / ||g_l||, then subtract v."""
+        loss = self.crafted(nets, batch, step)
+        offsets: Direction = []
+        if step.progress >= self.warmup:
+            with kept_statistics(nets.target):
+                offsets = awp_offsets(gradient(nets.target, loss()), self.gamma)
+        with shifted(offsets):
+            step.backward(loss())
+            step.advance()
+
+
+@dataclass(frozen=True)
+class ATAWP(AWP):
+    """L = CE(z(x'), y) at perturbed weights, x' = argmax CE(z(x'), y)."""
+
+    gamma: float = knob(0.01, "paper; release (AT_AWP)")
+    warmup: float = knob(0.0, "release: none; fraction of training without perturbation")
+    card = Card(
+        name="at_awp",
+        label="AT-AWP",
+        title="Adversarial Weight Perturbation Helps Robust Generalization",
+        authors="Wu, Dongxian and Xia, Shu-Tao and Wang, Yisen",
+        venue="NeurIPS",
+        year=2020,
+        url="https://arxiv.org/abs/2004.05884",
+        key="wu2020adversarial",
+        code="https://github.com/csdongxian/AWP",
+        family="weight perturbation",
+        cost="26F",
+        differs=("Crafts in eval mode, without input normalisation (the release: train mode, mean and deviation).",),
+    )
+
+    def crafted(self, nets: Solo, batch: Batch, step: Step) -> Callable[[], Tensor]:
+        """Return the cross-entropy on adversarial images."""
+        x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
+        return lambda: ce_mean(nets.target(x_adv), batch.y)
+
+
+@dataclass(frozen=True)
+class TRADESAWP(AWP):
+    """L = CE(z(x), y) + beta KL(p(x) || p(x')) at perturbed weights, x' = argmax KL(p(x) || p(x'))."""
+
+    gamma: float = knob(0.005, "paper; release (trades_AWP)")
+    warmup: float = knob(0.05, "release: epoch 10 of 200; fraction of training without perturbation")
+    beta: float = knob(6.0, "release")
+    card = replace(
+        ATAWP.card,
+        name="trades_awp",
+        label="TRADES-AWP",
+        cost="27F, then 33F",
+        differs=("Two train-mode forwards (x', x) for the release's three (x', x, x): a third only moves statistics.",),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.beta < inf:
+            raise ValueError("beta must be 0 or more and finite")
+
+    def crafted(self, nets: Solo, batch: Batch, step: Step) -> Callable[[], Tensor]:
+        """Return the TRADES loss."""
+        reference = step.predict(nets.target, batch.x)
+        x_adv = step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x)), start="gaussian")
+
+        def loss() -> Tensor:
+            z_adv, z = nets.target(x_adv), nets.target(batch.x)
+            return ce_mean(z, batch.y) + self.beta * kl_mean(z, z_adv)
+
+        return loss
