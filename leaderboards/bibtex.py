@@ -1,0 +1,51 @@
+"""Write the BibTeX entries of the methods on a board, from what their records hold."""
+
+import re
+from collections.abc import Iterable
+
+from advbench.benchmark.records import MethodIdentity
+from advbench.leaderboards.table import BoardError
+from advbench.leaderboards.texts import latex_escape
+
+JOURNALS = re.compile(
+    r"\b(journal|transactions|letters|arxiv|preprint|TPAMI|TMLR|JMLR|IJCV|TIFS|TNNLS|neurocomputing)\b", re.IGNORECASE
+)
+KEY = re.compile(r"[^\s\"#%'(),={}~\\]+")
+
+
+def write(methods: Iterable[MethodIdentity]) -> str:
+    """Return one BibTeX entry per citation key, sorted by key.
+
+    Raises:
+        BoardError: if a method has no citation, a key BibTeX cannot read, or two papers share a key.
+    """
+    entries: dict[str, tuple[str, str]] = {}
+    for method in methods:
+        text = entry(method)
+        known = entries.setdefault(method.key, (text, method.name))
+        if known[0] != text:
+            raise BoardError(f"citation key {method.key!r} names two papers, of {known[1]} and {method.name}")
+    return "\n".join(entries[key][0] for key in sorted(entries))
+
+
+def entry(method: MethodIdentity) -> str:
+    """Return the entry of one method: an article where the venue is a journal or a preprint, else inproceedings.
+
+    Raises:
+        BoardError: if key, title or authors are missing, or the key is not one BibTeX reads.
+    """
+    for name in ("key", "title", "authors"):
+        if not getattr(method, name).strip():
+            raise BoardError(f"method {method.name!r} cannot be cited: its card has no {name}")
+    if not KEY.fullmatch(method.key):
+        raise BoardError(f"method {method.name!r} cannot be cited: {method.key!r} is no BibTeX key")
+    kind, where = ("article", "journal") if JOURNALS.search(method.venue) else ("inproceedings", "booktitle")
+    fields = {
+        "title": f"{{{latex_escape(method.title)}}}",  # second braces keep the capitals
+        "author": latex_escape(method.authors),
+        where: latex_escape(method.venue),
+        "year": str(method.year),
+        "url": method.url.replace("{", "").replace("}", ""),
+    }
+    lines = [f"  {name:<9} = {{{value}}}" for name, value in fields.items() if value.strip()]
+    return f"@{kind}{{{method.key},\n" + ",\n".join(lines) + "\n}\n"

@@ -1,0 +1,246 @@
+"""Records to a board: group by variant, measure, rank with ties, and say what a reader must know."""
+
+import hashlib
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from advbench.benchmark.protocol import Protocol, ProtocolError
+from advbench.benchmark.records import Record
+from advbench.benchmark.statistics import Comparison, Correct, compare, ranks
+from advbench.leaderboards.measures import Variant, columns, test_images
+from advbench.leaderboards.notes import board_marks, explain
+from advbench.leaderboards.soundness import invalid, masking
+from advbench.leaderboards.table import BoardError, Cell, Row, Table
+
+logger = logging.getLogger(__name__)
+METRIC = "autoattack"
+"""Rows are ranked by this column of their `best` checkpoint."""
+CHECKPOINTS = ("best", "last")
+
+
+def load_records(path: Path) -> list[Record]:
+    """Read a record file, or every record file below a folder, in order of their paths.
+
+    Raises:
+        BoardError: if the path does not exist.
+        RecordError: if a file fails the schema; the message names file and key.
+    """
+    if path.is_file():
+        return [Record.load(path)]
+    if not path.is_dir():
+        raise BoardError(f"{path}: no such records folder; give the folder that holds the records' JSON files")
+    return [Record.load(file) for file in sorted(path.rglob("*.json"))]
+
+
+def group(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Sort records by protocol digest, one board each, in order of the protocols' names."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: (record.protocol_name, record.protocol_digest)):
+        found[record.protocol_digest].append(record)
+    return dict(found)
+
+
+def build(records: Sequence[Record], protocol: Protocol | None = None) -> Table:
+    """Make the board of records that were all made under one protocol digest.
+
+    Args:
+        records: any number of methods, variants and seeds.
+        protocol: whose board it is; needed only where there may be no record yet.
+
+    Raises:
+        BoardError: for records of two protocols, two records of one run, or neither records nor a protocol.
+    """
+    protocol = _one_protocol(records, protocol)
+    variants = _variants(records, protocol)
+    barred = {variant.key: why for variant in variants if (why := _barred(variant, records))}
+    ranked = {variant.key: _outcomes(variant) for variant in variants if variant.key not in barred}
+    comparisons = _compare(ranked, protocol)
+    placed = ranks(list(ranked), comparisons)
+    hours = {variant.hour for variant in variants}
+    hour = hours.pop() if len(hours) == 1 else ""
+    classes = max((record.data.num_classes for record in records), default=10)
+    labels = _labels(variants)
+    rows = []
+    for variant in sorted(variants, key=lambda variant: _order(variant, placed)):
+        rank = _rank_cell(variant.key, placed, barred)
+        rows += [_row(variant, checkpoint, rank, labels[variant.key], hour) for checkpoint in CHECKPOINTS]
+    table = Table(
+        protocol=protocol.name,
+        digest=protocol.digest,
+        official=protocol.official,
+        dataset=protocol.data.name,
+        network=protocol.network,
+        threat=f"L∞, eps {protocol.threat.eps}",
+        images=test_images(records),
+        columns=columns(
+            standard=classes >= 10,
+            hour=hour,
+            teachers=any(record.training.teachers for record in records),
+        ),
+        rows=tuple(rows),
+        marks=board_marks(records, protocol),
+        comparisons=comparisons,
+    )
+    return replace(table, notes=explain(table, variants, protocol))
+
+
+def _one_protocol(records: Sequence[Record], protocol: Protocol | None) -> Protocol:
+    """Return the protocol of all records, refusing a mixture."""
+    digests = {record.protocol_digest: record.protocol_name for record in records}
+    if protocol is not None:
+        digests[protocol.digest] = protocol.name
+    if not digests:
+        raise BoardError("no records to make a board of; train and evaluate first, or point to a records folder")
+    if len(digests) > 1:
+        named = ", ".join(f"{name} ({digest[:12]})" for digest, name in sorted(digests.items(), key=lambda one: one[1]))
+        raise BoardError(f"a board never mixes protocols: {named}; choose one with --protocol")
+    if protocol is None:
+        try:
+            protocol = Protocol.from_plain(records[0].protocol, f"record {records[0].run}")
+        except ProtocolError as error:
+            raise BoardError(f"a record's protocol cannot be read: {error}") from None
+    wrong = [record.run for record in records if _digest(record) != record.protocol_digest]
+    if wrong:
+        raise BoardError(f"record {wrong[0]}: its protocol does not have the digest it claims; measure the run again")
+    return protocol
+
+
+def _digest(record: Record) -> str:
+    """Compute the digest of the protocol that a record holds, as `Protocol.digest` does."""
+    plain = {key: value for key, value in record.protocol.items() if key != "summary"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _variants(records: Sequence[Record], protocol: Protocol) -> list[Variant]:
+    """Group records by method, hyper-parameters, network and division."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        plain = [record.method.name, record.method.hyperparameters, record.network, record.division]
+        found[json.dumps(plain, sort_keys=True)].append(record)
+    for several in found.values():
+        for seed, times in Counter(record.seed for record in several).items():
+            if times > 1:
+                name = several[0].method.row
+                raise BoardError(f"{times} records of {name} with seed {seed}: keep one of them, remove the others")
+    return [Variant(key, several, protocol) for key, several in sorted(found.items())]
+
+
+def _labels(variants: Sequence[Variant]) -> dict[str, str]:
+    """Name the rows; variants that their labels do not tell apart get a digest of their hyper-parameters."""
+    times = Counter(variant.identity.row for variant in variants)
+    return {
+        variant.key: variant.identity.row
+        if times[variant.identity.row] == 1
+        else f"{variant.identity.row} [{hashlib.sha256(variant.key.encode()).hexdigest()[:6]}]"
+        for variant in variants
+    }
+
+
+def _barred(variant: Variant, records: Sequence[Record]) -> Cell | None:
+    """Return the rank cell of a variant that may not be ranked, with the reason; None if it may."""
+    raised = dict.fromkeys(name for evaluation in variant.evaluations("best") for name in masking(evaluation))
+    if raised:
+        return Cell(state="withheld", reason=f"signs of gradient masking: {', '.join(raised)}")
+    broken = dict.fromkeys(
+        name for record in variant.records for name in invalid(record, variant.evaluation(record, "best"))
+    )
+    if broken:
+        return Cell(state="unranked", reason=f"evaluation not valid: {', '.join(broken)}")
+    share = len(variant.collapsed) / len(variant.records)
+    if share > variant.protocol.flags.collapsed_seeds:
+        return Cell(state="unranked", reason=f"{len(variant.collapsed)} of {len(variant.records)} seeds collapsed")
+    if any(record.division == "open" for record in variant.records):
+        return Cell(state="unranked", reason="open division: not ranked among the closed one")
+    missing = [
+        record.seed
+        for record in variant.records
+        if METRIC not in variant.evaluation(record, "best").columns and record.seed not in variant.collapsed
+    ]
+    if missing or not _has_outcomes(variant):
+        seeds = ", ".join(str(seed) for seed in missing or variant.seeds)
+        return Cell(state="unranked", reason=f"no complete AutoAttack on best for seed {seeds}")
+    return _other_images(variant, records)
+
+
+def _other_images(variant: Variant, records: Sequence[Record]) -> Cell | None:
+    """Bar a variant measured on other images than most records: its outcomes cannot be paired with theirs."""
+    images = Counter((record.data.digest, record.data.split_sha256) for record in records)
+    common = min(images, key=lambda data: (-images[data], data))
+    if any((record.data.digest, record.data.split_sha256) != common for record in variant.records):
+        return Cell(state="unranked", reason="other data than most of the board: images cannot be paired")
+    return None
+
+
+def _has_outcomes(variant: Variant) -> bool:
+    return any(METRIC in evaluation.columns for evaluation in variant.evaluations("best"))
+
+
+def _outcomes(variant: Variant) -> Correct:
+    """Stack the outcomes that are ranked, (seeds, images)."""
+    evaluations = variant.evaluations("best")
+    return np.stack([one.columns[METRIC].correct for one in evaluations if METRIC in one.columns])
+
+
+def _compare(ranked: dict[str, Correct], protocol: Protocol) -> tuple[Comparison, ...]:
+    settings = protocol.statistics
+    return compare(ranked, alpha=settings.alpha, draws=settings.draws, seed=settings.seed)
+
+
+def _order(variant: Variant, placed: dict[str, int]) -> tuple[float, float, float, str]:
+    """Sort by rank, then AutoAttack, then clean accuracy on best; what is not ranked comes last."""
+    robust, clean = (variant.accuracy("best", column).mean for column in (METRIC, "clean"))
+    worst = float("inf")
+    return (
+        placed.get(variant.key, worst),
+        worst if robust is None else -robust,
+        worst if clean is None else -clean,
+        variant.identity.row,
+    )
+
+
+def _rank_cell(key: str, placed: dict[str, int], barred: dict[str, Cell]) -> Cell:
+    """Return the rank of a variant: bold where it is 1 and somebody's is not, second where it is the next one."""
+    if key in barred:
+        return barred[key]
+    rank = placed[key]
+    others = sorted(set(placed.values()) - {1})
+    return Cell(
+        values=(float(rank),),
+        expected=1,
+        bold=rank == 1 and bool(others),
+        second=bool(others) and rank == others[0],
+    )
+
+
+def _row(variant: Variant, checkpoint: str, rank: Cell, label: str, hour: str) -> Row:
+    """Make one row; emphasis goes to what was tested, AutoAttack on best, and to the names it belongs to."""
+    cells = {"rank": rank, **variant.cells(checkpoint)}
+    cells["method"] = replace(cells["method"], text=label)
+    if checkpoint == "last":
+        cells["rank"] = Cell(state="not applicable", reason="ranks compare best checkpoints")
+    else:
+        for key in ("method", METRIC):
+            cells[key] = replace(cells[key], bold=rank.bold, second=rank.second)
+    if hour:
+        for key in ("hours", "teacher_hours"):
+            cells[key] = replace(cells[key], unit="")
+    signs = []
+    evaluations = variant.evaluations(checkpoint)
+    if any(masking(evaluation) for evaluation in evaluations):
+        signs.append("masking")
+    if variant.collapsed:
+        signs.append("collapsed")
+    if any(invalid(record, variant.evaluation(record, checkpoint)) for record in variant.records):
+        signs.append("invalid")
+    identity = variant.identity
+    notes = (*identity.notes, *(["overrides update"] if identity.overrides_update else []))
+    if any(record.division == "open" for record in variant.records):
+        notes = (*notes, "open division")
+    runs = tuple(record.run for record in variant.records)
+    return Row(variant.key, checkpoint, identity, label, cells, variant.seeds, runs, tuple(signs), notes)

@@ -1,0 +1,44 @@
+"""Write a board as a GitHub-flavoured Markdown table with its notes."""
+
+import re
+
+from advbench.leaderboards.table import Column, Row, Table, show
+
+SPECIAL = re.compile(r"([\\`*_\[\]<>|~#])")
+
+
+def write(table: Table, *, decimals: int | None = None) -> str:
+    """Return the board as Markdown: title, table, notes as a list.
+
+    Args:
+        table: the board, or a selection of it.
+        decimals: places of accuracies; by default as many as the test set supports.
+    """
+    places = table.decimals if decimals is None else decimals
+    lines = [f"### {_escape(table.title)}", ""]
+    if table.rows:
+        aligned = ["---" if column.kind == "text" else "---:" for column in table.columns]
+        lines.append(_line([_escape(column.heading) for column in table.columns]))
+        lines.append(_line(aligned))
+        lines += [_line([_cell(row, column, places) for column in table.columns]) for row in table.rows]
+        lines.append("")
+    lines += [f"- {_escape(note.text)}" for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Row, column: Column, decimals: int) -> str:
+    cell = row.cells[column.key]
+    text = _escape(show(cell, column, decimals).plain)
+    if cell.bold:
+        text = f"**{text}**"
+    return f"{text} {row.signs}" if column.key == "method" and row.signs else text
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    """Keep Markdown and HTML in names from meaning anything; intervals keep their brackets."""
+    escaped = SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return re.sub(r"\\\[([-\d., ]+)\\\]", r"[\1]", escaped)

@@ -1,0 +1,168 @@
+"""What a reader must know to read a board: the sentences below it and the marks beside its name."""
+
+from collections.abc import Sequence
+
+from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records import Record
+from advbench.leaderboards.measures import Variant, data_marks, on_cpu
+from advbench.leaderboards.table import MARKS, Note, Table
+from advbench.leaderboards.texts import display
+
+SIGNS = {
+    "masking": "signs of gradient masking or of a broken evaluation: numbers kept, rank withheld",
+    "collapsed": "a seed has collapsed; what was measured of it stays in the mean",
+    "invalid": "evaluation not valid: not ranked",
+}
+
+
+def board_marks(records: Sequence[Record], protocol: Protocol) -> tuple[str, ...]:
+    """Return what holds for the whole board."""
+    marks = [] if protocol.official else ["unofficial protocol"]
+    found = {mark for record in records for mark in data_marks(record)}
+    if "unverified" in found:
+        everywhere = all("unverified" in data_marks(record) for record in records)
+        marks.append("unverified data" if everywhere else "partly unverified data")
+    if "subset" in found or protocol.data.test_limit or protocol.data.train_limit:
+        marks.append("subset of the data")
+    return tuple(marks)
+
+
+def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tuple[Note, ...]:
+    """Return the notes of a board in the order in which they are printed."""
+    records = [record for variant in variants for record in variant.records]
+    if not records:
+        return (_identity(table, protocol), Note("No record has been published under this protocol yet."))
+    notes = [
+        _identity(table, protocol),
+        _amount(table, variants),
+        _data(records),
+        Note("An image counts as robust if the network is right on it and on the attack's output; accuracies in %."),
+        _spread(table, variants),
+        _ranking(table, protocol),
+        Note(
+            "NRR: natural-robust ratio 2·clean·AA/(clean + AA), per seed, then averaged.",
+            "NRR: 2·clean·AA/(clean + AA).",
+        ),
+        Note("Gap: best − last, per seed, then averaged; empty where best is chosen by clean validation accuracy."),
+        _cost(records),
+    ]
+    if max(record.data.num_classes for record in records) < 10:
+        text = "AutoAttack is not standard here: fewer than ten classes leave fewer than nine targets."
+        notes.append(Note(text, text))
+    for label, said in dict.fromkeys((row.label, row.notes) for row in table.rows if row.notes):
+        notes.append(Note(f"{label}: {'; '.join(said)}."))
+    notes.extend(_withheld(table))
+    notes.extend(_collapsed(variant) for variant in variants if variant.collapsed)
+    used = {mark for row in table.rows for mark in row.marks}
+    notes.extend(
+        Note(f"{sign} {SIGNS[mark]}.", f"{sign} {SIGNS[mark]}.") for mark, sign in MARKS.items() if mark in used
+    )
+    return tuple(notes)
+
+
+def _identity(table: Table, protocol: Protocol) -> Note:
+    official = "" if table.official else " (unofficial)"
+    what = f"{display(protocol.data.name)}, {display(protocol.network)}, {table.threat}"
+    text = f"Protocol {protocol.name}{official}, sha256 {table.digest[:16]}; {what}."
+    return Note(text, text)
+
+
+def _amount(table: Table, variants: Sequence[Variant]) -> Note:
+    seeds = sorted({seed for variant in variants for seed in variant.seeds})
+    plural = "s" if len(seeds) > 1 else ""
+    text = f"n = {table.images} test images; seed{plural} {', '.join(str(seed) for seed in seeds)}."
+    if table.images and table.images < variants[0].protocol.flags.low_power_images:
+        text += f" Low power: a 95 % interval of an accuracy reaches ±{98 / table.images**0.5:.0f} points."
+    return Note(text, text)
+
+
+def _data(records: Sequence[Record]) -> Note:
+    """Say where the images came from and whether they were verified."""
+    sources = dict.fromkeys(
+        (record.data.name, record.data.source, record.data.verified, record.data.digest[:12], record.data.notes)
+        for record in records
+    )
+    said = []
+    for name, source, verified, digest, notes in sources:
+        mark = "verified" if verified else "unverified data"
+        said.append(f"{display(name)} from {source}, {mark}, sha256 {digest}{''.join(f', {note}' for note in notes)}")
+    marks = dict.fromkeys(mark for record in records for mark in data_marks(record))
+    return Note(f"Data: {'; '.join(said)}.", f"Data: {', '.join(marks)}." if marks else "Data verified.")
+
+
+def _spread(table: Table, variants: Sequence[Variant]) -> Note:
+    counts = {len(variant.records) for variant in variants}
+    parts, brief = [], []
+    if counts - {1}:
+        parts.append("mean ± sample standard deviation over seeds")
+        brief.append("mean ± sd over seeds")
+    if 1 in counts:
+        parts.append("one seed: [Wilson 95 % interval], which covers the draw of test images only")
+        widths = [
+            (cell.interval.high - cell.interval.low) / 2
+            for row in table.rows
+            for cell in row.cells.values()
+            if cell.interval is not None
+        ]
+        reach = f" up to ±{max(widths):.1f} points," if widths else ""
+        brief.append(f"one seed: Wilson 95 % intervals{reach} for the draw of test images only")
+    return Note(_sentence(parts), _sentence(brief))
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _ranking(table: Table, protocol: Protocol) -> Note:
+    test = f"exact McNemar over all pairings of seeds (Holm, p < {protocol.statistics.alpha:g})"
+    text = (
+        "Rank: 1 + the number of rows that beat the row in AutoAttack on best; equal ranks are tied. "
+        f"A row beats another by {test} and a bootstrap over seeds and images. "
+        "Bold: rank 1, where some ranked row has another rank."
+    )
+    brief = f"Bold: AutoAttack on best not significantly beaten by any row ({test}, hierarchical bootstrap)."
+    if any(comparison.single for comparison in table.comparisons):
+        single = " With one seed only McNemar holds: it compares these two networks, not these two methods."
+        text, brief = text + single, brief + single
+    emphasised = any(row.cells["rank"].bold for row in table.rows)
+    return Note(text, brief if emphasised else "No row is significantly better than another.")
+
+
+def _cost(records: Sequence[Record]) -> Note:
+    machines = dict.fromkeys(
+        f"{record.training.environment.cpu}, {record.training.environment.threads} "
+        f"thread{'s' if record.training.environment.threads != 1 else ''} a process"
+        if on_cpu(record)
+        else record.training.environment.device
+        for record in records
+    )
+    versions = dict.fromkeys(
+        f"advbench {record.training.environment.advbench}, torch "
+        f"{record.training.environment.libraries.get('torch', 'unknown')}"
+        for record in records
+    )
+    text = (
+        f"Training time is wall time on {'; '.join(machines)} ({'; '.join(versions)}). "
+        "Passes: forwards F of one image, an input gradient counts 1F, weight gradients 2F."
+    )
+    if any(record.training.teachers for record in records):
+        text += " Training time includes frozen teachers, whose share is shown apart; passes do not."
+    return Note(text)
+
+
+def _collapsed(variant: Variant) -> Note:
+    """Say which seeds of a method have collapsed and why."""
+    said = "; ".join(f"seed {seed} collapsed ({why})" for seed, why in variant.collapsed.items())
+    brief = f"{variant.identity.row}: {len(variant.collapsed)} of {len(variant.records)} seeds collapsed."
+    return Note(f"{variant.identity.row}: {said}.", brief)
+
+
+def _withheld(table: Table) -> list[Note]:
+    notes = []
+    for row in table.rows:
+        rank = row.cells["rank"]
+        if row.checkpoint == "best" and rank.state in {"withheld", "unranked"}:
+            what = "rank withheld" if rank.state == "withheld" else "not ranked"
+            notes.append(Note(f"{row.label}: {what}, {rank.reason}.", f"{row.label} {what}."))
+    return notes

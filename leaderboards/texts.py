@@ -1,0 +1,84 @@
+"""Text for LaTeX: what TeX would read as a command, or pdflatex cannot set, becomes what it means."""
+
+import unicodedata
+
+PLAIN = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "−": r"$-$",
+    "–": "--",
+    "—": "---",
+    "∞": r"$\infty$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "→": r"$\rightarrow$",
+    "‖": r"$\|$",
+    "…": r"\ldots{}",
+    "’": "'",
+    "‘": "`",
+    "“": "``",
+    "”": "''",
+    "§": r"\S{}",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
+    "°": r"$^\circ$",
+    "\u00a0": "~",
+}
+LETTERS = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho varsigma sigma tau "
+    "upsilon phi chi psi omega"
+)
+GREEK = {chr(0x03B1 + offset): rf"$\{name}$" for offset, name in enumerate(LETTERS.split()) if name != "omicron"}
+
+
+def latex_escape(text: str) -> str:
+    """Return text that pdflatex sets as it reads, without any package; letters it lacks lose their accents or are ?."""
+    return "".join(_character(character) for character in text.replace("\n", " "))
+
+
+def _character(character: str) -> str:
+    if character in PLAIN:
+        return PLAIN[character]
+    if character in GREEK:
+        return GREEK[character]
+    if character.isascii():
+        return character if character.isprintable() else " "
+    # Latin letters with accents are in every font encoding of LaTeX; of others the base letter is kept.
+    if "LATIN" in unicodedata.name(character, "") and ord(character) < 0x180:
+        return character
+    base = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return base or "?"
+
+
+NAMES = {
+    "digits": "Digits",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tinyimagenet": "Tiny ImageNet",
+    "imagenet": "ImageNet",
+    "smallcnn": "SmallCNN",
+    "preactresnet18": "PreActResNet-18",
+    "resnet18": "ResNet-18",
+    "wrn34-10": "WRN-34-10",
+    "resnet50": "ResNet-50",
+}
+
+
+def display(name: str) -> str:
+    """Return a data set or network as papers write it; a name that is not known stays as it is."""
+    return NAMES.get(name, name)
