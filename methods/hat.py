@@ -1,0 +1,63 @@
+"""HAT: Reducing Excessive Margin to Achieve a Better Accuracy vs. Robustness Trade-off.
+
+Rade and Moosavi-Dezfooli, ICLR 2022, https://openreview.net/forum?id=Azh9QBQ4tR7
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from advbench.benchmark.losses import ce_mean, kl_mean, kl_sum
+from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+
+
+class Helped(Solo):
+    """A target and its frozen helper."""
+
+    def __init__(self, target: nn.Module, helper: nn.Module) -> None:
+        super().__init__(target)
+        self.helper = helper
+
+
+@dataclass(frozen=True)
+class HAT(Method[Helped]):
+    """L = CE(z(x), y) + beta KL(p(x) || p(x')) + gamma CE(z(x_h), argmax H(x')), x_h = x + h (x' − x), not clipped."""
+
+    beta: float = knob(2.5, "release, CIFAR-10 ResNet-18 (its value for every data set here: others are not published)")
+    gamma: float = knob(0.5, "release, CIFAR-10 ResNet-18")
+    h: float = knob(2.0, "release: how far beyond x' the helper examples lie, in perturbations")
+    card = Card(
+        name="hat",
+        label="HAT",
+        title="Reducing Excessive Margin to Achieve a Better Accuracy vs. Robustness Trade-off",
+        authors="Rade, Rahul and Moosavi-Dezfooli, Seyed-Mohsen",
+        venue="ICLR",
+        year=2022,
+        url="https://openreview.net/forum?id=Azh9QBQ4tR7",
+        key="rade2022reducing",
+        code="https://github.com/imrahulr/hat",
+        family="regularised",
+        cost="31F",
+        differs=("SGD without Nesterov momentum under the protocol's schedule (the release: Nesterov, one-cycle).",),
+    )
+    requires: ClassVar[Mapping[str, str]] = {"helper": "standard"}
+
+    def __post_init__(self) -> None:
+        if not all(0 <= value < inf for value in (self.beta, self.gamma, self.h)):
+            raise ValueError("beta, gamma and h must be 0 or more and finite")
+
+    def build(self, task: Task) -> Helped:
+        """Train one network with a frozen, standard-trained helper."""
+        return Helped(task.network(), task.teacher("helper"))
+
+    def loss(self, nets: Helped, batch: Batch, step: Step) -> Tensor:
+        """Return the TRADES loss plus cross-entropy on helper examples, labelled by the helper."""
+        x, y, _ = batch
+        reference = step.predict(nets.target, x)
+        x_adv = step.craft(x, lambda x_now: kl_sum(reference, nets.target(x_now)), start="gaussian")
+        y_help = step.predict(nets.helper, x_adv).argmax(dim=1)
+        z, z_adv, z_help = nets.target(x), nets.target(x_adv), nets.target(x + self.h * (x_adv - x))
+        return ce_mean(z, y) + self.beta * kl_mean(z, z_adv) + self.gamma * ce_mean(z_help, y_help)
