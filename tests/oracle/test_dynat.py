@@ -62,6 +62,13 @@ def test_a_step_costs_27_forwards_and_the_guide_is_forwarded_once(options, cost,
     assert s.method.deployed(s.nets) is s.nets.target
 
 
+def test_the_extra_clean_forward_keeps_no_graph(stage):
+    s, kept = stage(DYNAT()), []
+    s.nets.target.register_forward_hook(lambda module, inputs, z: kept.append(z.requires_grad and module.training))
+    s.update()
+    assert kept[-2:] == [True, False]
+
+
 def awp_loss(formulas, nets, x_adv, batch, labels):
     z_adv, z, z_g = nets.target(x_adv), nets.target(batch.x), nets.guide(batch.x)
     guide, target = formulas.ce(z_g, batch.y).mean(), 0.2 * formulas.ce(z_adv, labels).mean()

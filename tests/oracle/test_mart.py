@@ -1,5 +1,7 @@
 """MART against its formula written out in float64: boosted cross-entropy and the weighted divergence."""
 
+import copy
+
 import pytest
 import torch
 
@@ -19,9 +21,14 @@ def reference_loss(formulas, z, z_adv, y):
 
 
 def test_loss_gradients_and_order_of_forwards_are_the_formula_s(stage, formulas):
-    s = stage(MART(beta=3.0))
+    s = stage(MART(beta=3.0), eps="1/100", size="1/100")
+    right = copy.deepcopy(s.twin.target)(s.batch.x).argmax(dim=1)
+    s.batch = s.batch._replace(y=torch.where(torch.arange(len(right)) < 4, right, (right + 1) % 5))
     loss, seen = s.loss()
     z, z_adv = s.twin.target(s.batch.x), s.twin.target(seen.x_adv)
+    still_right = z_adv.argmax(dim=1) == s.batch.y
+    assert still_right.any(), "the strongest rival must be second somewhere"
+    assert not still_right.all(), "and first elsewhere"
     reference = reference_loss(formulas, z, z_adv, s.batch.y)
     reference.backward()
     torch.testing.assert_close(loss, reference.detach(), rtol=1e-9, atol=0)
