@@ -1,0 +1,123 @@
+"""The command group: which commands there are, how errors are shown, and exit codes.
+
+Commands are imported when they are asked for, and import what they need when they run, so that `advbench --help` and
+everything about tables and plans does without torch.
+"""
+
+import importlib
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "run-all": "running:run_all",
+    "train": "single:train",
+    "evaluate": "single:evaluate",
+    "job": "single:job",
+    "leaderboard": "boards:leaderboard",
+    "plot": "boards:plot",
+    "publish": "boards:publish",
+    "status": "upkeep:status",
+    "prune": "upkeep:prune",
+    "methods": "catalogues:methods",
+    "protocols": "catalogues:protocols",
+    "datasets": "catalogues:datasets",
+    "doctor": "catalogues:doctor",
+}
+"""Command → "module:function" in this package, in the order of the help."""
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+
+class Failed(click.ClickException):
+    """Work that was begun and failed: exit code 1."""
+
+    exit_code = FAILED
+
+
+class Refused(click.ClickException):
+    """Input that cannot be worked with: exit code 2."""
+
+    exit_code = REFUSED
+
+
+class App(click.Group):
+    """A group whose commands are imported on demand and whose errors are one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Return the commands in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"advbench.benchmark.cli.{module}"), function)
+        return command
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:  # noqa: ANN401
+        """Run, turn every error into one line on stderr and an exit code; `--debug` anywhere shows the traceback."""
+        given = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in given
+        given = [word for word in given if word != "--debug"]
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(given, *rest, **extra)
+        except BaseException as error:  # noqa: BLE001 (the last line of defence of a program)
+            code, message = explain(error)
+            if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
+                traceback.print_exception(error)
+            if message:
+                click.echo(f"error: {' '.join(message.split())}", err=True)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the one line of an error; no line for a plain exit."""
+    code, message = FAILED, str(error)
+    if isinstance(error, click.exceptions.Exit):
+        code, message = error.exit_code, ""
+    elif isinstance(error, SystemExit):
+        code, message = (error.code if isinstance(error.code, int) else FAILED), ""
+    elif isinstance(error, click.Abort | KeyboardInterrupt):
+        code, message = INTERRUPTED, "interrupted; the same command goes on where this one stopped"
+    elif isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        code, message = error.exit_code, error.format_message()
+        message += f" (see {context.command_path} --help)" if context is not None else ""
+    elif isinstance(error, ValueError | RuntimeError) and type(error).__module__.startswith("advbench."):
+        code = REFUSED
+    elif not isinstance(error, OSError):
+        message = f"{type(error).__name__}: {error}; this is a bug: run again with --debug and report what it shows"
+    return code, message
+
+
+def configure_logging(level: int) -> None:
+    """Show the library's warnings, or all that it says, on stderr."""
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+
+
+@click.group(
+    cls=App,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 all is well; 1 a job failed; 2 the input was refused; 130 interrupted.",
+)
+@click.version_option(version("advbench"), prog_name="advbench")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line).")
+@click.option("-v", "--verbose", is_flag=True, help="Show what the library logs.")
+def main(*, debug: bool, verbose: bool) -> None:  # noqa: ARG001 (`App.main` reads --debug wherever it stands)
+    """Train adversarial-training defenses under one frozen protocol, attack them, compare them.
+
+    \b
+    Examples:
+      advbench run-all                                    # digits, minutes on a laptop
+      advbench run-all --protocol cifar10-linf-short --methods pgd_at,trades
+      advbench leaderboard --protocol cifar10-linf-short
+      advbench doctor                                     # what is missing and how to mend it
+    """
+    configure_logging(logging.INFO if verbose else logging.WARNING)

@@ -1,0 +1,194 @@
+"""Have jobs done on this machine: devices and cores shared out, data made ready once, progress shown."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.console import duration, size
+from advbench.benchmark.cli.progress import Display, Meter
+from advbench.benchmark.estimate import Estimate, Machine, estimate, history, total
+from advbench.benchmark.executors.courier import Errand, Outcome
+from advbench.benchmark.executors.local import Local, share
+from advbench.benchmark.jobs import Job
+from advbench.benchmark.plan import Catalogue
+from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+PERFORM = "advbench.benchmark.work:perform"
+_PROBE_FLOP = 2e10
+"""Work of the forward that measures the speed of a machine: a second or so on one core."""
+_UNKNOWN_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Means:
+    """What there is to work with.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:1": what a worker computes on.
+        workers, threads: jobs at once, and threads of each.
+        gpus: GPUs shared out, one to each worker; empty: all workers see the same.
+    """
+
+    store: Store
+    data_root: Path | None
+    device: str
+    workers: int
+    threads: int
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The means in words."""
+        jobs = "1 job" if self.workers == 1 else f"{self.workers} jobs"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{jobs} at once on {self.device}, {threads} each"
+
+
+def choose_device(name: str) -> "torch.device":
+    """Return the device of that name; "auto" is a GPU if there is one.
+
+    Raises:
+        Refused: if there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise Refused(f"--device {name}: not on this machine; `advbench doctor` shows what is here") from None
+    return device
+
+
+def means(store: Store, data_root: Path | None, device: str, jobs: int | None) -> Means:
+    """Share out the machine.
+
+    Raises:
+        Refused: if there is no such device here.
+    """
+    import torch
+
+    from advbench.benchmark.environment import usable_cores
+
+    chosen = choose_device(device)
+    gpus: tuple[str, ...] = ()
+    if str(chosen) == "cuda":  # no number: all that are visible
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        named = [part.strip() for part in visible.split(",")] if visible else []
+        gpus = tuple(
+            (named or [str(number) for number in range(torch.cuda.device_count())])[: torch.cuda.device_count()]
+        )
+    on_gpu = max(1, len(gpus)) if chosen.type != "cpu" else 0
+    workers, threads = share(usable_cores(), on_gpu, jobs)
+    return Means(store, data_root, str(chosen), workers, threads, gpus)
+
+
+def make_ready(protocols: Iterable[Protocol], data_root: Path | None) -> None:
+    """Refuse what no worker could do, and download data that are not there, once.
+
+    Raises:
+        Refused: for a network that there is not.
+        DataError: if data are missing and cannot be had; one line with the mend.
+    """
+    from advbench.benchmark import data, networks
+    from advbench.benchmark.sources import KNOWN
+
+    root = data.data_root(data_root)
+    for protocol in protocols:
+        if protocol.network not in networks.names():
+            known = ", ".join(networks.names())
+            raise Refused(f"{protocol.name}: network: there is no {protocol.network!r}; there are: {known}")
+        name = protocol.data.name
+        folder = root / KNOWN[name].folder if name in KNOWN and KNOWN[name].folder else None
+        there = name == "digits" or (root / f"{name}.npz").exists() or (folder is not None and folder.exists())
+        if not there:
+            data.load(protocol.data, root=data_root)
+
+
+def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[dict[str, Estimate], str]:
+    """Return what each job will take, by job id, and one line about all of them."""
+    known = history(using.store)
+    machine = _machine({job.run.protocol.network: job.run.protocol for job in jobs}.values(), using)
+    found = {job.id: estimate(job, catalogue, known, machine) for job in jobs}
+    guessed = any(one.basis in {"unknown", "assumed"} for one in found.values())
+    together = total(jobs, catalogue, known, machine)
+    seconds = together.sum / using.workers
+    disk = "unknown" if together.bytes is None else size(together.bytes)
+    rest = f", {together.unknown} jobs not counted" if together.unknown else ""
+    basis = "a guess from a short trial" if guessed else "from what such work took here"
+    return found, f"{len(jobs)} jobs, about {duration(seconds)} ({basis}{rest}), disk about {disk}; {using.said}"
+
+
+def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:
+    """Return the cost of the networks, and the speed of this machine on the first of them."""
+    from advbench.benchmark import networks
+    from advbench.benchmark.sources import KNOWN
+
+    flop: dict[str, float] = {}
+    parameters: dict[str, int] = {}
+    speed = 0.0
+    for protocol in protocols:
+        known = KNOWN.get(protocol.data.name)
+        if known is None:
+            continue
+        network = networks.build(protocol.network, num_classes=known.num_classes, channels=known.shape[0])
+        flop[protocol.network] = float(networks.count_flops(network, known.shape))
+        parameters[protocol.network] = networks.count_parameters(network)
+        speed = speed or _speed(network, known.shape, flop[protocol.network], using)
+    return Machine(flop, speed, parameters)
+
+
+def _speed(network: "torch.nn.Module", shape: Sequence[int], flop: float, using: Means) -> float:
+    """Measure FLOP per second in one forward after a first one."""
+    import torch
+
+    device = torch.device(using.device)
+    images = torch.rand(max(1, min(256, int(_PROBE_FLOP / flop))), *shape, device=device)
+    before = torch.get_num_threads()
+    torch.set_num_threads(using.threads)
+    try:
+        network = network.to(device).eval()
+        with torch.no_grad():
+            network(images[:1]).sum().item()
+            began = time.perf_counter()
+            network(images).sum().item()
+            return len(images) * flop / (time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(before)
+
+
+def carry_out(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> Outcome:
+    """Have jobs done and show how they go.
+
+    Raises:
+        ExecutorError: if no job can be started at all.
+    """
+    expected, said = estimates(jobs, using, catalogue)
+    click.echo(said, err=True)
+    weights = {job: one.seconds if one.seconds is not None else _UNKNOWN_SECONDS for job, one in expected.items()}
+    arguments = {
+        "store_root": str(using.store.root.absolute()),
+        "data_root": None if using.data_root is None else str(using.data_root.absolute()),
+        "device": using.device,
+        "threads": using.threads,
+    }
+    executor = Local(using.store, using.workers, using.threads, using.gpus)
+    with Display(Meter(weights, using.workers)) as display:
+        outcome = executor.execute(jobs, Errand(PERFORM, arguments), display)
+    for job, reason in outcome.failed:
+        click.echo(f"failed: {job.label}: {reason}", err=True)
+    if outcome.blocked:
+        click.echo(f"{len(outcome.blocked)} jobs were not begun, since they need what failed", err=True)
+    return outcome

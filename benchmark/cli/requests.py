@@ -1,0 +1,158 @@
+"""From the words of a command line or a suite file to a `plan.Suite`: methods, variants, protocols, seeds."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advbench.benchmark.plan import MethodRequest, Suite
+from advbench.benchmark.protocol import Protocol, ProtocolError, resolve
+
+if TYPE_CHECKING:
+    from advbench.benchmark.records import Scalar
+
+DEFAULT_METHODS = ("standard", "pgd_at", "trades")
+_SETTING = re.compile(r"(?P<method>\w+)\.(?P<key>\w+)=(?P<value>.*)")
+
+
+class RequestError(ValueError):
+    """A request that cannot be understood; the message is one line with the mend."""
+
+
+def method_names(wanted: Iterable[str]) -> tuple[str, ...]:
+    """Return the methods named by "all", "default" or a list.
+
+    Raises:
+        MethodError: if there is none of a name; the message lists all.
+    """
+    from advbench.benchmark import discovery
+
+    names: dict[str, None] = {}
+    for word in wanted:
+        expanded = discovery.names() if word == "all" else DEFAULT_METHODS if word == "default" else (word,)
+        for name in expanded:
+            discovery.load(name)
+            names[name] = None
+    return tuple(names)
+
+
+def request(name: str, settings: Mapping[str, object]) -> MethodRequest:
+    """Return a row of a board: a method with some hyper-parameters set, read by their types.
+
+    Raises:
+        MethodError: for a name or value that does not fit; the message lists the right ones.
+    """
+    from advbench.benchmark import discovery
+
+    values: dict[str, Scalar] = discovery.make(name, settings).hyperparameters()
+    return MethodRequest(name, {key: values[key] for key in settings})
+
+
+def settings_by_method(settings: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Read `method.key=value`, several times.
+
+    Raises:
+        RequestError: if one is not of that form.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for setting in settings:
+        match = _SETTING.fullmatch(setting)
+        if match is None:
+            raise RequestError(f"--set {setting}: write method.key=value, such as trades.beta=3.0")
+        found.setdefault(match["method"], {})[match["key"]] = match["value"]
+    return found
+
+
+def from_words(
+    protocols: Iterable[Protocol], methods: Iterable[str], seeds: tuple[int, ...], settings: Iterable[str]
+) -> Suite:
+    """Return the suite of a command line.
+
+    Raises:
+        RequestError: if a setting belongs to no method of the suite, or the suite names a protocol twice.
+        MethodError: for methods or hyper-parameters that there are not.
+    """
+    names = method_names(methods)
+    changed = settings_by_method(settings)
+    for name in changed:
+        if name not in names:
+            raise RequestError(f"--set {name}.…: {name} is not among the methods of this run: {', '.join(names)}")
+    return Suite(_different(protocols), tuple(request(name, changed.get(name, {})) for name in names), seeds)
+
+
+def from_file(path: Path) -> Suite:
+    """Read a suite file: `protocols`, `seeds` (optional) and one `[[method]]` with `name` and `set` for each row.
+
+    Protocol files are looked for beside the suite file.
+
+    Raises:
+        RequestError: in one line that names file and key.
+        MethodError: for methods or hyper-parameters that there are not.
+    """
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: not valid TOML ({error})") from None
+    unknown = sorted(set(plain) - {"protocols", "seeds", "method"})
+    if unknown:
+        raise RequestError(f"{path}: {unknown[0]}: unknown key; a suite has protocols, seeds and [[method]]")
+    protocols = _strings(path, plain, "protocols")
+    seeds = plain.get("seeds", [])
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise RequestError(f"{path}: seeds: must be a list of integers that are not negative, got {seeds!r}")
+    if len(set(seeds)) != len(seeds):
+        raise RequestError(f"{path}: seeds: must be different, got {seeds}")
+    rows = plain.get("method", [])
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise RequestError(f'{path}: method: missing; write [[method]] and name = "trades" for each row')
+    resolved = (_protocol(path, reference) for reference in protocols)
+    requests = tuple(_row(path, number, row) for number, row in enumerate(rows))
+    if len(set(map(repr, requests))) != len(requests):
+        raise RequestError(f"{path}: method: two rows are the same")
+    return Suite(_different(resolved), requests, tuple(seeds))
+
+
+def _row(path: Path, number: int, row: dict[str, Any]) -> MethodRequest:
+    key = f"method.{number}"
+    unknown = sorted(set(row) - {"name", "set"})
+    if unknown:
+        raise RequestError(f"{path}: {key}.{unknown[0]}: unknown key; a method has name and set")
+    name, settings = row.get("name"), row.get("set", {})
+    if not isinstance(name, str):
+        raise RequestError(f"{path}: {key}.name: must be the name of a method")
+    if not isinstance(settings, dict):
+        raise RequestError(f"{path}: {key}.set: must be a table, such as set = {{ beta = 3.0 }}")
+    try:
+        return request(name, settings)
+    except ValueError as error:
+        raise RequestError(f"{path}: {key}: {error}") from None
+
+
+def _protocol(path: Path, reference: str) -> Protocol:
+    if reference.endswith(".toml"):
+        return Protocol.from_toml(path.parent / reference)  # an absolute path stays what it is
+    try:
+        return resolve(reference)
+    except ProtocolError as error:
+        raise RequestError(f"{path}: protocols: {error}") from None
+
+
+def _strings(path: Path, plain: dict[str, Any], key: str) -> list[str]:
+    value = plain.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+        raise RequestError(f'{path}: {key}: must be a list of names or .toml files, such as ["digits-linf"]')
+    return value
+
+
+def _different(protocols: Iterable[Protocol]) -> tuple[Protocol, ...]:
+    """Refuse the same protocol twice, and two different ones under one name: their runs would share a folder."""
+    found: dict[str, Protocol] = {}
+    for protocol in protocols:
+        if protocol.name in found:
+            same = "twice" if found[protocol.name].digest == protocol.digest else "for two different protocols"
+            raise RequestError(f"the name {protocol.name} is used {same}; give each protocol once, under its own name")
+        found[protocol.name] = protocol
+    return tuple(found.values())

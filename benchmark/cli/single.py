@@ -1,0 +1,219 @@
+"""`advbench train`, `evaluate` and `job`: single steps of what `run-all` does."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Failed, Refused
+from advbench.benchmark.cli.options import (
+    DEFAULT_PROTOCOL,
+    data_option,
+    device_option,
+    open_store,
+    read_protocol,
+    read_seeds,
+    store_option,
+)
+
+if TYPE_CHECKING:
+    from advbench.benchmark.jobs import Job
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runfolder import RunFolder
+
+BUSY = 75
+"""Exit code of `job` where others hold the work (EX_TEMPFAIL)."""
+
+
+@click.command(short_help="Train a method without attacking it.")
+@click.argument("method")
+@click.option(
+    "--protocol",
+    type=read_protocol,
+    metavar="NAME|FILE.toml",
+    default=DEFAULT_PROTOCOL,
+    show_default=True,
+    help="Name or TOML file.",
+)
+@click.option("--seeds", type=read_seeds, metavar="LIST", default="0", show_default=True, help="Such as 0,1,2 or 0-2.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter; repeatable.")
+@store_option
+@data_option
+@device_option
+@click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+def train(
+    *,
+    method: str,
+    protocol: "Protocol",
+    seeds: tuple[int, ...],
+    settings: tuple[str, ...],
+    store_root: Path | None,
+    data_root: Path | None,
+    device: str,
+    jobs: int | None,
+) -> None:
+    """Train one METHOD, and the teachers it needs, without attacking it.
+
+    \b
+    Examples:
+      advbench train pgd_at
+      advbench train trades --set beta=3.0 --protocol cifar10-linf-short --seeds 0-2
+    """
+    from advbench.benchmark.cli import requests
+    from advbench.benchmark.cli.carrying import carry_out, make_ready, means
+    from advbench.benchmark.plan import plan
+    from advbench.benchmark.work import catalogue
+
+    named = [f"{method}.{setting}" for setting in settings]
+    wanted = requests.from_words((protocol,), (method,), seeds, named)
+    store, known = open_store(store_root), catalogue()
+    due = [job for job in plan(wanted, store, known) if job.kind == "train"]
+    if not due:
+        click.echo("nothing to do: trained already")
+    else:
+        make_ready((protocol,), data_root)
+        outcome = carry_out(due, means(store, data_root, device, jobs), known)
+        if not outcome.clean:
+            raise Failed("training failed; the same command tries again")
+    for folder in store.folders():
+        if (
+            folder.spec.method == method
+            and folder.spec.protocol.digest == protocol.digest
+            and folder.spec.seed in seeds
+        ):
+            click.echo(f"{folder.spec.label}: {folder.path}")
+
+
+@click.command(short_help="Attack a trained run.")
+@click.argument("run")
+@click.option("--checkpoint", type=click.Choice(["best", "last", "both"]), default="both", show_default=True)
+@click.option(
+    "--attack",
+    "families",
+    type=click.Choice(["clean", "pgd", "cw", "autoattack"]),
+    multiple=True,
+    help="Repeatable.  [default: all]",
+)
+@store_option
+@data_option
+@device_option
+@click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+def evaluate(
+    *,
+    run: str,
+    checkpoint: str,
+    families: tuple[str, ...],
+    store_root: Path | None,
+    data_root: Path | None,
+    device: str,
+    jobs: int | None,
+) -> None:
+    """Attack a trained RUN: its identity as `advbench status` shows it, or the beginning of it.
+
+    \b
+    Examples:
+      advbench evaluate 3fa9
+      advbench evaluate 3fa9 --checkpoint best --attack autoattack
+    """
+    from advbench.benchmark.cli.carrying import carry_out, make_ready, means
+    from advbench.benchmark.cli.writing import from_store, show_board
+    from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
+    from advbench.benchmark.work import catalogue
+
+    store = open_store(store_root)
+    folder = store.find(run)
+    wanted = CHECKPOINTS if checkpoint == "both" else (checkpoint,)
+    due = _unattacked(folder, wanted, families or FAMILIES)
+    if not due:
+        click.echo("nothing to do: attacked already")
+    else:
+        make_ready((folder.spec.protocol,), data_root)
+        outcome = carry_out(due, means(store, data_root, device, jobs), catalogue())
+        if not outcome.clean:
+            raise Failed("attacks failed; the same command tries again")
+    records = [record for record in from_store(store, folder.spec.protocol) if record.run == folder.id]
+    show_board(records, folder.spec.protocol)
+    click.echo(f"record: {folder.record_path}")
+
+
+def _unattacked(folder: "RunFolder", checkpoints: tuple[str, ...], families: tuple[str, ...]) -> "list[Job]":
+    """Return the jobs of the shards that are missing.
+
+    Raises:
+        Refused: if the run is not trained.
+    """
+    from advbench.benchmark.jobs import Job
+    from advbench.benchmark.plan import shard_count
+
+    trained = folder.trained()
+    if trained is None:
+        raise Refused(f"{folder.spec.label} is not trained; `advbench train {folder.spec.method}` trains it")
+    every = range(shard_count(folder.spec.protocol, trained.data.test))
+    due: list[Job] = []
+    seen: set[Path] = set()
+    for checkpoint in trained.checkpoints:
+        for family in reversed(families):
+            journal = folder.journal(checkpoint, family, trained)
+            if checkpoint not in checkpoints or journal in seen:
+                continue
+            seen.add(journal)  # where `last` is `best` to the bit one attack serves both
+            finished = folder.finished(checkpoint, family, trained)
+            missing = tuple(shard for shard in every if shard not in finished)
+            if missing:
+                due.append(Job("evaluate", folder.spec, checkpoint, family, missing))  # type: ignore[arg-type]
+    return due
+
+
+@click.command(short_help="Do the one job that a file describes.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@store_option
+@data_option
+@device_option
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads of torch.  [default: $OMP_NUM_THREADS, else all cores]"
+)
+def job(*, file: Path, store_root: Path | None, data_root: Path | None, device: str, threads: int | None) -> None:
+    """Do the one job that FILE describes: what every executor runs.
+
+    FILE is JSON as an executor writes it. It may be killed and started again at any time. Exit code 75: others
+    hold the work; try again later.
+
+    \b
+    Example:
+      advbench job job.json --store runs
+    """
+    from advbench.benchmark.cli.carrying import choose_device
+    from advbench.benchmark.environment import usable_cores
+    from advbench.benchmark.work import WorkError, perform
+
+    work = read_job(file)
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    count = threads or (int(given) if given.isdecimal() and int(given) else usable_cores())
+    store = open_store(store_root)
+    where = str(choose_device(device))
+    try:
+        done = perform(work, store.root, data_root=data_root, device=where, threads=count)
+    except WorkError as error:
+        raise Failed(str(error)) from error
+    if done == "busy":
+        click.echo(f"{work.label}: others are at it; try again later", err=True)
+        raise click.exceptions.Exit(BUSY)
+    click.echo(f"{work.label}: done")
+
+
+def read_job(file: Path) -> "Job":
+    """Read a job file.
+
+    Raises:
+        Refused: if it cannot be read or is no job.
+    """
+    from advbench.benchmark.jobs import Job
+
+    try:
+        return Job.from_plain(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise Refused(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{file}: not a job ({type(error).__name__}: {error})") from None

@@ -1,0 +1,168 @@
+"""`advbench status` and `prune`: what a store holds, and what of it may go."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Failed
+from advbench.benchmark.cli.console import print_table, size
+from advbench.benchmark.cli.options import FOLDER, open_store, read_names, read_protocol, read_seeds, store_option
+
+if TYPE_CHECKING:
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runfolder import RunFolder
+    from advbench.benchmark.status import RunStatus
+
+
+@click.command(short_help="Show what is done, running, missing, failed.")
+@click.option(
+    "--protocol",
+    "protocols",
+    type=read_protocol,
+    metavar="NAME|FILE.toml",
+    multiple=True,
+    help="Show what `run-all` would, done or not.",
+)
+@click.option("--methods", type=read_names, metavar="LIST", help="As in run-all.")
+@click.option("--seeds", type=read_seeds, metavar="LIST", help="As in run-all.")
+@click.option("--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="As in run-all.")
+@click.option("--suite", type=click.Path(dir_okay=False, path_type=Path), help="As in run-all.")
+@store_option
+def status(
+    *,
+    protocols: "tuple[Protocol, ...]",
+    methods: tuple[str, ...] | None,
+    seeds: tuple[int, ...] | None,
+    settings: tuple[str, ...],
+    suite: Path | None,
+    store_root: Path | None,
+) -> None:
+    """Show which runs are done, running, missing, failed or blocked.
+
+    Without a suite: every run that the store holds. With the options of `run-all`: every run that it would need.
+    Exit code 1 if a run has failed.
+
+    \b
+    Examples:
+      advbench status
+      advbench status --protocol cifar10-linf-short --methods all
+    """
+    store = open_store(store_root)
+    if protocols or methods or seeds or settings or suite:
+        from advbench.benchmark.cli.running import read_suite
+        from advbench.benchmark.status import status as look
+        from advbench.benchmark.work import catalogue
+
+        runs = look(store, read_suite(protocols, methods, seeds, settings, suite), catalogue()).runs
+    else:
+        runs = tuple(_stored(folder) for folder in store.folders())
+    if not runs:
+        click.echo(f"{store.root}: no runs yet; `advbench run-all` makes some")
+        return
+    rows = [(run.id[:8], run.label, run.state, _attacks(run), "; ".join(run.reasons)) for run in runs]
+    print_table(("run", "protocol, method, seed", "state", "attacked", "why"), rows, right=["attacked"])
+    counts = {state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)}
+    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+    for log in dict.fromkeys(log for run in runs for log in run.logs):
+        click.echo(f"log: {log}")
+    if counts.get("failed"):
+        raise Failed(f"{counts['failed']} runs failed; `advbench run-all` tries them again")
+
+
+def _attacks(run: "RunStatus") -> str:
+    return f"{run.done}/{run.total}" if run.total else "–"
+
+
+def _stored(folder: "RunFolder") -> "RunStatus":
+    """Return where a run of the store stands, whatever suite it was made for."""
+    from advbench.benchmark.jobs import FAMILIES
+    from advbench.benchmark.plan import State, shard_count
+    from advbench.benchmark.runfolder import StoreError
+    from advbench.benchmark.status import RunStatus
+
+    try:
+        label = folder.spec.label
+    except StoreError as error:
+        return RunStatus(
+            folder.id, folder.path.name, "failed", trained=False, done=0, total=0, reasons=(str(error),), logs=()
+        )
+    scan = folder.scan()
+    done = total = 0
+    if scan.trained is not None:
+        shards = shard_count(folder.spec.protocol, scan.trained.data.test)
+        total = shards * len(FAMILIES) * len(scan.trained.checkpoints)
+        done = sum(len(found) for found in scan.shards.values())
+    state: State = "missing"
+    if scan.failures:
+        state = "failed"
+    elif scan.held:
+        state = "running"
+    elif scan.trained is not None and done >= total:
+        state = "done"
+    reasons = tuple(dict.fromkeys([one.reason for one in scan.failures] or list(scan.held.values())))
+    logs = tuple(dict.fromkeys(one.log for one in scan.failures))
+    return RunStatus(folder.id, label, state, scan.trained is not None, done, total, reasons, logs)
+
+
+@click.command(short_help="Show, then remove, what no board needs.")
+@click.option(
+    "--suite",
+    "suites",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    help="Keep only runs of this suite file, of --records, and their teachers; repeatable.",
+)
+@click.option("--records", type=FOLDER, help="Keep only runs published in this folder, of --suite, and their teachers.")
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@store_option
+def prune(*, suites: tuple[Path, ...], records: Path | None, store_root: Path | None, yes: bool) -> None:
+    """Show, then remove, what no board needs.
+
+    Without --suite and --records all runs stay, and only training states of finished runs and left-overs of killed
+    processes go. Runs that somebody works on, and files that advbench did not write, are never touched.
+
+    \b
+    Examples:
+      advbench prune
+      advbench prune --suite paper.toml --records leaderboards/records
+    """
+    from advbench.benchmark import prune as pruning
+
+    store = open_store(store_root)
+    found = pruning.find(store, _kept(suites, records))
+    if not found:
+        click.echo(f"{store.root}: nothing to remove")
+        return
+    rows = [
+        (item.run.id[:8], item.label, "whole run" if item.whole else "files", size(item.bytes), item.reason)
+        for item in found
+    ]
+    print_table(("run", "protocol, method, seed", "what", "size", "why"), rows, right=["size"])
+    said = f"{len(found)} items, {size(sum(item.bytes for item in found))}"
+    if not yes and not sys.stdin.isatty():
+        click.echo(f"{said}; nothing was removed: add --yes")
+        return
+    if not yes and not click.confirm(f"Remove {said}?", default=False):
+        click.echo("nothing was removed")
+        return
+    click.echo(f"removed {size(pruning.remove(found))}")
+
+
+def _kept(suites: tuple[Path, ...], records: Path | None) -> set[str] | None:
+    """Return the runs to keep; None keeps all."""
+    if not suites and records is None:
+        return None
+    kept: set[str] = set()
+    for suite in suites:
+        from advbench.benchmark.cli import requests
+        from advbench.benchmark.plan import runs
+        from advbench.benchmark.work import catalogue
+
+        kept |= {run.id for run in runs(requests.from_file(suite), catalogue())}
+    if records is not None:
+        from advbench.leaderboards.board import load_records
+
+        kept |= {record.run for record in load_records(records)}
+    return kept

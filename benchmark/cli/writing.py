@@ -1,0 +1,92 @@
+"""From records to boards: in the terminal, and as files with their plot."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.console import WIDE, console
+from advbench.benchmark.records import Record
+from advbench.benchmark.sealed import write_bytes
+from advbench.leaderboards import board
+
+if TYPE_CHECKING:
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.store import Store
+    from advbench.leaderboards.table import Table
+
+FORMATS = {"markdown": "md", "csv": "csv", "html": "html", "latex": "tex"}
+"""Format → file name extension."""
+
+
+def from_store(store: "Store", protocol: "Protocol") -> list[Record]:
+    """Return the records of a protocol in the store; a run that was only trained is nobody's row yet."""
+    return [
+        record
+        for _, record in store.records()
+        if record.protocol_digest == protocol.digest and (measured(record) or record.training.diverged is not None)
+    ]
+
+
+def measured(record: Record) -> bool:
+    """Whether anything was measured on a checkpoint of the run."""
+    return any(checkpoint.evaluation.columns for checkpoint in record.checkpoints.values())
+
+
+def writer(kind: str) -> "Callable[[Table], str]":
+    """Return the function that writes a board in a format."""
+    from advbench.leaderboards import csv, html, latex, markdown, terminal
+
+    writers: dict[str, Callable[[Table], str]] = {
+        "terminal": lambda table: terminal.write(table, width=_width()),
+        "markdown": markdown.write,
+        "csv": csv.write,
+        "html": html.write,
+        "latex": latex.write,
+    }
+    return writers[kind]
+
+
+def _width() -> int:
+    return console().width if sys.stdout.isatty() else min(WIDE, 160)
+
+
+def show_board(records: Sequence[Record], protocol: "Protocol") -> "Table":
+    """Print a board for people."""
+    table = board.build(records, protocol)
+    if sys.stdout.isatty():
+        from advbench.leaderboards import terminal
+
+        screen = console()
+        screen.print(terminal.render(table, width=screen.width))
+    else:
+        click.echo(writer("terminal")(table), nl=False)
+    return table
+
+
+def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, *, plots: bool = True) -> list[Path]:
+    """Write a board in several formats and its trade-off plot into a folder; return the paths."""
+    from advbench.reports import tradeoff
+
+    folder.mkdir(parents=True, exist_ok=True)
+    slug = table.protocol.replace("/", "-")
+    written = []
+    for kind in formats if table.rows else ():
+        path = folder / f"{slug}.{FORMATS[kind]}"
+        write_bytes(path, writer(kind)(table).encode())
+        written.append(path)
+    if plots and table.rows:
+        written += tradeoff.draw(table, [folder / f"{slug}-tradeoff.{kind}" for kind in ("png", "pdf")])
+    return written
+
+
+def show_and_write(records: Sequence[Record], protocol: "Protocol", folder: Path) -> None:
+    """Print a board, write its files, and say where they are."""
+    if not records:
+        click.echo(f"{protocol.name}: no results yet, so no board")
+        return
+    table = show_board(records, protocol)
+    for path in write_files(table, folder):
+        click.echo(f"wrote {path}")
