@@ -1,6 +1,7 @@
 """MLCAT by weight perturbation (as released: proxies and summed differences) and by loss scaling, in float64."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -118,6 +119,18 @@ def test_a_loss_of_zero_stays_finite(detach_weight, tiny_task, make_step):
     assert float(loss.detach()) == (0.0 if detach_weight else 1.5)
     assert all(torch.isfinite(parameter.grad).all() for parameter in nets.parameters())
     assert all(not parameter.grad.any() for parameter in nets.parameters())
+
+
+@pytest.mark.parametrize(("lead", "factor"), [(5.0, None), (10.0, 1500.0)])
+def test_the_detached_weight_is_capped_at_1500(lead, factor, stage):
+    """Losses of log(1 + 4 exp(-lead)), 0.027 and 0.00018: scaled to the threshold, and by the cap alone."""
+    s = stage(MLCATLS(detach_weight=True))
+    s.nets.target[-1].weight.data.zero_()
+    s.nets.target[-1].bias.data.copy_(torch.tensor([lead, 0, 0, 0, 0]))
+    s.batch = s.batch._replace(y=torch.zeros_like(s.batch.y))
+    loss, _ = s.loss()
+    each = math.log(1 + 4 * math.exp(-lead))
+    assert float(loss) == pytest.approx(1.5 if factor is None else factor * each, rel=1e-9)
 
 
 def test_loss_alone_is_cross_entropy_at_the_unperturbed_weights(stage, formulas):
