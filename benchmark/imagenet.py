@@ -25,7 +25,7 @@ from advbench.benchmark.folders import (
     workers,
 )
 from advbench.benchmark.sources import KNOWN, manifest_digest
-from advbench.benchmark.split import Indices, Minibatch, Split
+from advbench.benchmark.split import Indices, Minibatch, Split, in_turn
 
 RESIZE, CROP = 256, 224
 AHEAD = 2
@@ -80,7 +80,8 @@ def training_view(path: Path, draws: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Decode an image with random resized crop and flip, as 41 uniform draws have it; (224, 224, 3)."""
     image, _, _ = read_image(path)
     box = resized_crop_box(*image.size, draws[:-1].tolist())
-    crop = np.asarray(image.resize((CROP, CROP), Image.Resampling.BILINEAR, box=box))
+    # Cropped first, as torchvision does: `resize(box=…)` would let pixels beyond the box bleed in at its edges.
+    crop = np.asarray(image.crop(box).resize((CROP, CROP), Image.Resampling.BILINEAR))
     return crop[:, ::-1] if draws[-1] < 0.5 else crop
 
 
@@ -131,7 +132,7 @@ class OnDisk(Split):
 
     def batches(self, size: int, indices: Indices = None) -> Iterator[Minibatch]:
         """Yield images in order, resized to 256 and cropped to 224 at the centre; see `Split.batches`."""
-        for x, y, index in self._stream((part, None) for part in torch.split(self.chosen(indices), size)):
+        for x, y, index in self._stream((part, None) for part in in_turn(self.chosen(indices), size)):
             yield x.contiguous(), y, index
 
     def epoch(self, size: int, generator: torch.Generator) -> Iterator[Minibatch]:
@@ -139,7 +140,7 @@ class OnDisk(Split):
 
         Each batch has its own seed, drawn here, so that decoding ahead leaves `generator` where it would be without.
         """
-        order = torch.split(self.permuted(size, generator), size)
+        order = list(in_turn(self.permuted(size, generator), size))
         seeds = torch.randint(0, 2**62, (len(order),), generator=generator).tolist()
 
         def draws(seed: int) -> NDArray[np.float64]:

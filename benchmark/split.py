@@ -20,6 +20,11 @@ Minibatch = tuple[Tensor, Tensor, Tensor]
 """Images (B, C, H, W) float32 in [0,1], labels (B,) int64, and their indices (B,) int64 into the split."""
 
 
+def in_turn(index: Tensor, size: int) -> Iterator[Tensor]:
+    """Cut (N,) into parts of `size`, the last one may be short; torch's own split makes an empty part of nothing."""
+    return (index[start : start + size] for start in range(0, len(index), size))
+
+
 class Split(ABC):
     """Labelled images. `labels` (N,) int64 lies on the device, and so does every batch."""
 
@@ -101,14 +106,14 @@ class InMemory(Split):
 
     def batches(self, size: int, indices: Indices = None) -> Iterator[Minibatch]:
         """Yield images in order; see `Split.batches`."""
-        for index in torch.split(self.chosen(indices), size):
+        for index in in_turn(self.chosen(indices), size):
             yield self._scaled(self.images[index]).contiguous(), self.labels[index], index
 
     def epoch(self, size: int, generator: torch.Generator) -> Iterator[Minibatch]:
         """Yield one augmented epoch; see `Split.epoch`. Its draws move to the device once: no step waits for them."""
         order = self.permuted(size, generator)
         if self.augment == "none":
-            for index in torch.split(order.to(self.labels.device), size):
+            for index in in_turn(order.to(self.labels.device), size):
                 yield self._scaled(self.images[index]), self.labels[index], index
             return
         shift = torch.randint(0, 2 * self.pad + 1, (2, len(order)), generator=generator)
