@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol, ProtocolError
 from advbench.benchmark.records import Record
 from advbench.benchmark.statistics import Comparison, Correct, compare, ranks
@@ -21,7 +22,6 @@ from advbench.leaderboards.table import BoardError, Cell, Row, Table
 logger = logging.getLogger(__name__)
 METRIC = "autoattack"
 """Rows are ranked by this column of their `best` checkpoint."""
-CHECKPOINTS = ("best", "last")
 
 
 def load_records(path: Path) -> list[Record]:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import Record
-from advbench.leaderboards.board import CHECKPOINTS, group, load_records
+from advbench.leaderboards.board import group, load_records
 from advbench.leaderboards.measures import ACCURACIES, GAPPED, Variant, columns, on_cpu
 from advbench.leaderboards.soundness import masking
 from advbench.leaderboards.table import BoardError

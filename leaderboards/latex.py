@@ -10,12 +10,12 @@ from advbench.leaderboards.texts import display, latex_escape
 PER_CHECKPOINT = {"clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "flags"}
 """Columns that differ between best and last; the others belong to the method."""
 SINGLE = ("clean", "pgd20", "cw", "autoattack", "gap_autoattack")
-DOUBLE = ("clean", "pgd20", "pgd100", "cw", "autoattack", "nrr", "gap_autoattack")
+DOUBLE = ("clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "gap_autoattack")
 RULES = {
     "booktabs": (r"\toprule", r"\midrule", r"\bottomrule"),
     "plain": (r"\hline", r"\hline", r"\hline"),
 }
-DATASET_SIGNS = ("masking", "collapsed", "invalid")
+SIGNS = {"masking": r"\dag", "collapsed": r"\ddag", "invalid": r"\S"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Layout:
         style: "booktabs" rules, or "plain" \hline for papers without the package.
         span: "single" column (`table`) or "double" (`table*`).
         blocks: best and last as blocks of "rows" or side by side as blocks of "columns".
-        columns: keys of the columns; by default what fits the span.
+        columns: keys of the columns; by default what fits the span, legibly.
         methods: only these methods.
         decimals: places of accuracies; by default as many as the test set supports.
         transpose: methods as columns.
@@ -91,14 +91,15 @@ def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
         raise BoardError("no rows to make a LaTeX table of; train and evaluate first")
     if layout.transpose and len(boards) > 1:
         raise BoardError("only one board can be transposed; choose one with --protocol")
-    keys = layout.columns or (SINGLE if layout.span == "single" else DOUBLE)
+    beside = layout.blocks == "columns" and not layout.transpose
+    keys = layout.columns or (SINGLE if layout.span == "single" or beside else DOUBLE)
     boards = [board.select(methods=layout.methods) for board in boards]
     places = layout.decimals if layout.decimals is not None else min(board.decimals for board in boards)
     chosen = [boards[0].column(key) for key in keys if key not in {"method", "checkpoint"}]
     body = (
         _transposed(boards[0], chosen, layout, places) if layout.transpose else _upright(boards, chosen, layout, places)
     )
-    return _float(body, boards, layout)
+    return _float(body, boards, layout, {column.key for column in chosen})
 
 
 def _variants(table: Table) -> list[Variant]:
@@ -203,9 +204,7 @@ def _number(text: str) -> str:
 def _name(row: Row, rows: Iterable[Row], layout: Layout) -> str:
     """Return the method's name with its signs and citation; bold where any of the rows shown is."""
     signs = {mark for one in rows for mark in one.marks}
-    marked = "".join(
-        sign for mark, sign in (("masking", r"\dag"), ("collapsed", r"\ddag"), ("invalid", r"\S")) if mark in signs
-    )
+    marked = "".join(sign for mark, sign in SIGNS.items() if mark in signs)
     cells = [one.cells["method"] for one in rows]
     strongest = next((cell for cell in cells if cell.bold), next((cell for cell in cells if cell.second), cells[0]))
     text = _emphasis(strongest, layout)(latex_escape(row.label))
@@ -257,12 +256,14 @@ def _tabular(alignment: str, header: str, blocks: Sequence[Block], layout: Layou
     return "\n".join(lines)
 
 
-def _float(body: str, boards: Sequence[Table], layout: Layout) -> str:
+def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str]) -> str:
     """Wrap the tabular: caption above, scaled only if too wide, notes below."""
     name = "table*" if layout.span == "double" else "table"
     titles = ", ".join(board.title for board in boards)
     caption = layout.caption if layout.caption is not None else latex_escape(f"Accuracy in % under {titles}.")
-    notes = dict.fromkeys(note.brief for board in boards for note in board.notes if note.brief)
+    notes = dict.fromkeys(
+        note.brief for board in boards for note in board.notes if note.brief and note.about in {"", *keys}
+    )
     packages = "graphicx" if layout.style == "plain" else "booktabs,graphicx"
     size, gap = (r"\scriptsize", "3pt") if layout.span == "single" else (r"\footnotesize", "4pt")
     return "\n".join(

@@ -4,7 +4,7 @@ import re
 
 from advbench.leaderboards.table import Column, Row, Table, show
 
-SPECIAL = re.compile(r"([\\`*_\[\]<>|~#])")
+SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
 
 
 def write(table: Table, *, decimals: int | None = None) -> str:

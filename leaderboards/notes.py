@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import Record
 from advbench.leaderboards.measures import Variant, data_marks, on_cpu
@@ -9,7 +10,7 @@ from advbench.leaderboards.table import MARKS, Note, Table
 from advbench.leaderboards.texts import display
 
 SIGNS = {
-    "masking": "signs of gradient masking or of a broken evaluation: numbers kept, rank withheld",
+    "masking": "signs of gradient masking or of a broken evaluation: numbers kept, no rank if on best",
     "collapsed": "a seed has collapsed; what was measured of it stays in the mean",
     "invalid": "evaluation not valid: not ranked",
 }
@@ -42,6 +43,7 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
         Note(
             "NRR: natural-robust ratio 2·clean·AA/(clean + AA), per seed, then averaged.",
             "NRR: 2·clean·AA/(clean + AA).",
+            about="nrr",
         ),
         Note("Gap: best − last, per seed, then averaged; empty where best is chosen by clean validation accuracy."),
         _cost(records),
@@ -52,6 +54,7 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
     for label, said in dict.fromkeys((row.label, row.notes) for row in table.rows if row.notes):
         notes.append(Note(f"{label}: {'; '.join(said)}."))
     notes.extend(_withheld(table))
+    notes.extend(_not_run(variants))
     notes.extend(_collapsed(variant) for variant in variants if variant.collapsed)
     used = {mark for row in table.rows for mark in row.marks}
     notes.extend(
@@ -73,6 +76,8 @@ def _amount(table: Table, variants: Sequence[Variant]) -> Note:
     text = f"n = {table.images} test images; seed{plural} {', '.join(str(seed) for seed in seeds)}."
     if table.images and table.images < variants[0].protocol.flags.low_power_images:
         text += f" Low power: a 95 % interval of an accuracy reaches ±{98 / table.images**0.5:.0f} points."
+        flags = " Flags that compare columns are weak."
+        return Note(text + flags, text)
     return Note(text, text)
 
 
@@ -158,11 +163,24 @@ def _collapsed(variant: Variant) -> Note:
     return Note(f"{variant.identity.row}: {said}.", brief)
 
 
+def _not_run(variants: Sequence[Variant]) -> list[Note]:
+    """Name the flags that were not run, with the reasons: they are shown, not passed."""
+    missing: dict[str, dict[str, None]] = {}
+    for variant in variants:
+        for checkpoint in CHECKPOINTS:
+            for evaluation in variant.evaluations(checkpoint):
+                for flag in evaluation.flags:
+                    if flag.state == "not run":
+                        missing.setdefault(flag.reason or "no reason given", {})[flag.name] = None
+    said = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in missing.items())
+    return [Note(f"Flags not run on some checkpoint: {said}.")] if said else []
+
+
 def _withheld(table: Table) -> list[Note]:
     notes = []
     for row in table.rows:
         rank = row.cells["rank"]
         if row.checkpoint == "best" and rank.state in {"withheld", "unranked"}:
             what = "rank withheld" if rank.state == "withheld" else "not ranked"
-            notes.append(Note(f"{row.label}: {what}, {rank.reason}.", f"{row.label} {what}."))
+            notes.append(Note(f"{row.label}: {what}, {rank.reason}.", "" if row.marks else f"{row.label}: {what}."))
     return notes

@@ -62,9 +62,7 @@ def summarize_flags(evaluations: list[Evaluation]) -> str:
     if raised:
         parts.append(f"raised: {', '.join(raised)}")
     if not_run:
-        parts.append(f"not run: {', '.join(not_run)}")
-    if any(flag.evidence.get("low_power") or "low power" in flag.reason for flag in flags):
-        parts.append("low power")
+        parts.append(f"{len(not_run)} of {len({flag.name for flag in flags})} not run")
     return "; ".join(parts) or "clear"
 
 

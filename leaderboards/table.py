@@ -164,10 +164,14 @@ def _significant(value: float) -> str:
 
 
 class Note(NamedTuple):
-    """A sentence below a board, and what of it a paper's table says ("" where it says nothing)."""
+    """A sentence below a board.
+
+    `brief` is what of it a paper's table says ("" where it says nothing), if the table shows the column `about`.
+    """
 
     text: str
     brief: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
