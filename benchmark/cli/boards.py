@@ -39,7 +39,13 @@ SEVERAL = "boards differ in their protocols; choose one with --protocol: "
     "--columns", type=read_names, metavar="LIST", help="Keys of the columns to show, such as clean,autoattack."
 )
 @click.option("--methods", type=read_names, metavar="LIST", help="Only these methods.")
-@click.option("--checkpoint", type=click.Choice(["best", "last", "both"]), default="both", show_default=True)
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["best", "last", "both"]),
+    default="both",
+    show_default=True,
+    help="Which checkpoint.",
+)
 @click.option("--out", type=FOLDER, help="Also write every format and the trade-off plot into this folder.")
 def leaderboard(
     *,

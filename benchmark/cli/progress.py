@@ -74,6 +74,7 @@ class Display:
         self.bars: dict[str, TaskID] = {}
         self.whole: TaskID | None = None
         self.last_said: dict[str, float] = {}
+        self.waiting_since: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         """Begin; in a terminal, with bars."""
@@ -101,9 +102,8 @@ class Display:
         identity = event.job.id
         if event.kind in {"finished", "failed", "blocked"}:
             self._settled(event)
-        elif event.kind == "waiting" and identity not in self.last_said:
-            self.last_said[identity] = time.monotonic()
-            self._say(f"waiting: {event.job.label}: {event.detail}")
+        elif event.kind == "waiting":
+            self._waiting(event)
         elif event.kind == "started" and self.live is None:
             self.last_said[identity] = time.monotonic()
         elif event.kind == "progress" and self.live is None:
@@ -115,6 +115,14 @@ class Display:
             self._say(f"[{self.meter.counts}] {event.job.label}: done in {duration(event.seconds)}{left}")
         else:
             self._say(f"[{self.meter.counts}] {event.kind}: {event.job.label}: {event.detail}")
+
+    def _waiting(self, event: Event) -> None:
+        """Say, once, that a job has waited for long: a short wait is for a job of our own on the same network."""
+        now = time.monotonic()
+        since = self.waiting_since.setdefault(event.job.id, now)
+        if now - since >= _QUIET:
+            self.waiting_since[event.job.id] = float("inf")
+            self._say(f"waiting: {event.job.label}: {event.detail}")
 
     def _now_and_then(self, event: Event) -> None:
         now = time.monotonic()

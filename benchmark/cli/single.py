@@ -88,7 +88,13 @@ def train(
 
 @click.command(short_help="Attack a trained run.")
 @click.argument("run")
-@click.option("--checkpoint", type=click.Choice(["best", "last", "both"]), default="both", show_default=True)
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["best", "last", "both"]),
+    default="both",
+    show_default=True,
+    help="Which checkpoint.",
+)
 @click.option(
     "--attack",
     "families",

@@ -20,7 +20,7 @@ for name in sys.argv[1:]:
         sys.exit(f"{name} loads {heavy}")
 """
 OF_A_METHOD = {"advbench.benchmark.losses", "advbench.benchmark.method", "advbench.benchmark.weights", "torch"}
-STANDARD = {"__future__", "collections", "copy", "dataclasses", "functools", "itertools", "math", "typing"}
+STANDARD = {"__future__", "abc", "collections", "copy", "dataclasses", "functools", "itertools", "math", "typing"}
 
 
 def lint_imports(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:

@@ -1,0 +1,275 @@
+"""`advbench run-all` from nothing to board and plot, and every command on what it leaves, on real digits."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from advbench.benchmark.jobs import Job
+from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records import COLUMNS, Record
+from advbench.benchmark.store import Store
+
+pytestmark = pytest.mark.xdist_group("run_all")
+PROTOCOL = """
+name = "tiny"
+summary = "A few digits, a few epochs: only to see that everything works together."
+network = "smallcnn"
+
+[data]
+name = "digits"
+validation = 100
+test = 100
+augment = "none"
+pad = 0
+train_limit = 640
+test_limit = 30
+
+[threat]
+norm = "linf"
+eps = "3/20"
+
+[training]
+epochs = 3
+batch = 64
+schedule = { kind = "one-cycle", peak = 0.2, rise = "2/5" }
+inner = { steps = 3, step = "1/15" }
+
+[selection]
+steps = 3
+step = "1/15"
+
+[attacks]
+shard = 20
+pgd20 = { steps = 20, step = "3/80" }
+pgd100 = { steps = 100, step = "3/80" }
+cw = { steps = 20, step = "3/80" }
+autoattack = { version = "standard" }
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a protocol of the user's and a store."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "runs"
+
+    def advbench(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        program = "from advbench.benchmark.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def run_all(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        suite = ("--protocol", "tiny.toml", "--methods", "standard,pgd_at", "--seeds", "0")
+        return self.advbench("run-all", *suite, "--jobs", "2", "--device", "cpu", "--out", "out", *words, code=code)
+
+    def records(self) -> list[Record]:
+        return [record for _, record in Store(self.store).records()]
+
+    def snapshot(self) -> dict[str, bytes]:
+        files = (path for path in self.store.rglob("*") if path.is_file() and path.suffix != ".lock")
+        return {str(path.relative_to(self.store)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    """A place where `run-all` has run."""
+    here = Place(tmp_path_factory.mktemp("place"))
+    (here.folder / "tiny.toml").write_text(PROTOCOL, encoding="utf-8")
+    done = here.run_all()
+    assert "[18/18] " in done.stderr, "two trainings, two checkpoints, four families"
+    return here
+
+
+@pytest.fixture
+def copy(place, tmp_path) -> Place:
+    """A copy that a test may spoil."""
+    shutil.copytree(place.folder, tmp_path / "copy")
+    return Place(tmp_path / "copy")
+
+
+def test_every_column_of_both_checkpoints_is_measured(place):
+    records = {record.method.name: record for record in place.records()}
+    assert set(records) == {"standard", "pgd_at"}
+    for record in records.values():
+        assert record.protocol_name == "tiny"
+        assert not record.official
+        assert record.data.verified
+        assert (record.data.train, record.data.validation, record.data.test) == (640, 100, 30)
+        assert len(record.training.curve) == 3
+        for name in ("best", "last"):
+            evaluation = record.checkpoints[name].evaluation
+            assert set(evaluation.columns) == set(COLUMNS)
+            assert sum(evaluation.predicted_classes) == 30
+            for column in COLUMNS:
+                assert evaluation.columns[column].n == 30
+                assert evaluation.accuracy(column) <= evaluation.accuracy("clean")
+            assert evaluation.worst is not None
+
+
+def test_the_board_is_written_in_every_format_with_its_plot(place):
+    written = {path.name for path in (place.folder / "out").iterdir()}
+    assert written == {f"tiny{end}" for end in (".md", ".csv", ".html", ".tex", "-tradeoff.png", "-tradeoff.pdf")}
+    markdown = (place.folder / "out/tiny.md").read_text(encoding="utf-8")
+    assert "unofficial protocol" in markdown
+    assert "subset of the data" in markdown
+    assert (place.folder / "out/tiny-tradeoff.png").read_bytes().startswith(b"\x89PNG")
+    assert (place.folder / "out/tiny-tradeoff.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_csv_holds_the_numbers_of_the_records(place):
+    with (place.folder / "out/tiny.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(row["method"], row["checkpoint"]): row for row in csv.DictReader(file)}
+    for record in place.records():
+        for name, checkpoint in record.checkpoints.items():
+            row = rows[record.method.label, name]
+            for column in COLUMNS:
+                assert float(row[column]) == pytest.approx(100 * checkpoint.evaluation.accuracy(column), abs=1e-6)
+
+
+def test_a_second_run_does_nothing_and_says_so(place):
+    before = place.snapshot()
+    done = place.run_all()
+    assert done.stdout.startswith("nothing to do: ")
+    assert "PGD-AT" in done.stdout, "the board is shown all the same"
+    assert place.snapshot() == before
+    assert place.run_all("--dry-run").stdout.startswith("nothing to do: ")
+
+
+def test_what_is_lost_is_done_again_to_the_bit(copy):
+    """Weights of one run and some attacks of the other are removed: they come back the same, the rest stays."""
+    before = {record.method.name: record for record in copy.records()}
+    folders = {folder.spec.method: folder for folder in Store(copy.store).folders()}
+    folders["standard"].weights("best").unlink()
+    journal = folders["pgd_at"].path / "evaluation/best/pgd.jsonl"
+    kept = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(kept[0])
+    said = copy.run_all("--dry-run").stdout
+    assert "tiny standard seed 0" in said
+    assert "attack best (pgd)" in said
+    copy.run_all()
+    after = {record.method.name: record for record in copy.records()}
+    for name, record in before.items():
+        for checkpoint, one in record.checkpoints.items():
+            other = after[name].checkpoints[checkpoint]
+            assert other.sha256 == one.sha256
+            for column in COLUMNS:
+                assert other.evaluation.columns[column].bits == one.evaluation.columns[column].bits
+
+
+def test_status_shows_every_run_done(place):
+    said = place.advbench("status").stdout
+    assert said.splitlines()[-1] == "2 done"
+    assert "12/12" not in said
+    assert said.count("16/16") == 2, "two shards, four families, two checkpoints"
+    more = place.advbench("status", "--protocol", "tiny.toml", "--methods", "standard,trades", "--seeds", "0").stdout
+    assert "tiny trades seed 0" in more
+    assert more.splitlines()[-1] == "1 done, 1 missing"
+
+
+def test_evaluate_and_train_find_nothing_to_do(place):
+    run = place.records()[0].run
+    done = place.advbench("evaluate", run[:6], "--device", "cpu")
+    assert done.stdout.startswith("nothing to do: attacked already")
+    assert "record: " in done.stdout
+    done = place.advbench("train", "pgd_at", "--protocol", "tiny.toml", "--device", "cpu")
+    assert done.stdout.startswith("nothing to do: trained already")
+    assert "tiny pgd_at seed 0: " in done.stdout
+
+
+def test_evaluate_does_what_is_missing(copy):
+    (folder,) = (folder for folder in Store(copy.store).folders() if folder.spec.method == "standard")
+    before = folder.record()
+    (folder.path / "evaluation/best/cw.jsonl").unlink()
+    words = ("--checkpoint", "best", "--attack", "cw", "--device", "cpu")
+    copy.advbench("evaluate", folder.id, *words)
+    after = folder.record()
+    assert (
+        before.checkpoints["best"].evaluation.columns["cw"].bits
+        == after.checkpoints["best"].evaluation.columns["cw"].bits
+    )
+
+
+def test_a_job_file_is_done(copy):
+    (folder,) = (folder for folder in Store(copy.store).folders() if folder.spec.method == "standard")
+    (folder.path / "evaluation/best/cw.jsonl").unlink()
+    job = Job("evaluate", folder.spec, "best", "cw", (0, 1))
+    (copy.folder / "job.json").write_text(json.dumps(job.to_plain()), encoding="utf-8")
+    done = copy.advbench("job", "job.json", "--device", "cpu", "--threads", "1")
+    assert done.stdout == "cw on best of tiny standard seed 0: done\n"
+    trained = folder.trained()
+    assert folder.finished("best", "cw", trained) == {0, 1}
+    with folder.claim(folder.work_key("best", "pgd", 0, trained)):
+        journal = folder.path / "evaluation/best/pgd.jsonl"
+        journal.unlink()
+        busy = Job("evaluate", folder.spec, "best", "pgd", (0,))
+        (copy.folder / "job.json").write_text(json.dumps(busy.to_plain()), encoding="utf-8")
+        assert "others are at it" in copy.advbench("job", "job.json", "--device", "cpu", code=75).stderr
+
+
+def test_a_job_that_fails_is_one_line_and_exit_code_1(copy):
+    spec = next(iter(Store(copy.store).folders())).spec
+    job = Job("train", type(spec)(spec.protocol, "trades", {"beta": -1.0}, 0))
+    (copy.folder / "job.json").write_text(json.dumps(job.to_plain()), encoding="utf-8")
+    done = copy.advbench("job", "job.json", "--device", "cpu", code=1)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "trades" in errors[0]
+    assert "1 failed" in copy.advbench("status", code=1).stdout
+
+
+def test_leaderboard_plot_and_publish_read_the_store(copy):
+    said = copy.advbench("leaderboard", "--protocol", "tiny.toml", "--format", "csv").stdout
+    assert len(said.splitlines()) == 5
+    assert "wrote figures/tiny-tradeoff.png" in copy.advbench("plot").stdout
+    assert copy.advbench("publish", "--protocol", "tiny.toml").stdout.count("wrote leaderboards/records/tiny/") == 2
+    assert "2 records were published already" in copy.advbench("publish", "--protocol", "tiny.toml").stdout
+    published = copy.advbench("leaderboard", "--records", "leaderboards/records", "--format", "csv").stdout
+    assert published == said
+    run = copy.records()[0].run
+    assert "1 records were published already" in copy.advbench("publish", run[:6]).stdout
+
+
+def test_a_run_that_is_not_attacked_in_full_is_not_published(copy):
+    folder = next(iter(Store(copy.store).folders()))
+    (folder.path / "evaluation/best/autoattack.jsonl").unlink()
+    copy.advbench("evaluate", folder.id, "--attack", "clean", "--device", "cpu")
+    from advbench.benchmark.recording import build_record
+
+    folder.write_record(build_record(folder))
+    assert "not attacked in full yet" in copy.advbench("publish", folder.id, code=2).stderr
+    left_out = copy.advbench("publish", "--protocol", "tiny.toml")
+    assert "left out, not attacked in full yet" in left_out.stderr
+    assert left_out.stdout.count("wrote ") == 1
+
+
+def test_prune_shows_before_it_removes(copy):
+    said = copy.advbench("prune").stdout
+    assert "training is done" in said
+    assert "nothing was removed: add --yes" in said
+    assert len(list(copy.store.rglob("resume.pt"))) == 2
+    assert "removed " in copy.advbench("prune", "--yes").stdout
+    assert not list(copy.store.rglob("resume.pt"))
+    assert copy.run_all().stdout.startswith("nothing to do: ")
+    suite = 'protocols = ["tiny.toml"]\nseeds = [0]\n[[method]]\nname = "pgd_at"\n'
+    (copy.folder / "suite.toml").write_text(suite, encoding="utf-8")
+    assert "no board or suite uses it" in copy.advbench("prune", "--suite", "suite.toml", "--yes").stdout
+    assert [record.method.name for record in copy.records()] == ["pgd_at"]
+
+
+def test_the_protocol_of_the_user_is_what_was_run(place):
+    protocol = Protocol.from_toml(place.folder / "tiny.toml")
+    assert {record.protocol_digest for record in place.records()} == {protocol.digest}

@@ -1,0 +1,431 @@
+"""The command line without any run: help, catalogues, bad input, boards from records, exit codes."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from advbench.benchmark.cli import main
+from advbench.benchmark.cli.app import COMMANDS
+from advbench.benchmark.jobs import Job, RunSpec
+from advbench.benchmark.protocol import Protocol, published
+from advbench.benchmark.records import (
+    COLUMNS,
+    Checkpoint,
+    DataProvenance,
+    Environment,
+    Evaluation,
+    MethodIdentity,
+    Outcomes,
+    Record,
+    TrainingRecord,
+)
+
+SHA = "0" * 64
+DIGITS = published()["digits-linf/1"]
+
+
+def advbench(*words: object, code: int = 0, stdin: str | None = None) -> Result:
+    """Run a command; a bad end is one line on stderr, without a traceback."""
+    result = CliRunner().invoke(main, [str(word) for word in words], input=stdin)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def refusal(*words: object) -> str:
+    """Run a command with bad input: exit code 2, one line on stderr, which is returned."""
+    result = advbench(*words, code=2)
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0].removeprefix("error: ")
+
+
+# Help and version -----------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command_and_the_exit_codes():
+    said = advbench("--help").stdout
+    for command in COMMANDS:
+        assert f"\n  {command} " in said
+    assert "Exit codes: 0" in said
+
+
+@pytest.mark.parametrize(
+    "words", [*([command] for command in COMMANDS), ["methods", "show"], ["protocols", "show"]], ids=" ".join
+)
+def test_every_command_explains_itself_with_an_example(words):
+    said = advbench(*words, "--help").stdout
+    assert f"  advbench {' '.join(words)}" in said.split("Example")[1]
+
+
+def test_every_command_is_in_the_documentation():
+    docs = (Path(__file__).resolve().parents[2] / "docs/commands.md").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert f"## `advbench {command}" in docs
+
+
+def test_every_option_of_a_command_is_in_the_documentation():
+    docs = (Path(__file__).resolve().parents[2] / "docs/commands.md").read_text(encoding="utf-8")
+    context = click.Context(main)
+    for command in COMMANDS:
+        section = docs.split(f"## `advbench {command}")[1].split("\n## ")[0]
+        loaded = main.get_command(context, command)
+        assert loaded is not None
+        for parameter in loaded.params:
+            if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
+                assert any(option in section for option in parameter.opts), f"{command} {parameter.opts}"
+
+
+def test_the_version_is_the_installed_one():
+    from importlib.metadata import version
+
+    assert advbench("--version").stdout == f"advbench, version {version('advbench')}\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["protocols"], ["leaderboard", "--help"], ["run-all", "--help"]])
+def test_what_needs_no_torch_does_not_load_it(words):
+    program = (
+        "import sys\n"
+        "from advbench.benchmark.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# Bad input ------------------------------------------------------------------------------------------------------------
+
+BAD = [
+    (["run-alll"], "No such command"),
+    (["run-all", "--protocl", "digits-linf"], "--protocl"),
+    (["run-all", "--protocol", "cifar11-linf"], "no protocol 'cifar11-linf'; published: "),
+    (["run-all", "--protocol", "none.toml"], "none.toml: cannot be read"),
+    (["run-all", "--protocol", "digits-linf", "--protocol", "digits-linf/1"], "used twice"),
+    (["run-all", "--methods", "pgd"], "no method 'pgd'; there are: "),
+    (["run-all", "--methods", "pgd_at,,trades"], "separated by commas"),
+    (["run-all", "--methods", "pgd_at,pgd_at"], "different names"),
+    (["run-all", "--seeds", "0,0"], "different"),
+    (["run-all", "--seeds", "3-1"], "smaller end"),
+    (["run-all", "--seeds", "one"], "write seeds as 0,1,2 or 0-2"),
+    (["run-all", "--seeds", "-1"], "write seeds as"),
+    (["run-all", "--methods", "trades", "--set", "trades.beta"], "write method.key=value"),
+    (["run-all", "--methods", "trades", "--set", "trades.gamma=1"], "it has: beta"),
+    (["run-all", "--methods", "trades", "--set", "trades.beta=much"], "trades.beta = 'much'"),
+    (["run-all", "--methods", "pgd_at", "--set", "trades.beta=3"], "trades is not among the methods"),
+    (["run-all", "--suite", "none.toml"], "none.toml: cannot be read"),
+    (["run-all", "--suite", "none.toml", "--seeds", "0"], "--suite says it all"),
+    (["run-all", "--device", "quantum"], "--device quantum: not on this machine"),
+    (["run-all", "--device", "cuda:99"], "--device cuda:99: not on this machine"),
+    (["run-all", "--jobs", "0"], "--jobs"),
+    (["run-all", "--executor", "carrier-pigeon"], "--executor"),
+    (["train"], "Missing argument 'METHOD'"),
+    (["train", "pgd"], "no method 'pgd'"),
+    (["evaluate", "abc", "--store", "nowhere"], "no run 'abc'"),
+    (["job", "none.json"], "none.json: cannot be read"),
+    (["leaderboard", "--store", "nowhere"], "no records"),
+    (["leaderboard", "--records", "nowhere"], "nowhere: no such records folder"),
+    (["leaderboard", "--format", "word"], "--format"),
+    (["plot", "--store", "nowhere"], "no records"),
+    (["publish"], "name the runs to publish, or a protocol"),
+    (["publish", "abc", "--protocol", "digits-linf"], "one of the two"),
+    (["publish", "--protocol", "digits-linf", "--store", "nowhere"], "no finished run"),
+    (["publish", "abc", "--store", "nowhere"], "no run 'abc'"),
+    (["methods", "show", "pgd"], "no method 'pgd'"),
+    (["protocols", "show", "cifar11"], "no protocol 'cifar11'"),
+    (["prune", "--suite", "none.toml"], "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_is_refused_in_one_line(tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in refusal(*words)
+    assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
+
+
+def test_a_protocol_that_is_wrong_names_file_and_key(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(advbench("protocols", "show", "digits-linf", "--toml").stdout.replace('"3/20"', "0.15"))
+    assert f"{path}: threat.eps: " in refusal("run-all", "--protocol", path)
+
+
+def test_a_network_or_data_set_that_there_is_not_is_refused_before_any_work(tmp_path):
+    path = tmp_path / "mine.toml"
+    text = advbench("protocols", "show", "digits-linf", "--toml").stdout
+    path.write_text(text.replace('"smallcnn"', '"bignet"'))
+    assert "no 'bignet'; there are: " in refusal("run-all", "--protocol", path, "--store", tmp_path / "runs")
+    path.write_text(text.replace('name = "digits"', 'name = "imagenet"').replace('"none"', '"resized-crop-flip"'))
+    said = refusal("run-all", "--protocol", path, "--store", tmp_path / "runs", "--data", tmp_path)
+    assert "imagenet: no data in" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_debug_shows_the_traceback_wherever_it_stands():
+    for words in (["--debug", "methods", "show", "pgd"], ["methods", "show", "pgd", "--debug"]):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 2
+        assert "Traceback" in result.stderr
+        assert "error: no method 'pgd'" in result.stderr
+
+
+def test_a_bug_is_one_line_and_exit_code_1(monkeypatch):
+    monkeypatch.setattr("advbench.benchmark.protocol.published", lambda: 1 / 0)
+    result = advbench("protocols", code=1)
+    assert result.stderr.startswith("error: ZeroDivisionError: ")
+    assert "--debug" in result.stderr
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advbench.benchmark.protocol.published", interrupt)
+    assert "goes on" in advbench("protocols", code=130).stderr
+
+
+# Job files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "train"}', "3"])
+def test_a_file_that_is_no_job_is_refused(tmp_path, text):
+    path = tmp_path / "job.json"
+    path.write_text(text)
+    assert f"{path}: not a job" in refusal("job", path)
+
+
+def test_a_job_of_a_broken_protocol_is_refused(tmp_path):
+    plain = Job("train", RunSpec(DIGITS, "standard", {}, 0)).to_plain()
+    plain["run"]["protocol"]["training"]["epochs"] = 0
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(plain))
+    assert "training.epochs" in refusal("job", path)
+
+
+# Catalogues -----------------------------------------------------------------------------------------------------------
+
+
+def test_protocols_lists_all_with_their_digests():
+    said = advbench("protocols").stdout
+    for name, protocol in published().items():
+        (line,) = (line for line in said.splitlines() if line.split()[:1] == [name])
+        assert protocol.digest[:12] in line
+
+
+@pytest.mark.parametrize("name", sorted(published()))
+def test_a_protocol_shown_as_toml_or_json_reads_back(name):
+    protocol = published()[name]
+    as_toml = Protocol.from_plain(tomllib.loads(advbench("protocols", "show", name, "--toml").stdout))
+    as_json = Protocol.from_plain(json.loads(advbench("protocols", "show", name, "--json").stdout))
+    assert as_toml == as_json == protocol
+
+
+def test_a_protocol_shown_for_people_has_its_digest_and_every_key(tmp_path):
+    said = advbench("protocols", "show", "digits-linf").stdout
+    assert f"official, sha256 {DIGITS.digest}" in said
+    assert "threat.eps                  3/20" in said
+    path = tmp_path / "mine.toml"
+    path.write_text(advbench("protocols", "show", "digits-linf", "--toml").stdout.replace("epochs = 12", "epochs = 2"))
+    assert "unofficial, sha256" in advbench("protocols", "show", path).stdout
+
+
+def test_methods_lists_all_and_shows_one():
+    from advbench.benchmark import discovery
+
+    said = advbench("methods").stdout
+    for name in discovery.names():
+        assert f"\n{name} " in said
+    card = advbench("methods", "show", "trades").stdout
+    assert card.startswith("# TRADES\n")
+    assert "@inproceedings{" in card
+
+
+def test_datasets_say_what_is_here(tmp_path):
+    said = advbench("datasets", "--data", tmp_path).stdout
+    assert f"data root: {tmp_path}" in said
+    assert "digits" in said
+    assert "cifar-10-batches-py" in said
+
+
+def test_doctor_finds_what_is_here_and_what_is_missing(tmp_path, monkeypatch):
+    said = advbench("doctor", "--data", tmp_path, "--store", tmp_path / "runs").stdout
+    assert "ok       torch: " in said
+    assert "note     data: imagenet" in said
+    assert said.endswith("ready\n")
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+    monkeypatch.setattr("advbench.benchmark.doctor._installed", lambda name: None if name == "scipy" else "1")
+    broken = advbench("doctor", "--data", tmp_path, "--store", tmp_path, code=1).stdout
+    assert "missing  scipy: not installed" in broken
+    assert "pip install scipy" in broken
+
+
+def test_doctor_notices_a_store_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("advbench.benchmark.doctor._writable", lambda _folder: False)
+    assert "not writable" in advbench("doctor", "--store", tmp_path, "--data", tmp_path, code=1).stdout
+
+
+# Boards from records --------------------------------------------------------------------------------------------------
+
+
+def record(name: str, seed: int, robust: float, protocol: Protocol = DIGITS) -> Record:
+    """A record with made-up outcomes, so that boards have something to show."""
+    generator = np.random.default_rng(seed)
+    clean = generator.random(100) < 0.95
+    columns = {column: Outcomes.pack(clean & (generator.random(100) < robust)) for column in COLUMNS[1:]}
+    evaluation = Evaluation(columns={"clean": Outcomes.pack(clean), **columns}, predicted_classes=(10,) * 10)
+    return Record(
+        run=f"{abs(hash((name, seed))) % 16**16:016x}",
+        created="2026-01-01T00:00:00+00:00",
+        protocol=protocol.canonical(),
+        protocol_name=protocol.name,
+        protocol_digest=protocol.digest,
+        official=protocol.official,
+        network=protocol.network,
+        method=MethodIdentity(
+            name=name,
+            label=name.upper(),
+            hyperparameters={},
+            family="regularised",
+            title="A Title",
+            authors="First Last",
+            venue="ICML",
+            year=2019,
+            url="https://example.org",
+            key=name,
+            robust=True,
+        ),
+        seed=seed,
+        data=DataProvenance(
+            name="digits",
+            source="scikit-learn",
+            verified=True,
+            digest=SHA,
+            train=1497,
+            validation=200,
+            test=100,
+            split_sha256=SHA,
+            num_classes=10,
+        ),
+        training=TrainingRecord(
+            environment=Environment(
+                advbench="0", python="3", libraries={}, device="cpu", cpu="x", threads=1, precision="fp32"
+            ),
+            epochs=12,
+            seconds=10.0,
+            peak_memory_bytes=1,
+            passes={"forward": 1},
+            images=1408,
+            parameters_deployed=1,
+            parameters_trained=1,
+            selection="validation PGD-10",
+            best_epoch=11,
+        ),
+        checkpoints={name: Checkpoint(epoch=11, sha256=SHA, evaluation=evaluation) for name in ("best", "last")},
+    )
+
+
+@pytest.fixture
+def records(tmp_path) -> Path:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for name, robust in (("strong", 0.6), ("weak", 0.1)):
+        for seed in (0, 1):
+            (folder / f"{name}-{seed}.json").write_text(record(name, seed, robust).dumps())
+    return folder
+
+
+def test_leaderboard_prints_the_board(records):
+    lines = advbench("leaderboard", "--records", records).stdout.splitlines()
+    assert lines[0].startswith("digits-linf/1")
+    strong = next(number for number, line in enumerate(lines) if "STRONG" in line)
+    weak = next(number for number, line in enumerate(lines) if "WEAK" in line)
+    assert strong < weak
+
+
+@pytest.mark.parametrize(
+    ("kind", "sign"), [("markdown", "| --- |"), ("csv", "rank,"), ("html", "<table"), ("latex", r"\begin{table")]
+)
+def test_leaderboard_prints_every_format(records, kind, sign):
+    said = advbench("leaderboard", "--records", records, "--format", kind).stdout
+    assert sign in said
+    assert "STRONG" in said
+
+
+def test_leaderboard_narrows_columns_methods_and_checkpoints(records):
+    words = ("--columns", "method,checkpoint,clean", "--methods", "strong", "--checkpoint", "best")
+    said = advbench("leaderboard", "--records", records, "--format", "markdown", *words).stdout
+    assert "| Method | Checkpoint | Clean (%) |" in said
+    assert "WEAK" not in said.split("\n- ")[0]
+    assert "last" not in said.split("\n- ")[0]
+    assert "no column 'cleen'; columns: " in refusal("leaderboard", "--records", records, "--columns", "cleen")
+    assert "no method 'medium'" in refusal("leaderboard", "--records", records, "--methods", "medium")
+
+
+def test_leaderboard_and_plot_write_files(records, tmp_path):
+    advbench("leaderboard", "--records", records, "--out", tmp_path / "out")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {
+        f"digits-linf-1{end}" for end in (".md", ".csv", ".html", ".tex", "-tradeoff.png", "-tradeoff.pdf")
+    }
+    said = advbench("plot", "--records", records, "--out", tmp_path / "figures").stdout
+    assert (tmp_path / "figures/digits-linf-1-tradeoff.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "figures/digits-linf-1-tradeoff.pdf").read_bytes().startswith(b"%PDF")
+    assert said.count("wrote ") == 2
+
+
+def test_boards_of_several_protocols_are_never_mixed(records):
+    other = published()["digits-linf-full/1"]
+    (records / "other.json").write_text(record("strong", 0, 0.5, other).dumps())
+    said = advbench("leaderboard", "--records", records).stdout
+    assert "digits-linf/1" in said
+    assert "digits-linf-full/1" in said
+    message = refusal("leaderboard", "--records", records, "--format", "csv")
+    assert "choose one with --protocol: digits-linf-full/1, digits-linf/1" in message
+    one = advbench("leaderboard", "--records", records, "--format", "csv", "--protocol", "digits-linf-full").stdout
+    assert "WEAK" not in one
+    assert "no records of cifar10-linf/1" in refusal("leaderboard", "--records", records, "--protocol", "cifar10-linf")
+
+
+def test_a_spoilt_record_names_file_and_key(records):
+    path = records / "strong-0.json"
+    plain = json.loads(path.read_text())
+    plain["training"]["seconds"] = "ten"
+    path.write_text(json.dumps(plain))
+    assert f"{path}: not a valid record: training.seconds" in refusal("leaderboard", "--records", records)
+
+
+# A store without runs -------------------------------------------------------------------------------------------------
+
+
+def test_status_and_prune_of_an_empty_store(tmp_path):
+    assert "no runs yet" in advbench("status", "--store", tmp_path).stdout
+    assert "nothing to remove" in advbench("prune", "--store", tmp_path).stdout
+
+
+def test_status_of_a_suite_shows_what_is_missing(tmp_path):
+    said = advbench("status", "--store", tmp_path, "--methods", "standard,kd_swa", "--seeds", "0").stdout
+    assert "digits-linf/1 kd_swa seed 0" in said
+    assert "digits-linf/1 pgd_at seed 0" in said, "teachers are part of it"
+
+
+def test_dry_run_lists_the_jobs_and_does_nothing(tmp_path):
+    words = ("--methods", "kd_swa", "--seeds", "0-1", "--store", tmp_path / "runs", "--jobs", "2")
+    said = advbench("run-all", "--dry-run", *words).stdout
+    rows = [line for line in said.splitlines() if line.startswith("digits-linf/1 ")]
+    assert [row.split("  ")[0] for row in rows] == [
+        f"digits-linf/1 {method} seed {seed}" for seed in (0, 1) for method in ("pgd_at", "standard", "kd_swa")
+    ] or len(rows) == 6
+    assert "attack best (autoattack, cw, pgd, clean)" in said
+    assert "about" in said.splitlines()[-1]
+    assert "disk about" in said.splitlines()[-1]
+    assert "2 jobs at once on" in said.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()

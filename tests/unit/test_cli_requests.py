@@ -1,0 +1,223 @@
+"""Suites from words and files, the progress display, and amounts for people."""
+
+from pathlib import Path
+
+import pytest
+
+from advbench.benchmark.cli import console, requests
+from advbench.benchmark.cli.progress import Display, Meter
+from advbench.benchmark.executors.courier import Event
+from advbench.benchmark.jobs import Job, RunSpec
+from advbench.benchmark.plan import MethodRequest
+from advbench.benchmark.protocol import ProtocolError, published
+
+DIGITS = published()["digits-linf/1"]
+SUITE = """
+protocols = ["digits-linf", "mine.toml"]
+seeds = [0, 1]
+
+[[method]]
+name = "pgd_at"
+
+[[method]]
+name = "trades"
+set = { beta = 3 }
+
+[[method]]
+name = "trades"
+"""
+
+
+@pytest.fixture
+def suite_file(tmp_path) -> Path:
+    protocol = (Path(__file__).resolve().parents[2] / "benchmark/protocols/digits-linf-1.toml").read_text(
+        encoding="utf-8"
+    )
+    (tmp_path / "mine.toml").write_text(protocol.replace('"digits-linf/1"', '"mine"'), encoding="utf-8")
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE, encoding="utf-8")
+    return path
+
+
+def test_words_make_a_suite():
+    suite = requests.from_words((DIGITS,), ("pgd_at", "trades"), (0,), ("trades.beta=3",))
+    assert suite.protocols == (DIGITS,)
+    assert suite.seeds == (0,)
+    assert suite.methods == (MethodRequest("pgd_at"), MethodRequest("trades", {"beta": 3.0}))
+    assert type(suite.methods[1].hyperparameters["beta"]) is float
+
+
+def test_all_and_default_are_lists_of_methods():
+    from advbench.benchmark import discovery
+
+    assert requests.method_names(["all"]) == discovery.names()
+    assert requests.method_names(["default"]) == requests.DEFAULT_METHODS
+    assert requests.method_names(["mart", "default"]) == ("mart", *requests.DEFAULT_METHODS)
+
+
+def test_a_suite_file_has_every_variant_as_a_row(suite_file):
+    suite = requests.from_file(suite_file)
+    assert [protocol.name for protocol in suite.protocols] == ["digits-linf/1", "mine"]
+    assert suite.seeds == (0, 1)
+    assert suite.methods == (MethodRequest("pgd_at"), MethodRequest("trades", {"beta": 3.0}), MethodRequest("trades"))
+
+
+BAD = [
+    ("seeds = [0, 1]", "seeds = [0, -1]", "seeds: must be a list of integers"),
+    ("seeds = [0, 1]", "seeds = [true]", "seeds: must be a list of integers"),
+    ("seeds = [0, 1]", "seeds = [1, 1]", "seeds: must be different"),
+    ("seeds = [0, 1]", "seed = 0", "seed: unknown key"),
+    ('protocols = ["digits-linf", "mine.toml"]', "", "protocols: must be a list"),
+    ('"mine.toml"]', '"digits-linf/1"]', "digits-linf/1 is used twice"),
+    ('"mine.toml"]', '"other"]', "protocols: no protocol 'other'"),
+    ('name = "pgd_at"', 'name = "pgd"', "method.0: no method 'pgd'"),
+    ('name = "pgd_at"', "name = 3", "method.0.name: must be the name"),
+    ('name = "pgd_at"', 'name = "pgd_at"\nbeta = 3', "method.0.beta: unknown key"),
+    ("set = { beta = 3 }", "set = { gamma = 3 }", "method.1: trades has no hyper-parameter 'gamma'; it has: beta"),
+    ("set = { beta = 3 }", 'set = { beta = "much" }', "method.1: trades.beta"),
+    ("set = { beta = 3 }", "set = 3", "method.1.set: must be a table"),
+    ("set = { beta = 3 }", "", "two rows are the same"),
+    ("[[method]]", "[[methods]]", "methods: unknown key"),
+    ("seeds = [0, 1]", "seeds = ", "not valid TOML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), BAD, ids=[said for *_, said in BAD])
+def test_a_bad_suite_names_file_and_key(suite_file, old, new, said):
+    suite_file.write_text(SUITE.replace(old, new), encoding="utf-8")
+    with pytest.raises(requests.RequestError) as caught:
+        requests.from_file(suite_file)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_suite_without_methods_or_with_a_bad_protocol_is_refused(suite_file):
+    suite_file.write_text('protocols = ["digits-linf"]\n', encoding="utf-8")
+    with pytest.raises(requests.RequestError, match="method: missing"):
+        requests.from_file(suite_file)
+    suite_file.write_text(SUITE.replace("mine.toml", "gone.toml"), encoding="utf-8")
+    with pytest.raises(ProtocolError, match=r"gone\.toml: cannot be read"):
+        requests.from_file(suite_file)
+
+
+# Progress -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def jobs() -> list[Job]:
+    run = RunSpec(DIGITS, "pgd_at", {}, 0)
+    return [Job("train", run), Job("evaluate", run, "best", "cw", (0,))]
+
+
+def test_the_meter_knows_the_share_and_the_time_left(jobs):
+    meter = Meter({jobs[0].id: 30.0, jobs[1].id: 10.0}, workers=2)
+    meter.began = 100.0
+    assert meter.fraction == 0
+    assert meter.left(100.0) == 20.0, "two at once"
+    meter.hear(Event("progress", jobs[0], done=6, total=12, unit="epoch"))
+    assert meter.fraction == pytest.approx(15 / 40)
+    assert meter.left(130.0) == pytest.approx(30 / 15 * 25), "from the speed so far"
+    meter.hear(Event("finished", jobs[0], seconds=30))
+    assert meter.counts == "1/2"
+    meter.hear(Event("failed", jobs[1]))
+    assert (meter.fraction, meter.left(), meter.counts) == (1.0, 0.0, "2/2")
+
+
+def test_the_meter_of_nothing_is_done():
+    assert Meter({}, 1).fraction == 1.0
+
+
+def test_plain_lines_where_there_is_no_terminal(jobs, capsys):
+    with Display(Meter({job.id: 10.0 for job in jobs}, 1)) as display:
+        assert display.live is None
+        display(Event("started", jobs[0]))
+        display(Event("progress", jobs[0], done=1, total=12, unit="epoch"))
+        display(Event("waiting", jobs[1], detail="another process is at it"))
+        display(Event("finished", jobs[0], seconds=12.3))
+        display(Event("failed", jobs[1], detail="out of memory"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("[1/2] train digits-linf/1 pgd_at seed 0: done in 12 s; about ")
+    assert lines[1] == "[2/2] failed: cw on best of digits-linf/1 pgd_at seed 0: out of memory"
+    assert len(lines) == 2
+
+
+def test_a_long_wait_is_said_once(jobs, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with Display(Meter({jobs[0].id: 10.0}, 1)) as display:
+        for second in range(100):
+            clock[0] = float(second)
+            display(Event("waiting", jobs[0], detail="another process is at it"))
+    said = "waiting: train digits-linf/1 pgd_at seed 0: another process is at it"
+    assert capsys.readouterr().err.splitlines() == [said]
+
+
+def test_a_long_job_is_heard_of_now_and_then(jobs, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with Display(Meter({jobs[0].id: 10.0}, 1)) as display:
+        display(Event("started", jobs[0]))
+        for second in range(1, 70):
+            clock[0] = float(second)
+            display(Event("progress", jobs[0], done=second / 10, total=12, unit="epoch"))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "epoch 3 of 12; about 90 s left" in lines[0] or "epoch 3 of 12; about 2 min left" in lines[0]
+
+
+def test_bars_in_a_terminal(jobs, monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
+    monkeypatch.setattr("advbench.benchmark.cli.progress.console", lambda *, stderr: screen)
+    with Display(Meter({job.id: 10.0 for job in jobs}, 1)) as display:
+        assert display.live is not None
+        display(Event("started", jobs[0]))
+        display(Event("progress", jobs[0], done=6, total=12, unit="epoch", detail="loss 1.2"))
+        task = display.live.tasks[1]
+        assert (task.completed, task.fields["said"]) == (0.5, "epoch 6/12 loss 1.2")
+        display(Event("finished", jobs[0], seconds=5))
+        assert len(display.live.tasks) == 1
+        assert display.live.tasks[0].completed == 0.5
+    assert "train digits-linf/1 pgd_at seed 0: done in 5 s" in screen.file.getvalue()
+
+
+# Amounts --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (91, "2 min"),
+        (3600, "60 min"),
+        (5400, "1 h 30 min"),
+        (7200, "2 h"),
+        (200_000, "2 d 7 h"),
+        (86_400 * 3, "3 d"),
+    ],
+)
+def test_durations(seconds, said):
+    assert console.duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e9, "2.5 GB"), (3e12, "3.0 TB")]
+)
+def test_sizes(count, said):
+    assert console.size(count) == said
+
+
+def test_tables_are_not_folded_outside_terminals(capsys):
+    console.print_table(("name", "long"), [("x", "word " * 60)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[2].split() == ["x", *["word"] * 60]
+
+
+def test_brackets_are_text(capsys):
+    console.print_table(("name",), [("[bold]x[/bold]",)])
+    assert "[bold]x[/bold]" in capsys.readouterr().out
