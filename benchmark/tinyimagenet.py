@@ -34,7 +34,8 @@ OFFICIAL = {
     "val": "f07e1d1c9c1c86544965f2623837c2f922ab59418ed36934b37b3f0ebffba148",
 }
 """Digests of the 100,000 training and the 10,000 validation files; `Decoded.digest` says of what. Stanford publishes no
-checksum of single files: two public copies of the unpacked archive agree in these."""
+checksums: these were taken from two public copies of the unpacked archive (seshuad/IMagenet and rangeetpan/IMagenet on
+GitHub, equal but perhaps not independent), not from the archive itself."""
 PER_CLASS = {"train": 500, "val": 50}
 
 
