@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from advbench.benchmark import vision
 
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-"""Content of scikit-learn's digits as version 1.9.1 ships them: pixels then labels, a byte each (UCI optical recognition,
+"""Content of scikit-learn's digits as version 1.9.1 ships them: pixels then labels, a byte each (UCI optical digits,
 test part). There is no other published checksum: this one finds a change between versions."""
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _LISTED = 64
