@@ -1,6 +1,6 @@
 """Method cards as Markdown: what a defense is, whose, how it differs from its release, what it costs.
 
-Published numbers come from outside (they belong to the boards), as rows of plain data.
+Published numbers and the citation come from outside (they belong to the boards), as plain data.
 """
 
 import dataclasses
@@ -8,20 +8,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from advbench.benchmark.method import Card, Method
-
-
-def bibtex(card: Card) -> str:
-    """Return the BibTeX entry of a card's paper."""
-    fields = {
-        "title": f"{{{card.title}}}",
-        "author": card.authors,
-        "booktitle": card.venue,
-        "year": str(card.year),
-        "url": card.url,
-    }
-    body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
-    return f"@inproceedings{{{card.key},\n{body}\n}}"
+from advbench.benchmark.method import Method
 
 
 def _cell(value: object) -> str:
@@ -37,11 +24,12 @@ def _paragraph(text: str | None) -> str:
     return " ".join(inspect.cleandoc(text or "").split())
 
 
-def render(method: type[Method[Any]], published: Iterable[Mapping[str, object]] = ()) -> str:
+def render(method: type[Method[Any]], citation: str, published: Iterable[Mapping[str, object]] = ()) -> str:
     """Return the card of a method as Markdown.
 
     Args:
         method: the adapter's class.
+        citation: the BibTeX entry of its paper.
         published: published results, each with dataset, network, eps, checkpoint, clean, pgd20, other, attack,
             autoattack (percent or None) and source.
     """
@@ -98,4 +86,4 @@ def render(method: type[Method[Any]], published: Iterable[Mapping[str, object]] 
             for result in results
         ]
         lines += ["## As published, not measured here", "", *_table(header, rows), ""]
-    return "\n".join([*lines, "## Citation", "", "```bibtex", bibtex(card), "```", ""])
+    return "\n".join([*lines, "## Citation", "", "```bibtex", citation.strip(), "```", ""])

@@ -60,7 +60,7 @@ class Batch(NamedTuple):
 
     x: Tensor
     y: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
 
 
 class Solo(nn.Module):
@@ -78,6 +78,14 @@ class Duo(nn.Module):
         super().__init__()
         self.target = target
         self.guide = guide
+
+
+class Taught(Solo):
+    """One trained network and its frozen teacher."""
+
+    def __init__(self, target: nn.Module, teacher: nn.Module) -> None:
+        super().__init__(target)
+        self.teacher = teacher
 
 
 class Task(Protocol):
@@ -110,6 +118,11 @@ class Step(Protocol):
         """Zero-based epoch / epochs, constant within an epoch: `progress >= 0.45` switches at epoch ceil(0.45 E)."""
         ...
 
+    @property
+    def first_drop(self) -> float:
+        """Fraction of training at which the learning rate first drops; one half under a one-cycle schedule."""
+        ...
+
     def craft(
         self,
         x: Tensor,
@@ -136,7 +149,7 @@ class Step(Protocol):
         step_size: float = 1.25,
         project: bool = True,
     ) -> Tensor:
-        """Take one sign step of `step_size`·eps from x + U(-noise·eps, noise·eps); return x_adv in [0,1], detached.
+        """Take one sign step of `step_size`·eps from x + U(-noise·eps, noise·eps), clipped; return x_adv in [0,1].
 
         `project=False` leaves the ball (N-FGSM): a training-only exception, to be declared in the card's notes.
         """

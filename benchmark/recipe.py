@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from advbench.benchmark.ascent import evaluating, sign_steps, uniform_start
 from advbench.benchmark.data import Split
 from advbench.benchmark.losses import ce_sum
-from advbench.benchmark.protocol import Protocol, Schedule
+from advbench.benchmark.protocol import Protocol, Schedule, Training
 
 log = logging.getLogger(__name__)
 VALIDATION_BATCH = 500
@@ -33,6 +33,12 @@ def learning_rate(schedule: Schedule, iteration: int, *, per_epoch: int, epochs:
     if iteration < rise:
         return schedule.peak * iteration / rise
     return schedule.peak * (total - iteration) / (total - rise)
+
+
+def first_drop(training: Training) -> float:
+    """Return the fraction of training at which the learning rate first drops; one half under a one-cycle schedule."""
+    drops = training.schedule.drops
+    return drops[0] / training.epochs if drops else 0.5
 
 
 def precision(device: torch.device) -> str:

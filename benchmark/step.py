@@ -30,6 +30,7 @@ class TrainingStep:
         ledger: Ledger,
         refresh: Callable[[nn.Module], None],
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        first_drop: float = 0.5,
     ) -> None:
         self._nets = nets
         self._optimiser = optimiser
@@ -38,6 +39,7 @@ class TrainingStep:
         self._ledger = ledger
         self._refresh = refresh
         self._autocast = autocast
+        self._first_drop = first_drop
         self._advanced = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._bad: Tensor | None = None
@@ -48,6 +50,11 @@ class TrainingStep:
     def progress(self) -> float:
         """Zero-based epoch / epochs."""
         return self._progress
+
+    @property
+    def first_drop(self) -> float:
+        """Fraction of training at which the learning rate first drops; see `method.Step.first_drop`."""
+        return self._first_drop
 
     def start_epoch(self, progress: float) -> None:
         """Enter an epoch: set the progress, forget the logged scalars."""
@@ -92,11 +99,7 @@ class TrainingStep:
         self, x: Tensor, objective: Objective, *, noise: float = 1.0, step_size: float = 1.25, project: bool = True
     ) -> Tensor:
         """Take one sign step in multiples of eps; see `method.Step.single`."""
-        if project:
-            x_start = uniform_start(x, noise * self._eps, self._generator)
-        else:  # N-FGSM clips nothing before the step
-            draw = torch.rand(x.shape, generator=self._generator, device=x.device, dtype=x.dtype)
-            x_start = x + (2 * draw - 1) * (noise * self._eps)
+        x_start = uniform_start(x, noise * self._eps, self._generator)
         with evaluating(self._nets), self._ledger.differentiating("input"):
             moved = x_start + step_size * self._eps * input_gradient(objective, x_start).sign()
         if project:

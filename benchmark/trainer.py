@@ -20,7 +20,7 @@ from advbench.benchmark.data import Dataset
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.recipe import PeakMemory, derive, learning_rate, precision, validate
+from advbench.benchmark.recipe import PeakMemory, derive, first_drop, learning_rate, precision, validate
 from advbench.benchmark.records import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
 from advbench.benchmark.step import TrainingStep
 from advbench.benchmark.task import TrainingError, TrainingTask
@@ -95,6 +95,7 @@ class Run:
             ledger=self.ledger,
             refresh=self._refresh_bn,
             autocast=self._autocast,
+            first_drop=first_drop(protocol.training),
         )
         self.state = State()
         self.peak = PeakMemory(device)
@@ -102,7 +103,9 @@ class Run:
     def _autocast(self) -> AbstractContextManager[object]:
         if precision(self.device) == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        # Without autocast's cache: it would go on using the bf16 copies of weights that a method has moved since within
+        # the same batch (AWP would train at unperturbed weights), and copies made without gradient.
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     def _batches(self, purpose: str, epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(derive(self.seed, purpose, epoch))

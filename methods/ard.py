@@ -9,22 +9,14 @@ from math import inf
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
-
-
-class Student(Solo):
-    """A target and its frozen teacher."""
-
-    def __init__(self, target: nn.Module, teacher: nn.Module) -> None:
-        super().__init__(target)
-        self.teacher = teacher
+from advbench.benchmark.method import Batch, Card, Method, Step, Task, Taught, knob
 
 
 @dataclass(frozen=True)
-class ARD(Method[Student]):
+class ARD(Method[Taught]):
     """L = alpha T² scale KL(p_T(x)^(1/T) || p(x')^(1/T)) + (1 − alpha) CE(z(x), y), x' = argmax CE(z(x'), y)."""
 
     alpha: float = knob(1.0, "release")
@@ -56,11 +48,11 @@ class ARD(Method[Student]):
         if not 0 <= self.alpha <= 1 or not 0 < self.temperature < inf or not 0 < self.scale < inf:
             raise ValueError("alpha must lie in [0, 1], temperature and scale must be positive and finite")
 
-    def build(self, task: Task) -> Student:
+    def build(self, task: Task) -> Taught:
         """Train one network from a frozen robust one."""
-        return Student(task.network(), task.teacher("robust"))
+        return Taught(task.network(), task.teacher("robust"))
 
-    def loss(self, nets: Student, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: Taught, batch: Batch, step: Step) -> Tensor:
         """Return the divergence of adversarial outputs from the teacher's clean ones, and clean cross-entropy."""
         x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
         reference = step.predict(nets.teacher, batch.x)

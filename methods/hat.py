@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
-
-
-class Helped(Solo):
-    """A target and its frozen helper."""
-
-    def __init__(self, target: nn.Module, helper: nn.Module) -> None:
-        super().__init__(target)
-        self.helper = helper
+from advbench.benchmark.method import Batch, Card, Method, Step, Task, Taught, knob
 
 
 @dataclass(frozen=True)
-class HAT(Method[Helped]):
+class HAT(Method[Taught]):
     """L = CE(z(x), y) + beta KL(p(x) || p(x')) + gamma CE(z(x_h), argmax H(x')), x_h = x + h (x' − x), not clipped."""
 
     beta: float = knob(2.5, "release, CIFAR-10 ResNet-18 (its value for every data set here: others are not published)")
@@ -49,15 +41,15 @@ class HAT(Method[Helped]):
         if not all(0 <= value < inf for value in (self.beta, self.gamma, self.h)):
             raise ValueError("beta, gamma and h must be 0 or more and finite")
 
-    def build(self, task: Task) -> Helped:
+    def build(self, task: Task) -> Taught:
         """Train one network with a frozen, standard-trained helper."""
-        return Helped(task.network(), task.teacher("helper"))
+        return Taught(task.network(), task.teacher("helper"))
 
-    def loss(self, nets: Helped, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: Taught, batch: Batch, step: Step) -> Tensor:
         """Return the TRADES loss plus cross-entropy on helper examples, labelled by the helper."""
         x, y, _ = batch
         reference = step.predict(nets.target, x)
         x_adv = step.craft(x, lambda x_now: kl_sum(reference, nets.target(x_now)), start="gaussian")
-        y_help = step.predict(nets.helper, x_adv).argmax(dim=1)
+        y_help = step.predict(nets.teacher, x_adv).argmax(dim=1)
         z, z_adv, z_help = nets.target(x), nets.target(x_adv), nets.target(x + self.h * (x_adv - x))
         return ce_mean(z, y) + self.beta * kl_mean(z, z_adv) + self.gamma * ce_mean(z_help, y_help)

@@ -35,7 +35,9 @@ class KDSWA(Method[Smoothed]):
     kd_standard: float = knob(0.1, "release")
     kd_robust: float = knob(0.6, "release")
     temperature: float = knob(2.0, "release")
-    swa_start: float = knob(0.525, "release: 0.025 of training after the first drop; set 0.93 for drops at 100 of 110")
+    swa_delay: float = knob(
+        0.025, "release: epoch 55 of 200 after a drop at 50; fraction of training after the first drop"
+    )
     card = Card(
         name="kd_swa",
         label="KD+SWA",
@@ -50,8 +52,7 @@ class KDSWA(Method[Smoothed]):
         cost="25F, then 26F",
         differs=(
             "Crafts in eval mode (the release: train mode).",
-            "SWA starts at 0.525 of training, 0.025 after a drop at one half (release: epoch 55, drop at 50 of 200).",
-            "A method does not see the schedule: for a first drop elsewhere, swa_start is to be set.",
+            "SWA starts 0.025 of training after the protocol's first drop; under one-cycle at 0.525.",
             "Selection by validation PGD-10 for the release's PGD-20.",
         ),
     )
@@ -61,8 +62,8 @@ class KDSWA(Method[Smoothed]):
         weights = (self.ce, self.kd_standard, self.kd_robust)
         if not all(0 <= weight < inf for weight in weights) or not 0 < self.temperature < inf:
             raise ValueError("ce, kd_standard and kd_robust must be 0 or more, temperature positive, all finite")
-        if not 0 <= self.swa_start <= 1:
-            raise ValueError("swa_start must lie in [0, 1]")
+        if not 0 <= self.swa_delay <= 1:
+            raise ValueError("swa_delay must lie in [0, 1]")
 
     def build(self, task: Task) -> Smoothed:
         """Train one network from two frozen ones of its own architecture."""
@@ -79,8 +80,8 @@ class KDSWA(Method[Smoothed]):
         return loss
 
     def after_epoch(self, nets: Smoothed, step: Step) -> None:
-        """Average the weights of the epochs from `swa_start` on, equally, and re-estimate batch norm."""
-        if step.progress >= self.swa_start:
+        """Average epochs from `swa_delay` after the first drop on, equally, and re-estimate batch norm."""
+        if step.progress >= step.first_drop + self.swa_delay:
             n = nets.count.double()
             nets.absorb(n / (n + 1), buffers=False)
             step.refresh_bn(nets.average)

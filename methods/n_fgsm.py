@@ -31,10 +31,7 @@ class NFGSM(Method[Solo]):
         code="https://github.com/pdejorge/N-FGSM",
         family="single step",
         cost="5F",
-        differs=(
-            "The noisy start is not clipped to [0,1] (release: it is); x' is, in both.",
-            "Crafts in eval mode, without input normalisation (the release: train mode, mean and deviation).",
-        ),
+        differs=("Crafts in eval mode, without input normalisation (the release: train mode, mean and deviation).",),
         notes=("own inner step",),
     )
 

@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from advbench.benchmark.losses import kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
-
-
-class Student(Solo):
-    """A target and its frozen teacher."""
-
-    def __init__(self, target: nn.Module, teacher: nn.Module) -> None:
-        super().__init__(target)
-        self.teacher = teacher
+from advbench.benchmark.method import Batch, Card, Method, Step, Task, Taught, knob
 
 
 @dataclass(frozen=True)
-class RSLAD(Method[Student]):
+class RSLAD(Method[Taught]):
     """L = scale (alpha KL(p_T(x) || p(x')) + (1 − alpha) KL(p_T(x) || p(x))), x' = argmax KL(p_T(x) || p(x'))."""
 
     alpha: float = knob(5 / 6, "paper; release")
@@ -49,11 +41,11 @@ class RSLAD(Method[Student]):
         if not 0 <= self.alpha <= 1 or not 0 < self.scale < inf:
             raise ValueError("alpha must lie in [0, 1], scale must be positive and finite")
 
-    def build(self, task: Task) -> Student:
+    def build(self, task: Task) -> Taught:
         """Train one network from a frozen robust one."""
-        return Student(task.network(), task.teacher("robust"))
+        return Taught(task.network(), task.teacher("robust"))
 
-    def loss(self, nets: Student, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: Taught, batch: Batch, step: Step) -> Tensor:
         """Return the divergences of adversarial and clean outputs from the teacher's clean ones; no hard label."""
         reference = step.predict(nets.teacher, batch.x)
         x_adv = step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x)), start="gaussian")

@@ -44,11 +44,12 @@ def show_method(*, name: str) -> None:
     Example:
       advbench methods show trades
     """
-    from advbench.benchmark import cards, discovery
-    from advbench.leaderboards import published_numbers
+    from advbench.benchmark import cards, discovery, work
+    from advbench.leaderboards import bibtex, published_numbers
 
-    found = discovery.load(name)
-    click.echo(cards.render(found, [one.model_dump() for one in published_numbers.load(name)]), nl=False)
+    method = discovery.make(name)
+    published = [one.model_dump() for one in published_numbers.load(name)]
+    click.echo(cards.render(type(method), bibtex.entry(work.identify(method)), published), nl=False)
 
 
 @click.group(invoke_without_command=True, short_help="List the published protocols; show one.")

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from advbench.benchmark import trainer
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Duo, Method, Solo
-from advbench.benchmark.protocol import Schedule
-from advbench.benchmark.recipe import derive, learning_rate
+from advbench.benchmark.protocol import Schedule, published
+from advbench.benchmark.recipe import derive, first_drop, learning_rate
+from advbench.benchmark.weights import matrices, shifted
 from advbench.methods.standard import Standard
 
 
@@ -29,6 +31,13 @@ def test_one_cycle_rises_for_two_fifths_and_falls_to_zero():
     assert values[10] == pytest.approx(0.1)
     assert max(values) == values[20] == pytest.approx(0.2)
     assert values[-1] == pytest.approx(0.2 / 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "fraction"), [("cifar10-linf/1", 0.5), ("cifar10-linf-wrn/1", 10 / 11), ("digits-linf/1", 0.5)]
+)
+def test_first_drop_is_the_protocols(name, fraction):
+    assert first_drop(published()[name].training) == fraction
 
 
 def test_streams_of_a_run_differ():
@@ -203,3 +212,27 @@ def test_refreshed_batch_norm_is_the_cumulative_mean_of_one_pass(run, tmp_path):
             assert [module.training for module in nets.modules()] == before
 
     run(Refreshes(), tmp_path)
+
+
+@dataclass(frozen=True)
+class Shifts(Standard):
+    """Moves its weights between two forwards of one batch, as weight perturbation does."""
+
+    card = Card(name="shifts", **CARD)
+
+    def update(self, nets, batch, step):
+        here = nets.target(batch.x).detach()
+        assert here.dtype == torch.bfloat16
+        with shifted([(weight, torch.full_like(weight, 0.5)) for weight in matrices(nets.target)]):
+            there = nets.target(batch.x).detach()
+        assert not torch.equal(here, there), "the forward used weights as they were before the shift"
+        step.predict(nets.target, batch.x)
+        super().update(nets, batch, step)
+
+
+def test_perturbed_weights_are_what_a_bf16_forward_sees(run, tmp_path, monkeypatch):
+    """Autocast's cache would keep bf16 copies of the unperturbed weights: AWP would silently be PGD-AT."""
+    monkeypatch.setattr(trainer, "precision", lambda device: "bf16 autocast")
+    record = run(Shifts(), tmp_path)
+    assert record.environment.precision == "bf16 autocast"
+    assert record.curve[-1].loss < record.curve[0].loss

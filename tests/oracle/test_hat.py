@@ -9,7 +9,7 @@ from advbench.methods.hat import HAT
 def test_loss_and_gradients_are_the_formula(stage, formulas):
     s = stage(HAT(beta=1.5, gamma=0.7, h=3.0))
     loss, seen = s.loss()
-    net, helper = s.twin.target, s.twin.helper.net.eval()
+    net, helper = s.twin.target, s.twin.teacher.net.eval()
     x_help = s.batch.x + 3.0 * (seen.x_adv - s.batch.x)
     assert x_help.min() < 0
     assert x_help.max() > 1
@@ -26,13 +26,13 @@ def test_loss_and_gradients_are_the_formula(stage, formulas):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-12)
     for ours, theirs in zip(s.nets.target.buffers(), net.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs)
-    assert all(parameter.grad is None for parameter in s.nets.helper.parameters())
+    assert all(parameter.grad is None for parameter in s.nets.teacher.parameters())
 
 
 def test_the_helper_is_left_as_it_was(stage):
     s = stage(HAT())
     s.update()
-    for ours, theirs in zip(s.nets.helper.state_dict().values(), s.twin.helper.state_dict().values(), strict=True):
+    for ours, theirs in zip(s.nets.teacher.state_dict().values(), s.twin.teacher.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
 
 

@@ -85,7 +85,7 @@ def test_teachers_are_those_it_declares(tiny_task):
         ("kd_standard", float("nan")),
         ("kd_robust", float("inf")),
         ("temperature", 0.0),
-        ("swa_start", 2.0),
+        ("swa_delay", 2.0),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(name, value):

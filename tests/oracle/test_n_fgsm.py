@@ -13,9 +13,9 @@ def test_loss_gradients_and_the_single_step_are_the_formula_s(noise, step_size, 
     loss.backward()
     net, x = s.twin.target.eval(), s.batch.x
     eta = (2 * torch.rand(x.shape, generator=s.generator, dtype=x.dtype) - 1) * noise * 0.1
-    start = (x + eta).requires_grad_()
+    start = torch.clamp(x + eta, 0, 1).requires_grad_()
     (gradient,) = torch.autograd.grad(formulas.ce(net(start), s.batch.y).sum(), start)
-    x_adv = torch.clamp(x + eta + step_size * 0.1 * torch.sign(gradient), 0, 1)
+    x_adv = torch.clamp(start.detach() + step_size * 0.1 * torch.sign(gradient), 0, 1)
     torch.testing.assert_close(s.forwards[0][1], x_adv, rtol=0, atol=1e-12)
     assert 0.1 + 1e-6 < (x_adv - x).abs().max() <= (noise + step_size) * 0.1
     net.train()

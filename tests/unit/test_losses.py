@@ -56,3 +56,16 @@ def test_cross_entropy_takes_labels_or_probabilities(logits):
 
 def test_mse_is_the_mean_over_every_element(logits):
     np.testing.assert_allclose(losses.mse_elements(*logits), ((logits[0] - logits[1]) ** 2).numpy().mean())
+
+
+def test_half_precision_logits_are_raised_before_they_are_compared(logits):
+    """Two outputs that differ by a little: in bf16 the difference of their log-probabilities is mostly rounding."""
+    reference, other = logits[0].bfloat16(), (logits[0] + 0.05 * logits[1]).bfloat16()
+    exact = losses.kl_mean(reference.double(), other.double(), 30.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = losses.kl_mean(reference, other, 30.0)
+    assert ours.dtype == torch.float32
+    np.testing.assert_allclose(ours.item(), exact.item(), rtol=0.01)
+    y = torch.tensor([0, 1, 2, 3, 0, 1])
+    results = (losses.ce_mean(reference, y), losses.mse_elements(reference, other), losses.softmax(other))
+    assert all(loss.dtype == torch.float32 for loss in results)
