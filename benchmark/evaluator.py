@@ -87,7 +87,7 @@ class Shard:
         unit = starts.uniform(self.protocol.digest, family, images, self.x.shape[1:])
         return pgd.start(self.x, unit.to(self.x.device), self.eps)
 
-    def judge(self, proposal: Tensor, among: Tensor | None = None) -> Tensor:
+    def judge(self, column: str, proposal: Tensor, among: Tensor | None = None) -> Tensor:
         """Say for each image (of the indices `among`) whether it is right on the clean image and on the proposal."""
         x, y, right = (
             (self.x, self.y, self.right) if among is None else (t[among] for t in (self.x, self.y, self.right))
@@ -97,8 +97,8 @@ class Shard:
         with torch.no_grad():
             logits = self.view(x_adv)
         answer = predicted(logits)
-        self.count("proposals_not_finite", odd)
-        self.count("adversarial_logits_not_finite", int((answer < 0).sum()))
+        self.count(f"{column}:proposals_not_finite", odd)
+        self.count(f"{column}:adversarial_logits_not_finite", int((answer < 0).sum()))
         return right & (answer == y)
 
     def count(self, key: str, images: int) -> None:
@@ -151,7 +151,7 @@ def _pgd(shard: Shard) -> None:
             settings = _iterated("PGD", "cross-entropy", spec.steps, str(step))
             if name == "pgd100":
                 settings["shares"] = f"its first {at[0]} steps are those of pgd20 and counted there"
-            shard.column(name, shard.judge(x_adv), settings)
+            shard.column(name, shard.judge(name, x_adv), settings)
 
 
 def _cw(shard: Shard) -> None:
@@ -166,7 +166,7 @@ def _cw(shard: Shard) -> None:
             step=float(spec.step),
             steps=spec.steps,
         )
-    shard.column("cw", shard.judge(x_adv), _iterated("CW", "margin", spec.steps, str(spec.step)))
+    shard.column("cw", shard.judge("cw", x_adv), _iterated("CW", "margin", spec.steps, str(spec.step)))
 
 
 def _iterated(attack: str, loss: str, steps: int, step: str) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def _autoattack(shard: Shard) -> None:
                     seed=seed,
                     num_classes=classes,
                 )
-            alive[among] = shard.judge(proposal, among)
+            alive[among] = shard.judge("autoattack", proposal, among)
             shard.warn(f"{attack}: {warning}" for warning in warnings)
         shard.result.stages[attack] = _bits(alive)
         shard.result.settings[attack] = {"attack": attack}

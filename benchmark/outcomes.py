@@ -51,7 +51,8 @@ class ShardResult:
         stages: the same after each attack of AutoAttack, cumulative.
         costs: cost of each column, stage and examination; AutoAttack's column is the sum of its stages.
         settings: settings of each column, JSON data, the same in every shard.
-        evidence: counts that add up over shards; keys with "max_" take the largest, lists the first ten.
+        evidence: counts that add up over shards; keys with "max_" take the largest, lists the first ten. Keys with
+            "column:" belong to a column.
         warnings: what the attack engine had to say.
     """
 
@@ -243,7 +244,9 @@ def _outcomes(
             raise EvaluationError(f"{part.family}: the shard at image {part.first} has other settings; redo it")
     if kind == "columns":
         warnings = sorted({warning for part in parts for warning in part.warnings})
-        noted = {key: value for key, value in gather(parts).items() if value}
+        prefix = f"{name}:"
+        noted = {key.removeprefix(prefix): value for key, value in gather(parts).items() if key.startswith(prefix)}
+        noted = {key: value for key, value in noted.items() if value}
         settings |= {"warnings": warnings} if warnings else {}
         settings |= {"noted": noted} if noted else {}
     cost = sum((part.costs.get(name, Cost()) for part in parts), Cost())

@@ -13,6 +13,7 @@ from torch import nn
 
 from advbench.benchmark import evaluator
 from advbench.benchmark.evaluator import EvaluationError, ShardResult, dispose, evaluate_shard, merge, predicted
+from advbench.benchmark.outcomes import gather
 from advbench.benchmark.protocol import Threat, published
 from advbench.benchmark.records import STAGES, Environment
 
@@ -258,11 +259,12 @@ class TestMerge:
 
     def test_warnings_and_counts_are_kept(self, shards):
         first, second = shards["cw"]
-        loud = dataclasses.replace(first, warnings=("b", "a"), evidence={"proposals_not_finite": 2, "max_x": 1.0})
-        other = dataclasses.replace(second, warnings=("a",), evidence={"proposals_not_finite": 3, "max_x": 0.5})
+        loud = dataclasses.replace(first, warnings=("b", "a"), evidence={"cw:proposals_not_finite": 2, "max_x": 1.0})
+        other = dataclasses.replace(second, warnings=("a",), evidence={"cw:proposals_not_finite": 3, "max_x": 0.5})
         settings = self.merge({"cw": [loud, other]}).columns["cw"].settings
         assert settings["warnings"] == ["a", "b"]
-        assert settings["noted"] == {"proposals_not_finite": 5, "max_x": 1.0}
+        assert settings["noted"] == {"proposals_not_finite": 5}
+        assert gather([loud, other]) == {"cw:proposals_not_finite": 5, "max_x": 1.0}
 
 
 class Broken(nn.Module):
@@ -328,7 +330,7 @@ def test_a_nan_on_attacked_images_counts_as_wrong(images, protocol):
     result = evaluate_shard(Broken(detector), x, y, first=0, family="pgd", protocol=protocol, seed=0)
     assert (result.predictions == y.numpy()).all()
     assert not result.columns["pgd20"].any()
-    assert result.evidence["adversarial_logits_not_finite"] == 2 * SHARD
+    assert result.evidence["pgd20:adversarial_logits_not_finite"] == SHARD
 
 
 def test_outcomes_do_not_import_torch():
