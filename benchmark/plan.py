@@ -6,12 +6,12 @@ What planning must know of a method is plain data (`MethodFacts`), handed in by 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import Data, Protocol
 from advbench.benchmark.records import Scalar
-from advbench.benchmark.runfolder import Failure, RunFolder, Trained
+from advbench.benchmark.runfolder import CheckpointName, Failure, RunFolder, Trained
 from advbench.benchmark.store import Store
 
 State = Literal["done", "running", "missing", "failed", "blocked"]
@@ -279,7 +279,7 @@ class _Surveyor:
             yield Standing(job, "blocked", "its network is not trained yet", total=len(part))
 
     def _family(self, look: _Look, work: Job, trained: Trained) -> Iterator[Standing]:
-        checkpoint, family = str(work.checkpoint), str(work.family)
+        checkpoint, family = cast("tuple[CheckpointName, str]", (work.checkpoint, work.family))
         there = look.scan.shards.get((checkpoint, family), {})
         missing = tuple(shard for shard in work.shards if shard not in there)
         if not missing:

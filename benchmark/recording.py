@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
+from advbench.benchmark.flags import Training
+from advbench.benchmark.jobs import FAMILIES
 from advbench.benchmark.outcomes import EvaluationError, ShardResult, merge
 from advbench.benchmark.plan import shard_count
 from advbench.benchmark.records import Checkpoint, Environment, Evaluation, Outcomes, Record
-from advbench.benchmark.runfolder import Measured, RunFolder, StoreError, Trained
+from advbench.benchmark.runfolder import CheckpointName, Measured, RunFolder, StoreError, Trained
 
 
 def build_record(folder: RunFolder) -> Record:
@@ -22,8 +23,7 @@ def build_record(folder: RunFolder) -> Record:
     protocol = folder.spec.protocol
     checkpoints = {
         name: Checkpoint(epoch=weights.epoch, sha256=weights.sha256, evaluation=_evaluation(folder, name, trained))
-        for name, weights in sorted(trained.checkpoints.items())
-        if name in CHECKPOINTS
+        for name, weights in trained.checkpoints.items()
     }
     return Record.model_validate(
         {
@@ -43,7 +43,7 @@ def build_record(folder: RunFolder) -> Record:
     )
 
 
-def _evaluation(folder: RunFolder, checkpoint: str, trained: Trained) -> Evaluation:
+def _evaluation(folder: RunFolder, checkpoint: CheckpointName, trained: Trained) -> Evaluation:
     """Put the shards of one checkpoint together."""
     whole: dict[str, list[ShardResult]] = {}
     environments: dict[str, Environment] = {}
@@ -58,7 +58,7 @@ def _evaluation(folder: RunFolder, checkpoint: str, trained: Trained) -> Evaluat
             whole[family] = [ShardResult.from_plain(part.result) for part in parts]
         except EvaluationError as error:
             raise StoreError(f"{folder.journal(checkpoint, family, trained)}: {error}") from None
-        for column in {name for part in whole[family] for name in part.columns}:
+        for column in {name for part in whole[family] for name in (*part.columns, *part.stages)}:
             environments[column] = parts[0].environment
             mixed[column] = _devices(parts)
     try:
@@ -68,13 +68,20 @@ def _evaluation(folder: RunFolder, checkpoint: str, trained: Trained) -> Evaluat
             n_test=trained.data.test,
             num_classes=trained.data.num_classes,
             protocol=folder.spec.protocol,
+            training=Training(
+                checkpoint=checkpoint,
+                robust=trained.method.robust,
+                diverged=trained.training.diverged is not None,
+                selection=trained.training.selection,
+            ),
         )
     except EvaluationError as error:
         raise StoreError(f"{folder.path / 'evaluation' / checkpoint}: {error}") from None
-    columns = {
-        name: _placed(outcomes, environments[name], mixed[name]) for name, outcomes in evaluation.columns.items()
+    placed = {
+        kind: {name: _placed(outcomes, environments[name], mixed[name]) for name, outcomes in found.items()}
+        for kind, found in (("columns", evaluation.columns), ("stages", evaluation.stages))
     }
-    return evaluation.model_copy(update={"columns": columns})
+    return evaluation.model_copy(update=placed)
 
 
 def _devices(parts: Sequence[Measured]) -> list[str]:

@@ -31,6 +31,7 @@ from advbench.benchmark.records import (
     TrainingRecord,
 )
 
+CheckpointName = Literal["best", "last"]
 _FORMAT = 1
 _WRITE = "write"
 """Key of the lock that is held for moments only, around appending to a journal and replacing the record."""
@@ -54,7 +55,7 @@ class Trained(Part):
     method: MethodIdentity
     data: DataProvenance
     training: TrainingRecord
-    checkpoints: dict[str, Weights]
+    checkpoints: dict[CheckpointName, Weights]
 
 
 class Measured(Part):
@@ -75,7 +76,7 @@ class Failure:
 
     job: str
     kind: Literal["train", "evaluate"]
-    checkpoint: str | None
+    checkpoint: CheckpointName | None
     family: str | None
     shards: tuple[int, ...]
     reason: str
@@ -83,7 +84,7 @@ class Failure:
     when: str
 
     @property
-    def unit(self) -> tuple[str, str | None, str | None]:
+    def unit(self) -> tuple[str, CheckpointName | None, str | None]:
         """What the job worked on, whatever the shards."""
         return self.kind, self.checkpoint, self.family
 
@@ -107,7 +108,7 @@ class Scan:
     """
 
     trained: Trained | None
-    shards: Mapping[tuple[str, str], Mapping[int, Cost]]
+    shards: Mapping[tuple[CheckpointName, str], Mapping[int, Cost]]
     held: Mapping[str, str]
     failures: tuple[Failure, ...]
 
@@ -149,7 +150,7 @@ class RunFolder:
             raise StoreError(f"{path}: belongs to run {spec.id}, not to this folder")
         return spec
 
-    def weights(self, checkpoint: str) -> Path:
+    def weights(self, checkpoint: CheckpointName) -> Path:
         """Return the path of a checkpoint's weights."""
         return self.path / f"{checkpoint}.safetensors"
 
@@ -274,7 +275,7 @@ class RunFolder:
 
     # Evaluation -------------------------------------------------------------------------------------------------------
 
-    def journal(self, checkpoint: str, family: str, trained: Trained) -> Path:
+    def journal(self, checkpoint: CheckpointName, family: str, trained: Trained) -> Path:
         """Return the journal of a family of attacks on a checkpoint.
 
         Where `last` is `best` to the bit, it is not attacked a second time: both have one journal.
@@ -284,27 +285,27 @@ class RunFolder:
             checkpoint = "best"
         return self.path / "evaluation" / checkpoint / f"{family}.jsonl"
 
-    def work_key(self, checkpoint: str, family: str, shard: int, trained: Trained) -> str:
+    def work_key(self, checkpoint: CheckpointName, family: str, shard: int, trained: Trained) -> str:
         """Return the key of the lock of one shard."""
         return f"{self.journal(checkpoint, family, trained).parent.name}-{family}-{shard}"
 
-    def _raw_shards(self, checkpoint: str, family: str, trained: Trained) -> dict[int, dict[str, Any]]:
+    def _raw_shards(self, checkpoint: CheckpointName, family: str, trained: Trained) -> dict[int, dict[str, Any]]:
         weights = trained.checkpoints.get(checkpoint)
         if weights is None:
             return {}
         entries = sealed.entries(self.journal(checkpoint, family, trained))
         return {entry["shard"]: entry for entry in entries if entry["checkpoint_sha256"] == weights.sha256}
 
-    def finished(self, checkpoint: str, family: str, trained: Trained) -> frozenset[int]:
+    def finished(self, checkpoint: CheckpointName, family: str, trained: Trained) -> frozenset[int]:
         """Return the shards that have a valid result."""
         return frozenset(self._raw_shards(checkpoint, family, trained))
 
-    def shards(self, checkpoint: str, family: str, trained: Trained) -> dict[int, Measured]:
+    def shards(self, checkpoint: CheckpointName, family: str, trained: Trained) -> dict[int, Measured]:
         """Return the valid results by shard, in order; those of other weights count as missing."""
         found = self._raw_shards(checkpoint, family, trained)
         return {shard: Measured.model_validate(found[shard]) for shard in sorted(found)}
 
-    def add_shard(self, checkpoint: str, family: str, measured: Measured, trained: Trained) -> None:
+    def add_shard(self, checkpoint: CheckpointName, family: str, measured: Measured, trained: Trained) -> None:
         """Put one result on disk."""
         with self.writing():
             sealed.append(self.journal(checkpoint, family, trained), measured.model_dump(mode="json"))

@@ -27,12 +27,24 @@ from advbench.benchmark.runfolder import RunFolder, StoreError
 
 __all__ = ["RunFolder", "Store", "StoreError", "default_root"]
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_.-]+-s\d+-[0-9a-f]{16}")
+PEERS, PEER_SEED = ("standard", "pgd_at"), 0
+"""Runs whose adversarial examples are tried on all others."""
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def default_root() -> Path:
     """Return `$ADVBENCH_STORE`, or `runs` in the working directory."""
     return Path(os.environ.get("ADVBENCH_STORE") or "runs")
+
+
+def _is_peer(folder: RunFolder, spec: RunSpec) -> bool:
+    trained = folder.trained()
+    if trained is None or trained.method.changed or "best" not in trained.checkpoints:
+        return False
+    try:
+        return folder.spec.protocol.digest == spec.protocol.digest
+    except StoreError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,19 @@ class Store:
             if FOLDER_NAME.fullmatch(path.name):
                 return RunFolder(path, run_id)
         raise StoreError(f"{spec.label} needs run {run_id} as a teacher, which is not in {self.root}: plan again")
+
+    def peers(self, spec: RunSpec) -> tuple[RunFolder, ...]:
+        """Return the trained peers under the same protocol: standard and PGD-AT with their defaults, first seed.
+
+        They are told by what the store says of them; no code of a method is loaded for it.
+        """
+        paths = [
+            path
+            for method in PEERS
+            for path in sorted((self.root / spec.protocol.slug).glob(f"{method}-s{PEER_SEED}-*"))
+            if FOLDER_NAME.fullmatch(path.name)
+        ]
+        return tuple(folder for path in paths if _is_peer(folder := RunFolder(path, path.name[-16:]), spec))
 
     def folders(self) -> Iterator[RunFolder]:
         """Yield every folder that is named like a run, sorted by path; its `run.json` is not read yet."""

@@ -26,7 +26,7 @@ from advbench.benchmark.method import Method
 from advbench.benchmark.plan import MethodFacts, shard_count
 from advbench.benchmark.recording import build_record
 from advbench.benchmark.records import Epoch, MethodIdentity, Teacher, TrainingRecord
-from advbench.benchmark.runfolder import Measured, RunFolder, Trained, Weights
+from advbench.benchmark.runfolder import CheckpointName, Measured, RunFolder, Trained, Weights
 from advbench.benchmark.store import Store
 
 __all__ = ["Progress", "WorkError", "build_record", "catalogue", "identify", "perform"]
@@ -232,7 +232,7 @@ class _Worker:
             )
 
         record = run()
-        epoch_of = {} if record.best_epoch is None else {"best": record.best_epoch}
+        epoch_of: dict[CheckpointName, int] = {} if record.best_epoch is None else {"best": record.best_epoch}
         if record.diverged is None:
             epoch_of["last"] = record.epochs - 1
         if any(not folder.weights(name).exists() for name in epoch_of):
@@ -257,7 +257,7 @@ class _Worker:
         )
         return network, teacher
 
-    def _network(self, folder: RunFolder, name: str, trained: Trained, dataset: Dataset) -> nn.Module:
+    def _network(self, folder: RunFolder, name: CheckpointName, trained: Trained, dataset: Dataset) -> nn.Module:
         """Return a frozen network in eval mode, its weights compared with their checksum."""
         path = folder.weights(name)
         if checkpoint.sha256(path) != trained.checkpoints[name].sha256:
@@ -277,7 +277,7 @@ class _Worker:
         trained = folder.trained()
         if trained is None:
             raise WorkError(f"{job.run.label} is not trained yet: train it first")
-        name, family = str(job.checkpoint), str(job.family)
+        name, family = _target(job)
         if name not in trained.checkpoints:
             log.info("%s diverged and left no %s: there is nothing to attack", job.run.label, name)
             return True
@@ -302,6 +302,16 @@ class _Worker:
         self.report(Progress(len(wanted) - taken, len(wanted), "shard"))
         return not taken
 
+    def _peers(self, folder: RunFolder, dataset: Dataset) -> dict[str, nn.Module]:
+        """Return the trained peers of a run: their adversarial examples are tried on it."""
+        peers = {}
+        for peer in self.store.peers(folder.spec):
+            trained = peer.trained()
+            if peer.id != folder.id and trained is not None:
+                name = f"{trained.method.name} {trained.checkpoints['best'].sha256}"
+                peers[name] = self._network(peer, "best", trained, dataset)
+        return peers
+
     def _attack(self, job: Job, folder: RunFolder, trained: Trained) -> Callable[[int], Measured]:
         """Load network and data; return the function that attacks one shard."""
         dataset = _dataset(job.run.protocol.data, self.data_root, self.device)
@@ -311,17 +321,26 @@ class _Worker:
                 f"the data here ({here.source}, {here.test} test images) are not those of the training "
                 f"({trained.data.source}, {trained.data.test}): point $ADVBENCH_DATA at the same"
             )
-        name, family = str(job.checkpoint), str(job.family)
+        name, family = _target(job)
         network = self._network(folder, name, trained, dataset)
         size = job.run.protocol.attacks.shard
         machine = environment.describe(self.device)
+        peers = self._peers(folder, dataset) if family == "examination" else {}
 
         def attack(shard: int) -> Measured:
             first = shard * size
             index = torch.arange(first, min(first + size, here.test))
             x, y, _ = next(iter(dataset.test.batches(size, index)))
             result = evaluator.evaluate_shard(
-                network, x, y, first=first, family=family, protocol=job.run.protocol, seed=job.run.seed
+                network,
+                x,
+                y,
+                first=first,
+                family=family,
+                protocol=job.run.protocol,
+                seed=job.run.seed,
+                num_classes=dataset.num_classes,
+                peers=peers,
             )
             log.info("%s: shard %d in %.1f s", job.label, shard, result.seconds)
             return Measured(
@@ -334,6 +353,13 @@ class _Worker:
             )
 
         return attack
+
+
+def _target(job: Job) -> tuple[CheckpointName, str]:
+    """Return what an evaluation job attacks, and with what."""
+    if job.checkpoint is None or job.family is None:
+        raise WorkError(f"job {job.id} names no checkpoint or no family of attacks: plan again")
+    return job.checkpoint, job.family
 
 
 def _weights(path: Path, epoch: int) -> Weights:

@@ -70,8 +70,8 @@ class Local:
         finally:
             crew.dismiss()
 
-    def start(self, errand: Errand, number: int) -> "_Worker":
-        """Start a worker process."""
+    def start(self, errand: Errand, number: int, kind: str) -> "_Worker":
+        """Start a worker process for one kind of job."""
         surroundings = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
         if self.gpus:
             surroundings["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]
@@ -84,7 +84,7 @@ class Local:
             env=surroundings,
             start_new_session=True,  # Ctrl-C at the terminal reaches the executor alone
         )
-        return _Worker(number, process, said)
+        return _Worker(number, process, said, kind)
 
 
 @dataclass(eq=False)
@@ -94,6 +94,8 @@ class _Worker:
     number: int
     process: "subprocess.Popen[bytes]"
     said: IO[bytes]
+    kind: str
+    """What kind of job it does: a process that ran the code of a method never attacks a network."""
     ready: bool = False
     job: Job | None = None
     began: float = 0.0
@@ -206,36 +208,47 @@ class _Crew:
         self.open.discard(identity)
         self.lost[identity] = job.label
 
-    def _ready(self) -> str | None:
+    def _ready(self) -> dict[str, str]:
+        """Return the first job of each kind that can begin now, in order."""
         now = time.monotonic()
+        found: dict[str, str] = {}
         for identity, job in self.pending.items():
-            if self.not_before.get(identity, 0.0) <= now and not self.open.intersection(job.after):
-                return identity
-        return None
+            if (
+                job.kind not in found
+                and self.not_before.get(identity, 0.0) <= now
+                and not self.open.intersection(job.after)
+            ):
+                found[job.kind] = identity
+        return found
 
     def _hand_out(self) -> None:
-        while True:
-            idle = next((worker for worker in self.workers if worker.ready and worker.job is None), None)
-            identity = self._ready()
-            if identity is None:
-                waiting = any(other in self.not_before for other in self.pending)
-                if self.pending and not waiting and not any(worker.job for worker in self.workers):
-                    raise ExecutorError("jobs wait for each other: plan again")
+        """Give every idle worker a job, and start workers as they are needed."""
+        while ready := self._ready():
+            fitting = (w for kind in ready for w in self.workers if w.ready and w.job is None and w.kind == kind)
+            worker = next(fitting, None)
+            if worker is None:
+                self._engage(next(iter(ready)))
                 return
-            if idle is None:
-                starting = any(not worker.ready for worker in self.workers)
-                if starting or len(self.workers) >= self.executor.workers:
-                    return
-                self._engage()
-                return
-            job = self.pending.pop(identity)
+            job = self.pending.pop(ready[worker.kind])
             self.on_event(Event("started", job))
-            idle.give(job, self._folder(job).log(job))
+            worker.give(job, self._folder(job).log(job))
+        waiting = any(identity in self.not_before for identity in self.pending)
+        if self.pending and not waiting and not any(worker.job for worker in self.workers):
+            raise ExecutorError("jobs wait for each other: plan again")
 
-    def _engage(self) -> None:
+    def _engage(self, kind: str) -> None:
+        """Start a worker for a kind of job, in the place of an idle one if all places are taken."""
+        if any(not worker.ready for worker in self.workers):
+            return
+        if len(self.workers) >= self.executor.workers:
+            idle = next((worker for worker in self.workers if worker.job is None), None)
+            if idle is None:
+                return
+            self.workers.remove(idle)
+            idle.end()
         taken = {worker.number for worker in self.workers}
         number = next(number for number in range(self.executor.workers) if number not in taken)
-        worker = self.executor.start(self.errand, number)
+        worker = self.executor.start(self.errand, number, kind)
         self.workers.append(worker)
         threading.Thread(target=worker.listen, args=(self.heard,), daemon=True).start()
 
