@@ -15,7 +15,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --line: #3a414c; --soft: #a3adba; --paper: #14171b; --ink: #e7eaee; --accent: #7db8f0; --stripe: #1b1f25; }
 }
-* { box-sizing: border-box; }
+* { box-sizing: border-box; } a { color: var(--accent); }
 body { margin: 0 auto; max-width: 90rem; padding: 1.5rem 1rem 3rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin: 2rem 0 .25rem; }

@@ -63,7 +63,7 @@ def nested(
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> Callable[..., Record]:
     """`make_record("trades", seed=0, ...)`: see the signature of `make` for what can be changed."""
 
@@ -125,9 +125,10 @@ def make_record() -> Callable[..., Record]:
                 epoch=epoch,
                 lr=0.1,
                 loss=2.0 * 0.9**epoch,
-                clean=clean * (1 - 0.7 * 0.6**epoch),
+                clean=clean * (1 - 0.7 * 0.6**epoch) + jitter,
                 robust=max(
-                    0.0, best * (1 - 0.8 * 0.6**epoch) - (best - last) * max(0, epoch - epochs / 2) / (epochs / 2)
+                    0.0,
+                    jitter + best * (1 - 0.8 * 0.6**epoch) - (best - last) * max(0, epoch - epochs / 2) / (epochs / 2),
                 ),
                 seconds=1.0,
                 images_per_second=1000.0,
@@ -197,7 +198,7 @@ def make_record() -> Callable[..., Record]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def board_records(make_record: Callable[..., Record]) -> list[Record]:
     """Six methods and one variant with three seeds each, all sound."""
     records = [make_record(name, seed=seed) for name in METHODS for seed in (0, 1, 2)]

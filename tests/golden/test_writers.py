@@ -32,7 +32,7 @@ WRITERS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def full_board(board_records, make_record):
     """Every kind of cell: ranked, tied, masked, collapsed, missing, one seed fewer."""
     masked = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised")
