@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -156,12 +156,12 @@ class RunFolder:
 
     @property
     def resume(self) -> Path:
-        """The path of the training state."""
+        """Where training goes on."""
         return self.path / "resume.pt"
 
     @property
     def record_path(self) -> Path:
-        """The path of the record."""
+        """Where the record lies."""
         return self.path / "record.json"
 
     def log(self, job: Job) -> Path:
@@ -199,9 +199,9 @@ class RunFolder:
         The system frees the lock of a process that dies. Look again, inside, whether the work is still to be done.
         """
         path = self._lock_path(key)
-        lock = FileLock(path)
+        lock = FileLock(path, timeout=0.2)  # outlasts whoever only looks whether it is held
         try:
-            lock.acquire(timeout=0.2, poll_interval=0.02)  # outlasts whoever only looks whether it is held
+            lock.acquire(poll_interval=0.02)
         except Timeout:
             yield False
             return
@@ -215,8 +215,7 @@ class RunFolder:
     def retire(self, key: str) -> None:
         """Remove the lock file of work that is done and on disk; the caller holds it.
 
-        Whoever opened the file just before can still lock it, beside a third who makes a new one. Both then see that
-        the work is done, so no work is done twice.
+        Whoever had it open can still lock it, beside one who makes it anew: both then see that the work is done.
         """
         with contextlib.suppress(OSError):
             self._lock_path(key).unlink(missing_ok=True)
@@ -255,14 +254,11 @@ class RunFolder:
         trained = self.said_trained()
         if trained is None:
             return None
-        for checkpoint, weights in trained.checkpoints.items():
-            try:
-                size = self.weights(checkpoint).stat().st_size
-            except OSError:
-                return None
-            if size != weights.bytes:
-                return None
-        return trained
+        try:
+            sizes = {name: self.weights(name).stat().st_size for name in trained.checkpoints}
+        except OSError:
+            return None
+        return trained if all(sizes[name] == one.bytes for name, one in trained.checkpoints.items()) else None
 
     def finish_training(self, trained: Trained) -> None:
         """Say that training is done; the weights are on disk already."""
@@ -312,16 +308,20 @@ class RunFolder:
 
     # Records ----------------------------------------------------------------------------------------------------------
 
-    def write_record(self, record: Record) -> Path:
-        """Put the record on disk, with its checksum in the format of sha256sum; an unchanged one keeps its date."""
+    def write_record(self, build: Callable[["RunFolder"], Record]) -> Record:
+        """Build the record from what is here and put it on disk, with its checksum in the format of sha256sum.
+
+        No result is added meanwhile, so of two processes the last to write knows all. An unchanged record keeps its
+        date.
+        """
         with self.writing():
-            old = self.record()
+            record, old = build(self), self.record()
             if old is not None and old.model_copy(update={"created": record.created}) == record:
-                return self.record_path
+                return old
             raw = record.dumps().encode()
             sealed.write_bytes(self.record_path, raw)
             sealed.write_bytes(self.path / "record.json.sha256", sealed.sum_line(raw, "record.json"))
-        return self.record_path
+            return record
 
     def record(self) -> Record | None:
         """Return the record, or None if there is no whole one; it can be built again at any time."""

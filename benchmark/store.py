@@ -15,6 +15,7 @@ Whatever is torn, edited or of other weights counts as missing and is done again
 lock, so any number of executors, on any number of machines, may work on one store.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from advbench.benchmark.jobs import RunSpec
 from advbench.benchmark.records import Record
 from advbench.benchmark.runfolder import RunFolder, StoreError
 
+log = logging.getLogger(__name__)
 __all__ = ["RunFolder", "Store", "StoreError", "default_root"]
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_.-]+-s\d+-[0-9a-f]{16}")
 PEERS, PEER_SEED = ("standard", "pgd_at"), 0
@@ -113,8 +115,20 @@ class Store:
         return found[0]
 
     def records(self) -> Iterator[tuple[RunFolder, Record]]:
-        """Yield every run that has a whole record, with it."""
+        """Yield every trained run with its record; a record that is missing, torn or edited is built again."""
         for folder in self.folders():
-            record = folder.record()
+            record = folder.record() or _rebuilt(folder)
             if record is not None:
                 yield folder, record
+
+
+def _rebuilt(folder: RunFolder) -> Record | None:
+    from advbench.benchmark.recording import build_record  # noqa: PLC0415 (SciPy takes a second to import)
+
+    if folder.trained() is None:
+        return None
+    try:
+        return folder.write_record(build_record)
+    except (StoreError, OSError) as error:
+        log.warning("%s has no record: %s", folder.path, error)
+        return None

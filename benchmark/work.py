@@ -130,7 +130,7 @@ def perform(
         try:
             finished = worker.train(job.run, folder) if job.kind == "train" else worker.evaluate(job, folder)
             if finished:
-                folder.write_record(build_record(folder))
+                folder.write_record(build_record)
                 folder.forgive(job)
         except Exception as error:
             reason = _one_line(error)

@@ -5,6 +5,7 @@ GPU gets a process of its own. A process that dies fails its job alone.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -99,6 +100,7 @@ class _Worker:
     ready: bool = False
     job: Job | None = None
     began: float = 0.0
+    listener: threading.Thread | None = None
 
     def give(self, job: Job, log: Path) -> None:
         """Hand over a job."""
@@ -112,8 +114,9 @@ class _Worker:
     def listen(self, heard: "SimpleQueue[tuple[_Worker, dict[str, Any]]]") -> None:
         """Pass on what the process says, and at the end that it ended."""
         assert self.process.stdout is not None  # noqa: S101 (opened as a pipe)
-        for line in self.process.stdout:
-            heard.put((self, json.loads(line)))
+        with self.process.stdout as answers:
+            for line in answers:
+                heard.put((self, json.loads(line)))
         self.process.wait()
         heard.put((self, {"kind": "ended"}))
 
@@ -131,6 +134,8 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.listener is not None:
+            self.listener.join(timeout=5)
         self.said.close()
 
     @property
@@ -208,40 +213,40 @@ class _Crew:
         self.open.discard(identity)
         self.lost[identity] = job.label
 
-    def _ready(self) -> dict[str, str]:
-        """Return the first job of each kind that can begin now, in order."""
+    def _ready(self) -> list[str]:
+        """Return jobs that can begin now, in order, no more than there can be workers."""
         now = time.monotonic()
-        found: dict[str, str] = {}
-        for identity, job in self.pending.items():
-            if (
-                job.kind not in found
-                and self.not_before.get(identity, 0.0) <= now
-                and not self.open.intersection(job.after)
-            ):
-                found[job.kind] = identity
-        return found
+        found = (
+            identity
+            for identity, job in self.pending.items()
+            if self.not_before.get(identity, 0.0) <= now and not self.open.intersection(job.after)
+        )
+        return list(itertools.islice(found, self.executor.workers))
 
     def _hand_out(self) -> None:
-        """Give every idle worker a job, and start workers as they are needed."""
-        while ready := self._ready():
-            fitting = (w for kind in ready for w in self.workers if w.ready and w.job is None and w.kind == kind)
-            worker = next(fitting, None)
-            if worker is None:
-                self._engage(next(iter(ready)))
-                return
-            job = self.pending.pop(ready[worker.kind])
-            self.on_event(Event("started", job))
-            worker.give(job, self._folder(job).log(job))
+        """Give idle workers jobs, and start workers for jobs that none of them may do."""
+        ready = self._ready()
+        starting = [worker for worker in self.workers if not worker.ready]
+        for identity in ready:
+            job = self.pending[identity]
+            idle = next((w for w in self.workers if w.ready and w.job is None and w.kind == job.kind), None)
+            coming = next((worker for worker in starting if worker.kind == job.kind), None)
+            if idle is not None:
+                del self.pending[identity]
+                self.on_event(Event("started", job))
+                idle.give(job, self._folder(job).log(job))
+            elif coming is not None:
+                starting.remove(coming)
+            else:
+                self._engage(job.kind, needed={self.pending[one].kind for one in ready if one in self.pending})
         waiting = any(identity in self.not_before for identity in self.pending)
-        if self.pending and not waiting and not any(worker.job for worker in self.workers):
+        if self.pending and not ready and not waiting and not any(worker.job for worker in self.workers):
             raise ExecutorError("jobs wait for each other: plan again")
 
-    def _engage(self, kind: str) -> None:
-        """Start a worker for a kind of job, in the place of an idle one if all places are taken."""
-        if any(not worker.ready for worker in self.workers):
-            return
+    def _engage(self, kind: str, needed: set[str]) -> None:
+        """Start a worker for a kind of job, if need be in the place of an idle one for which there is nothing."""
         if len(self.workers) >= self.executor.workers:
-            idle = next((worker for worker in self.workers if worker.job is None), None)
+            idle = next((w for w in self.workers if w.ready and w.job is None and w.kind not in needed - {kind}), None)
             if idle is None:
                 return
             self.workers.remove(idle)
@@ -250,7 +255,8 @@ class _Crew:
         number = next(number for number in range(self.executor.workers) if number not in taken)
         worker = self.executor.start(self.errand, number, kind)
         self.workers.append(worker)
-        threading.Thread(target=worker.listen, args=(self.heard,), daemon=True).start()
+        worker.listener = threading.Thread(target=worker.listen, args=(self.heard,), daemon=True)
+        worker.listener.start()
 
     def _folder(self, job: Job) -> RunFolder:
         return self.executor.store.folder(job.run)
@@ -302,9 +308,10 @@ class _Crew:
     def _bury(self, worker: _Worker, job: Job | None) -> None:
         """A process died: fail its job, keep the others; if it never came up none will."""
         self.workers.remove(worker)
+        last_words = worker.last_words
+        worker.end()
         if not worker.ready:
-            raise ExecutorError(f"a worker process cannot start: {worker.last_words or worker.fate}")
-        worker.said.close()
+            raise ExecutorError(f"a worker process cannot start: {last_words or worker.fate}")
         if job is not None:
             folder = self._folder(job)
             reason = f"{worker.fate} (log: {folder.log(job)})"

@@ -489,18 +489,29 @@ class TestRecords:
     def test_a_record_is_kept_with_its_checksum_and_its_date(self, store):
         folder = folder_of(store, suite("trades"), "trades")
         first = record(folder)
-        folder.write_record(first)
-        folder.write_record(first.model_copy(update={"created": "2027-01-01T00:00:00+00:00"}))
+        folder.write_record(lambda _: first)
+        folder.write_record(lambda _: first.model_copy(update={"created": "2027-01-01T00:00:00+00:00"}))
         assert folder.record() == first == Record.load(folder.record_path)
         done = subprocess.run(["sha256sum", "-c", "record.json.sha256"], cwd=folder.path, check=False)
         assert done.returncode == 0
         assert [found for _, found in store.records()] == [first]
 
-    def test_an_edited_record_counts_as_missing(self, store):
+    def test_an_edited_or_missing_record_is_built_again(self, store):
         folder = folder_of(store, suite("trades"), "trades")
-        folder.write_record(record(folder))
+        train(folder)
+        ((_, first),) = store.records()
+        assert (first.seed, first.run) == (0, folder.id)
         folder.record_path.write_text(folder.record_path.read_text().replace('"seed": 0', '"seed": 1'))
         assert folder.record() is None
+        ((_, again),) = store.records()
+        assert again.seed == 0
+        assert folder.record() == again
+
+    def test_a_run_that_is_not_trained_has_no_record(self, store):
+        folder = folder_of(store, suite("trades"), "trades")
+        folder.write_record(lambda _: record(folder))
+        (folder.path / "training.json").unlink()
+        folder.record_path.unlink()
         assert list(store.records()) == []
 
 
