@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from advbench.benchmark.records import Flag
 from advbench.leaderboards import board
@@ -46,7 +48,7 @@ KINDS = ("tradeoff", "curves", "overfitting", "cost", "stability")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_formats_and_the_golden_picture(kind, drawings, tmp_path):
-    """The picture within a tolerance that another font renderer keeps and a lost element does not.
+    """The picture within a tolerance that a lost Pareto front exceeds (0.24); other matplotlibs lay out otherwise.
 
     `ADVBENCH_UPDATE_GOLDEN=1` writes the pictures anew; look at them before committing.
     """
@@ -60,12 +62,15 @@ def test_three_formats_and_the_golden_picture(kind, drawings, tmp_path):
         small = picture.convert("L").resize((picture.width // 3, picture.height // 3), Image.Resampling.BOX)
     golden = HERE / f"{kind}.png"
     if os.environ.get("ADVBENCH_UPDATE_GOLDEN"):
-        small.save(golden, optimize=True)
+        version = PngInfo()
+        version.add_text("matplotlib", mpl.__version__)
+        small.save(golden, optimize=True, pnginfo=version)
     with Image.open(golden) as expected:
         assert abs(small.width / small.height - expected.width / expected.height) < 0.05
+        tolerance = 0.1 if expected.info["matplotlib"] == mpl.__version__ else 4.0
         both = (small, expected.convert("L"))
         pair = [np.asarray(one.resize((100, 100), Image.Resampling.BOX), dtype=float) for one in both]
-    assert np.abs(pair[0] - pair[1]).mean() < 4.0
+    assert np.abs(pair[0] - pair[1]).mean() < tolerance
 
 
 def test_the_same_board_gives_the_same_bytes_and_slides_are_larger(drawings, tmp_path):

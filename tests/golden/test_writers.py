@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -206,6 +207,39 @@ def test_the_page_needs_no_network(full_board):
     page = html.write(full_board)
     assert not re.findall(r"(?:src|<link|@import|url\()", page)
     assert "prefers-color-scheme: dark" in page
+
+
+SORT = """<script>
+const heads = [...document.querySelectorAll("thead")][0].querySelectorAll("th");
+const label = text => [...heads].find(head => head.textContent.trim() === text).querySelector("button");
+label("Clean (%)").click();
+label("Rank").click(); label("Rank").click();
+document.querySelector("select").value = "best";
+document.querySelector("select").dispatchEvent(new Event("change"));
+document.querySelector("input").value = "regular";
+document.querySelector("input").dispatchEvent(new Event("input"));
+document.body.dataset.shown = [...document.querySelector("tbody").rows].filter(row => !row.hidden)
+  .map(row => row.querySelector("th").textContent.trim()).join("|");
+</script>"""
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed (apt-get install chromium)")
+def test_the_page_sorts_and_filters_in_a_browser(full_board, tmp_path):
+    page = tmp_path / "board.html"
+    page.write_text(html.write(full_board).replace("</body>", f"{SORT}</body>"), encoding="utf-8")
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60, check=True
+    )
+    shown = unescape(re.search(r'data-shown="([^"]*)"', done.stdout).group(1))
+    regular = [row for row in full_board.rows if row.checkpoint == "best" and row.identity.family == "regularised"]
+    ranked = sorted((row for row in regular if row.cells["rank"].mean), key=lambda row: -row.cells["rank"].mean)
+    places = [row.cells["rank"].mean for row in ranked]
+    assert len(shown.replace(NASTY, "nasty").split("|")) == len(regular)
+    named = {f"{row.label} {row.signs}".strip().replace(NASTY, "nasty"): row for row in regular}
+    order = [named[" ".join(name.split())].cells["rank"].mean for name in shown.replace(NASTY, "nasty").split("|")]
+    assert order[: len(places)] == places
+    assert order[len(places) :] == [None] * (len(regular) - len(places))
 
 
 def test_an_empty_board_is_a_correct_page():
