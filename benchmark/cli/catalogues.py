@@ -44,12 +44,34 @@ def show_method(*, name: str) -> None:
     Example:
       advbench methods show trades
     """
+    click.echo(_card(name), nl=False)
+
+
+@methods.command("write")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def write_methods(*, folder: Path) -> None:
+    """Write the card of every method as Markdown into FOLDER.
+
+    \b
+    Example:
+      advbench methods write docs/methods
+    """
+    from advbench.benchmark import discovery
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in discovery.names():
+        (folder / f"{name}.md").write_text(_card(name), encoding="utf-8")
+    click.echo(f"{len(discovery.names())} cards in {folder}")
+
+
+def _card(name: str) -> str:
+    """Return the card of a method as Markdown, with its published numbers and its citation."""
     from advbench.benchmark import cards, discovery, work
     from advbench.leaderboards import bibtex, published_numbers
 
     method = discovery.make(name)
     published = [one.model_dump() for one in published_numbers.load(name)]
-    click.echo(cards.render(type(method), bibtex.entry(work.identify(method)), published), nl=False)
+    return cards.render(type(method), bibtex.entry(work.identify(method)), published)
 
 
 @click.group(invoke_without_command=True, short_help="List the published protocols; show one.")

@@ -12,7 +12,7 @@ from advbench.benchmark.protocol import Protocol, ProtocolError, resolve
 if TYPE_CHECKING:
     from advbench.benchmark.records import Scalar
 
-DEFAULT_METHODS = ("standard", "pgd_at", "trades")
+DEFAULT_METHODS = ("standard", "pgd_at", "trades", "dynat", "d2r", "sglr", "act")
 _SETTING = re.compile(r"(?P<method>\w+)\.(?P<key>\w+)=(?P<value>.*)")
 
 
