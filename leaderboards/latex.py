@@ -66,7 +66,7 @@ class Variant(NamedTuple):
 
     def row(self, checkpoint: str) -> Row | None:
         """Return the row of a checkpoint."""
-        return self.best if checkpoint == self.best.checkpoint else self.last
+        return next((row for row in (self.best, self.last) if row and row.checkpoint == checkpoint), None)
 
 
 class Block(NamedTuple):
@@ -92,7 +92,7 @@ def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
     if layout.transpose and len(boards) > 1:
         raise BoardError("only one board can be transposed; choose one with --protocol")
     beside = layout.blocks == "columns" and not layout.transpose
-    keys = layout.columns or (SINGLE if layout.span == "single" or beside else DOUBLE)
+    keys = layout.columns or _default(boards, SINGLE if layout.span == "single" or beside else DOUBLE)
     boards = [board.select(methods=layout.methods) for board in boards]
     places = layout.decimals if layout.decimals is not None else min(board.decimals for board in boards)
     chosen = [boards[0].column(key) for key in keys if key not in {"method", "checkpoint"}]
@@ -102,21 +102,40 @@ def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
     return _float(body, boards, layout, {column.key for column in chosen})
 
 
+def _default(boards: Sequence[Table], keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the default columns, or those of a board that was narrowed to others."""
+    for board in boards:
+        there = tuple(column.key for column in board.columns)
+        if not set(keys) <= set(there):
+            return there
+    return keys
+
+
+def _checkpoints(boards: Sequence[Table]) -> list[str]:
+    """Return which checkpoints any row is of, best first."""
+    there = {row.checkpoint for board in boards for row in board.rows}
+    return [name for name in ("best", "last") if name in there]
+
+
 def _variants(table: Table) -> list[Variant]:
     found: dict[str, dict[str, Row]] = {}
     for row in table.rows:
         found.setdefault(row.key, {})[row.checkpoint] = row
-    return [Variant(rows.get("best", next(iter(rows.values()))), rows.get("last")) for rows in found.values()]
+    return [
+        Variant(rows.get("best", next(iter(rows.values()))), rows.get("last") if "best" in rows else None)
+        for rows in found.values()
+    ]
 
 
 def _upright(boards: Sequence[Table], columns: Sequence[Column], layout: Layout, places: int) -> str:
     """Return the tabular with one line per method."""
     side_by_side = layout.blocks == "columns"
+    names = _checkpoints(boards)
     if side_by_side:
         moving = [column for column in columns if column.key in PER_CHECKPOINT]
         fixed = [column for column in columns if column.key not in PER_CHECKPOINT]
-        metrics = [Metric(name.capitalize(), name, column) for name in ("best", "last") for column in moving]
-        metrics += [Metric("", "best", column) for column in fixed]
+        metrics = [Metric(name.capitalize(), name, column) for name in names for column in moving]
+        metrics += [Metric("", names[0], column) for column in fixed]
         header = _grouped_header(metrics, layout)
     else:
         metrics = [Metric("", "best", column) for column in columns]
@@ -127,7 +146,7 @@ def _upright(boards: Sequence[Table], columns: Sequence[Column], layout: Layout,
         if side_by_side:
             blocks.append(Block(latex_escape(name), _lines(board, metrics, layout, places)))
             continue
-        for checkpoint in ("best", "last"):
+        for checkpoint in names:
             moved = [metric._replace(checkpoint=checkpoint) for metric in metrics]
             heading = f"{name}, {checkpoint} checkpoint" if name else f"{checkpoint.capitalize()} checkpoint"
             blocks.append(Block(latex_escape(heading), _lines(board, moved, layout, places)))
@@ -152,11 +171,9 @@ def _transposed(board: Table, columns: Sequence[Column], layout: Layout, places:
     moving = [column for column in columns if column.key in PER_CHECKPOINT]
     fixed = [column for column in columns if column.key not in PER_CHECKPOINT]
     blocks = []
-    for heading, checkpoint, some in (
-        ("Best checkpoint", "best", moving),
-        ("Last checkpoint", "last", moving),
-        ("", "best", fixed),
-    ):
+    names = _checkpoints([board])
+    parts = [(f"{name.capitalize()} checkpoint", name, moving) for name in names]
+    for heading, checkpoint, some in (*parts, ("", names[0], fixed)):
         metrics = [Metric("", checkpoint, column) for column in some]
         lines = [[_heading(one.column), *(_value(each, one, layout, places) for each in variants)] for one in metrics]
         if lines:

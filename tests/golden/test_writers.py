@@ -263,6 +263,18 @@ def test_decimals_and_columns_of_latex(full_board):
         latex.write([full_board, full_board], Layout(transpose=True))
 
 
+def test_latex_of_a_narrowed_board(full_board):
+    text = latex.write(full_board.select(columns=["method", "clean", "rank"]))
+    assert "Method & Clean & Rank" in text
+    for checkpoint, other in (("best", "Last"), ("last", "Best")):
+        chosen = full_board.select(checkpoints=[checkpoint])
+        for layout in (Layout(), Layout(blocks="columns"), Layout(transpose=True)):
+            text = latex.write(chosen, layout)
+            row = next(row for row in chosen.rows if row.label == "TRADES")
+            assert f"{row.cells['pgd20'].mean:.1f}" in text
+            assert other not in text.split(r"\begin{tabular}")[1].split(r"\end{tabular}")[0]
+
+
 def test_second_is_underlined_only_on_demand(full_board):
     assert r"\underline" not in latex.write(full_board)
     assert r"\underline" in latex.write(full_board, Layout(second=True))
