@@ -64,7 +64,7 @@ class App(click.Group):
         """Run, turn every error into one line on stderr and an exit code; `--debug` anywhere shows the traceback."""
         given = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in given
-        given = [word for word in given if word != "--debug"]
+        given = [*(["--debug"] if debug else []), *(word for word in given if word != "--debug")]
         extra["standalone_mode"] = False
         try:
             code = super().main(given, *rest, **extra)
@@ -97,9 +97,16 @@ def explain(error: BaseException) -> tuple[int, str]:
     return code, message
 
 
-def configure_logging(level: int) -> None:
-    """Show the library's warnings, or all that it says, on stderr."""
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+def configure_logging(level: int, *, tracebacks: bool) -> None:
+    """Show what the library logs from a level on, on stderr.
+
+    A failure that is logged with its traceback ends the command, which says so itself, in one line: without
+    `tracebacks` it is not shown a second time.
+    """
+    handler = logging.StreamHandler()
+    if not tracebacks:
+        handler.addFilter(lambda record: record.exc_info is None)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[handler], force=True)
 
 
 @click.group(
@@ -110,7 +117,7 @@ def configure_logging(level: int) -> None:
 @click.version_option(version("advbench"), prog_name="advbench")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line).")
 @click.option("-v", "--verbose", is_flag=True, help="Show what the library logs.")
-def main(*, debug: bool, verbose: bool) -> None:  # noqa: ARG001 (`App.main` reads --debug wherever it stands)
+def main(*, debug: bool, verbose: bool) -> None:
     """Train adversarial-training defenses under one frozen protocol, attack them, compare them.
 
     \b
@@ -120,4 +127,4 @@ def main(*, debug: bool, verbose: bool) -> None:  # noqa: ARG001 (`App.main` rea
       advbench leaderboard --protocol cifar10-linf-short
       advbench doctor                                     # what is missing and how to mend it
     """
-    configure_logging(logging.INFO if verbose else logging.WARNING)
+    configure_logging(logging.INFO if verbose else logging.WARNING, tracebacks=debug)

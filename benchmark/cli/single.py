@@ -3,11 +3,12 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
+from advbench.benchmark.cli.offboard import attack_off_board, leaves_board, off_board_options
 from advbench.benchmark.cli.options import (
     DEFAULT_PROTOCOL,
     data_option,
@@ -86,7 +87,7 @@ def train(
             click.echo(f"{folder.spec.label}: {folder.path}")
 
 
-@click.command(short_help="Attack a trained run.")
+@click.command(short_help="Attack a trained run, or any network.")
 @click.argument("run")
 @click.option(
     "--checkpoint",
@@ -106,6 +107,7 @@ def train(
 @data_option
 @device_option
 @click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+@off_board_options
 def evaluate(
     *,
     run: str,
@@ -115,14 +117,33 @@ def evaluate(
     data_root: Path | None,
     device: str,
     jobs: int | None,
+    **off_board: Any,
 ) -> None:
     """Attack a trained RUN: its identity as `advbench status` shows it, or the beginning of it.
+
+    Off the board RUN may also be a file of weights (with --architecture), a torch.export or TorchScript file, zoo:NAME
+    of RobustBench (with --weights), or module:function or FILE.py:function of your own, which returns a network; and
+    a run may be attacked in another norm, at other radii or on a part of the test set.
 
     \b
     Examples:
       advbench evaluate 3fa9
       advbench evaluate 3fa9 --checkpoint best --attack autoattack
+      advbench evaluate net.safetensors --architecture preactresnet18 --protocol cifar10-linf --subset 1000
+      advbench evaluate mine.py:defense --protocol cifar10-linf --threat l2 --eps 0.5 --eot 20 --out mine.json
     """
+    if leaves_board(run, off_board):
+        attack_off_board(
+            run,
+            checkpoint=checkpoint,
+            families=families,
+            store_root=store_root,
+            data_root=data_root,
+            device=device,
+            **off_board,
+        )
+        return
+    families = tuple(dict.fromkeys((*families, *(off_board["attacks"] or ()))))
     from advbench.benchmark.cli.carrying import carry_out, make_ready, means
     from advbench.benchmark.cli.writing import from_store, show_board
     from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES

@@ -78,15 +78,18 @@ def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, 
         write_bytes(path, writer(kind)(table).encode())
         written.append(path)
     if plots and table.rows:
-        written += tradeoff.draw(table, [folder / f"{slug}-tradeoff.{kind}" for kind in ("png", "pdf")])
+        written += tradeoff.draw(table, folder / f"{slug}-tradeoff", formats=("png", "pdf"))
     return written
 
 
 def show_and_write(records: Sequence[Record], protocol: "Protocol", folder: Path) -> None:
-    """Print a board, write its files, and say where they are."""
+    """Print a board, write its files, and say where they are; a board without AutoAttack yet gets no plot."""
     if not records:
         click.echo(f"{protocol.name}: no results yet, so no board")
         return
     table = show_board(records, protocol)
-    for path in write_files(table, folder):
+    ranked = any("autoattack" in point.evaluation.columns for one in records for point in one.checkpoints.values())
+    for path in write_files(table, folder, plots=ranked):
         click.echo(f"wrote {path}")
+    if not ranked:
+        click.echo("no plot: AutoAttack was not measured yet")

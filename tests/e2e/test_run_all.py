@@ -1,5 +1,6 @@
 """`advbench run-all` from nothing to board and plot, and every command on what it leaves, on real digits."""
 
+import contextlib
 import csv
 import json
 import shutil
@@ -9,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from advbench.benchmark.cli import main
 from advbench.benchmark.jobs import Job
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import COLUMNS, Record
 from advbench.benchmark.store import Store
 
 pytestmark = pytest.mark.xdist_group("run_all")
+SUITE = ("--protocol", "tiny.toml", "--methods", "standard,pgd_at", "--seeds", "0")
 PROTOCOL = """
 name = "tiny"
 summary = "A few digits, a few epochs: only to see that everything works together."
@@ -28,7 +32,7 @@ test = 100
 augment = "none"
 pad = 0
 train_limit = 640
-test_limit = 30
+test_limit = 20
 
 [threat]
 norm = "linf"
@@ -45,7 +49,7 @@ steps = 3
 step = "1/15"
 
 [attacks]
-shard = 20
+shard = 10
 pgd20 = { steps = 20, step = "3/80" }
 pgd100 = { steps = 100, step = "3/80" }
 cw = { steps = 20, step = "3/80" }
@@ -55,7 +59,7 @@ autoattack = { version = "standard" }
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a protocol of the user's and a store."""
+    """A folder with a protocol of the user's and a store; commands run in it, in this process."""
 
     folder: Path
 
@@ -63,18 +67,15 @@ class Place:
     def store(self) -> Path:
         return self.folder / "runs"
 
-    def advbench(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        program = "from advbench.benchmark.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", program, *words], cwd=self.folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+    def advbench(self, *words: str, code: int = 0) -> Result:
+        with contextlib.chdir(self.folder):
+            result = CliRunner().invoke(main, words)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result
 
-    def run_all(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        suite = ("--protocol", "tiny.toml", "--methods", "standard,pgd_at", "--seeds", "0")
-        return self.advbench("run-all", *suite, "--jobs", "2", "--device", "cpu", "--out", "out", *words, code=code)
+    def run_all(self, *words: str, code: int = 0) -> Result:
+        return self.advbench("run-all", *SUITE, "--jobs", "2", "--device", "cpu", "--out", "out", *words, code=code)
 
     def records(self) -> list[Record]:
         return [record for _, record in Store(self.store).records()]
@@ -89,8 +90,15 @@ def place(tmp_path_factory) -> Place:
     """A place where `run-all` has run."""
     here = Place(tmp_path_factory.mktemp("place"))
     (here.folder / "tiny.toml").write_text(PROTOCOL, encoding="utf-8")
-    done = here.run_all()
+    words = ("run-all", *SUITE, "--jobs", "2", "--device", "cpu", "--out", "out")
+    program = "from advbench.benchmark.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=here.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "[18/18] " in done.stderr, "two trainings, two checkpoints, four families"
+    assert "PGD-AT" in done.stdout
+    assert "wrote out/tiny-tradeoff.png" in done.stdout
     return here
 
 
@@ -108,14 +116,14 @@ def test_every_column_of_both_checkpoints_is_measured(place):
         assert record.protocol_name == "tiny"
         assert not record.official
         assert record.data.verified
-        assert (record.data.train, record.data.validation, record.data.test) == (640, 100, 30)
+        assert (record.data.train, record.data.validation, record.data.test) == (640, 100, 20)
         assert len(record.training.curve) == 3
         for name in ("best", "last"):
             evaluation = record.checkpoints[name].evaluation
             assert set(evaluation.columns) == set(COLUMNS)
-            assert sum(evaluation.predicted_classes) == 30
+            assert sum(evaluation.predicted_classes) == 20
             for column in COLUMNS:
-                assert evaluation.columns[column].n == 30
+                assert evaluation.columns[column].n == 20
                 assert evaluation.accuracy(column) <= evaluation.accuracy("clean")
             assert evaluation.worst is not None
 
@@ -150,15 +158,14 @@ def test_a_second_run_does_nothing_and_says_so(place):
 
 
 def test_what_is_lost_is_done_again_to_the_bit(copy):
-    """Weights of one run and some attacks of the other are removed: they come back the same, the rest stays."""
+    """The second shard of an attack is removed: it comes back the same."""
     before = {record.method.name: record for record in copy.records()}
     folders = {folder.spec.method: folder for folder in Store(copy.store).folders()}
-    folders["standard"].weights("best").unlink()
     journal = folders["pgd_at"].path / "evaluation/best/pgd.jsonl"
     kept = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(kept[0])
     said = copy.run_all("--dry-run").stdout
-    assert "tiny standard seed 0" in said
+    assert "tiny standard seed 0" not in said
     assert "attack best (pgd)" in said
     copy.run_all()
     after = {record.method.name: record for record in copy.records()}
@@ -241,6 +248,27 @@ def test_leaderboard_plot_and_publish_read_the_store(copy):
     assert published == said
     run = copy.records()[0].run
     assert "1 records were published already" in copy.advbench("publish", run[:6]).stdout
+
+
+def test_a_job_that_fails_is_named_and_the_board_is_shown(copy):
+    """Weights that were tampered with fail the attacks on them; the same command then trains them anew."""
+    folder = next(folder for folder in Store(copy.store).folders() if folder.spec.method == "standard")
+    before = folder.record()
+    for name in ("best", "last"):
+        raw = bytearray(folder.weights(name).read_bytes())
+        raw[-1] ^= 1
+        folder.weights(name).write_bytes(raw)
+        (folder.path / f"evaluation/{name}/cw.jsonl").unlink(missing_ok=True)
+    done = copy.run_all(code=1)
+    failures = [line for line in done.stderr.splitlines() if line.startswith("failed: cw on ")]
+    assert failures
+    assert "is not what training wrote" in failures[0]
+    assert "the same command tries them again" in done.stderr.splitlines()[-1]
+    assert "PGD-AT" in done.stdout
+    assert "1 done, 1 failed" in copy.advbench("status", code=1).stdout
+    copy.run_all()
+    assert copy.advbench("status").stdout.endswith("2 done\n")
+    assert folder.record().checkpoints["best"].sha256 == before.checkpoints["best"].sha256
 
 
 def test_a_run_that_is_not_attacked_in_full_is_not_published(copy):
