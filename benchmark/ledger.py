@@ -31,7 +31,7 @@ class Ledger:
             images = len(logits)
             self._forward += images
             if logits.requires_grad:
-                logits.register_hook(lambda _gradient: self._backward(images))
+                logits.register_hook(lambda _gradient: self._backward(images))  # type: ignore[no-untyped-call]
 
         net.register_forward_hook(counted)
         return net

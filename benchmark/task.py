@@ -60,11 +60,15 @@ class TrainingTask:
     def network(self) -> nn.Module:
         """Make a fresh network on the device."""
         net = networks.build(self.protocol.network, num_classes=self.num_classes, channels=self.dataset.shape[0])
-        return self.ledger.watch(net.to(self.device, memory_format=torch.channels_last))
+        return self.ledger.watch(self._placed(net))
 
     def teacher(self, role: str) -> nn.Module:
         """Return a frozen teacher."""
         if role not in self.teachers:
             raise TrainingError(f"the method asks for a teacher {role!r} that its `requires` does not declare")
-        net = self.teachers[role].to(self.device, memory_format=torch.channels_last)
-        return Frozen(self.ledger.watch(net))
+        return Frozen(self.ledger.watch(self._placed(self.teachers[role])))
+
+    def _placed(self, net: nn.Module) -> nn.Module:
+        """Move a network to the device, convolutions in channels_last."""
+        placed: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
