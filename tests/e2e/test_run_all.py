@@ -277,7 +277,7 @@ def test_a_run_that_is_not_attacked_in_full_is_not_published(copy):
     copy.advbench("evaluate", folder.id, "--attack", "clean", "--device", "cpu")
     from advbench.benchmark.recording import build_record
 
-    folder.write_record(build_record(folder))
+    folder.write_record(build_record)
     assert "not attacked in full yet" in copy.advbench("publish", folder.id, code=2).stderr
     left_out = copy.advbench("publish", "--protocol", "tiny.toml")
     assert "left out, not attacked in full yet" in left_out.stderr

@@ -1,0 +1,52 @@
+"""Estimates of time and disk say what they rest on."""
+
+import dataclasses
+
+import pytest
+
+from advbench.benchmark import estimate
+from advbench.benchmark.plan import plan, sizes
+
+
+class TestEstimates:
+    def test_known_sizes(self, made):
+        assert sizes(made.DIGITS.data) == (1_497, 100)
+        assert sizes(made.CIFAR.data) == (49_000, 10_000)
+        assert sizes(dataclasses.replace(made.CIFAR.data, train_limit=500, test_limit=60)) == (500, 60)
+        assert sizes(dataclasses.replace(made.CIFAR.data, name="mine")) is None
+
+    def test_passes_of_training_and_attacks(self, store, made):
+        by_kind = {
+            (job.kind, job.family): job
+            for job in plan(made.suite("pgd_at", protocols=(made.CIFAR,)), store, made.CATALOGUE)
+        }
+        assert estimate.passes(by_kind["train", None], made.CATALOGUE) == 200 * (49_000 * 23 + 1_000 * 22)
+        assert estimate.passes(by_kind["evaluate", "pgd"], made.CATALOGUE) == 10_000 * 203
+        assert estimate.passes(by_kind["evaluate", "autoattack"], made.CATALOGUE) == pytest.approx(48.6e6)
+
+    def test_nothing_is_known_of_an_empty_store(self, store, made):
+        jobs = plan(made.suite("trades"), store, made.CATALOGUE)
+        total = estimate.total(jobs, made.CATALOGUE, estimate.history(store), estimate.Machine())
+        assert (total.seconds, total.unknown, total.bytes) == ({}, len(jobs), None)
+
+    def test_an_assumed_speed_is_said_to_be_assumed(self, store, made):
+        machine = estimate.Machine({"smallcnn": 1e6}, 1e9, {"smallcnn": 1_000})
+        jobs = plan(made.suite("trades"), store, made.CATALOGUE)
+        total = estimate.total(jobs, made.CATALOGUE, estimate.history(store), machine)
+        assert set(total.seconds) == {"assumed"}
+        assert total.sum == pytest.approx(sum(estimate.passes(job, made.CATALOGUE) for job in jobs) / 1_000)
+        assert (total.unknown, total.bytes) == (0, 16_000)
+
+    def test_what_was_measured_goes_before_what_is_scaled_by_passes(self, store, made):
+        made.finish(store, made.suite("trades"))
+        known = estimate.history(store)
+        jobs = plan(made.suite("trades", "standard", seeds=(1,)), store, made.CATALOGUE)
+        found = {
+            (job.run.method, job.kind, job.family): estimate.estimate(job, made.CATALOGUE, known, estimate.Machine())
+            for job in jobs
+        }
+        assert found["trades", "train", None] == estimate.Estimate(60.0, "measured")
+        assert found["standard", "evaluate", "cw"] == estimate.Estimate(4.0, "measured")
+        scaled = found["standard", "train", None]
+        assert scaled.basis == "scaled"
+        assert scaled.seconds == pytest.approx(60 / 600 * 12 * (1_497 * 3 + 200 * 22))
