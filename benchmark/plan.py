@@ -4,6 +4,7 @@ What planning must know of a method is plain data (`MethodFacts`), handed in by 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -12,7 +13,7 @@ from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import Data, Protocol
 from advbench.benchmark.records import Scalar
 from advbench.benchmark.runfolder import CheckpointName, Failure, RunFolder, Trained
-from advbench.benchmark.store import Store
+from advbench.benchmark.store import PEER_SEED, PEERS, Store
 
 State = Literal["done", "running", "missing", "failed", "blocked"]
 OFFICIAL_SIZES = {
@@ -192,18 +193,15 @@ def survey(
         catalogue: the methods.
         max_shards_per_job: cut the missing shards of a family into jobs of at most so many (for clusters).
     """
-    surveyor = _Surveyor(store, max_shards_per_job)
-    attacks: list[Standing] = []
-    group: tuple[str, int] | None = None
-    for run in runs(suite, catalogue):
-        if group != (run.spec.protocol.name, run.spec.seed):
-            yield from attacks
-            attacks, group = [], (run.spec.protocol.name, run.spec.seed)
-        look = _Look(run, store.folder(run.spec))
-        yield surveyor.training(look)
-        if run.evaluated:
-            attacks += surveyor.attacks(look)
-    yield from attacks
+    surveyor = _Surveyor(max_shards_per_job)
+    for _, group in itertools.groupby(runs(suite, catalogue), lambda run: (run.spec.protocol.name, run.spec.seed)):
+        looks = []
+        for run in group:
+            looks.append(_Look(run, store.folder(run.spec)))
+            yield surveyor.training(looks[-1])
+        for look in looks:
+            if look.run.evaluated:
+                yield from surveyor.attacks(look)
 
 
 def plan(suite: Suite, store: Store, catalogue: Catalogue, *, max_shards_per_job: int | None = None) -> tuple[Job, ...]:
@@ -224,11 +222,13 @@ class _Look:
 class _Surveyor:
     """Says where work stands, run after run; remembers what that means for the runs that come later."""
 
-    def __init__(self, store: Store, most: int | None) -> None:
-        self.store, self.most = store, most
+    def __init__(self, most: int | None) -> None:
+        self.most = most
         self.impossible: dict[str, str] = {}
         """Runs that can never be trained, or never be a teacher → why."""
         self.untrained: set[str] = set()
+        self.peers: dict[str, list[str]] = {}
+        """Training of peers that is not done, by protocol digest: examinations wait for it."""
 
     def training(self, look: _Look) -> Standing:
         """Return where training stands."""
@@ -243,6 +243,8 @@ class _Surveyor:
             said = "" if at is None else f"its loss was not finite at epoch {at.epoch}, step {at.step}"
             return Standing(job, "done", said, done=1)
         self.untrained.add(run.id)
+        if run.spec.method in PEERS and run.spec.seed == PEER_SEED:
+            self.peers.setdefault(run.spec.protocol.digest, []).append(job.id)
         lost = next((self.impossible[teacher] for teacher in teachers if teacher in self.impossible), None)
         if lost is not None:
             self.impossible[run.id] = f"it needs a teacher, but {lost}"
@@ -257,12 +259,14 @@ class _Surveyor:
     def attacks(self, look: _Look) -> Iterator[Standing]:
         """Yield where the attacks on both checkpoints stand."""
         protocol, trained = look.run.spec.protocol, look.scan.trained
+        digest = protocol.digest
         official = sizes(protocol.data)
         images = trained.data.test if trained is not None else official[1] if official is not None else 0
         for checkpoint in CHECKPOINTS:
             for family in reversed(FAMILIES):
+                peers = tuple(self.peers.get(digest, ())) if family == "examination" else ()
                 every = tuple(range(shard_count(protocol, images)))
-                work = Job("evaluate", look.run.spec, checkpoint, family, every)  # type: ignore[arg-type]
+                work = Job("evaluate", look.run.spec, checkpoint, family, every, peers)  # type: ignore[arg-type]
                 if trained is None:
                     yield from self._ahead(look, work)
                 elif checkpoint in trained.checkpoints:  # a run that diverged may lack it
@@ -275,7 +279,8 @@ class _Surveyor:
             yield Standing(work, "blocked", why, total=len(work.shards), possible=False)
             return
         for part in _cut(work.shards, self.most) or [()]:
-            job = dataclasses.replace(work, shards=part, after=(f"{look.run.id}-train",))
+            after = tuple(dict.fromkeys((f"{look.run.id}-train", *work.after)))
+            job = dataclasses.replace(work, shards=part, after=after)
             yield Standing(job, "blocked", "its network is not trained yet", total=len(part))
 
     def _family(self, look: _Look, work: Job, trained: Trained) -> Iterator[Standing]:

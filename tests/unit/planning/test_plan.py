@@ -201,6 +201,20 @@ class TestPlan:
         assert plan(wanted, store, made.CATALOGUE)[0].label == "train digits-linf/1 standard seed 0"
 
 
+def test_an_examination_waits_for_the_peers_it_needs(store, made, monkeypatch):
+    monkeypatch.setattr("advbench.benchmark.plan.FAMILIES", ("clean", "examination"))
+    wanted = made.suite("trades", "pgd_at", "standard", seeds=(0, 1))
+    made.train(made.folder_of(store, wanted, "standard"))
+    jobs = plan(wanted, store, made.CATALOGUE)
+    ids = {(job.run.method, job.run.seed): job.run.id for job in jobs}
+    peer = f"{ids['pgd_at', 0]}-train"
+    for job in jobs:
+        own = {f"{job.run.id}-train"} & {one.id for one in jobs}
+        if job.kind == "evaluate":
+            assert set(job.after) == own | ({peer} if job.family == "examination" else set())
+    assert [job.kind for job in jobs].count("train") == 5
+
+
 class TestDivergence:
     def test_a_diverged_run_is_finished_and_its_networks_attacked_if_there_are(self, store, made):
         wanted = made.suite("standard", "trades")
