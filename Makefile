@@ -19,12 +19,12 @@ demo: ## train and attack defenses on embedded real data; leaderboard and plot i
 test: ## run the whole test suite with coverage (minutes on two cores)
 	@.ci/setup test
 	@echo "test: the whole suite but the soak tests, $(WORKERS) at a time"
-	@$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=20 -m "not soak" --cov --cov-report=term:skip-covered
+	@$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --durations=20 -m "not soak" --cov --cov-report=term:skip-covered
 
 soak: ## run the long tests that `make test` leaves out
 	@.ci/setup test
 	@echo "soak: the long tests, $(WORKERS) at a time"
-	@$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=20 -m soak
+	@$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --durations=20 -m soak
 
 lint: ## check style and types: ruff, ruff format, mypy --strict, import contracts
 	@.ci/setup test

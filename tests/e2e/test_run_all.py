@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from filelock import FileLock
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.jobs import Job
@@ -18,7 +20,6 @@ from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import COLUMNS, Record
 from advbench.benchmark.store import Store
 
-pytestmark = pytest.mark.xdist_group("run_all")
 SUITE = ("--protocol", "tiny.toml", "--methods", "standard,pgd_at", "--seeds", "0")
 PROTOCOL = """
 name = "tiny"
@@ -85,10 +86,20 @@ class Place:
         return {str(path.relative_to(self.store)): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory) -> Place:
-    """A place where `run-all` has run."""
-    here = Place(tmp_path_factory.mktemp("place"))
+    """A place where `run-all` has run, once for all worker processes of the suite."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "run-all"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "ready").exists():
+            run_from_nothing(Place(folder))
+            (folder / "ready").touch()
+    return Place(folder)
+
+
+def run_from_nothing(here: Place) -> None:
+    here.folder.mkdir(exist_ok=True)
     (here.folder / "tiny.toml").write_text(PROTOCOL, encoding="utf-8")
     words = ("run-all", *SUITE, "--jobs", "2", "--device", "cpu", "--out", "out")
     program = "from advbench.benchmark.cli import main; main()"
@@ -99,7 +110,6 @@ def place(tmp_path_factory) -> Place:
     assert "[18/18] " in done.stderr, "two trainings, two checkpoints, four families"
     assert "PGD-AT" in done.stdout
     assert "wrote out/tiny-tradeoff.png" in done.stdout
-    return here
 
 
 @pytest.fixture
