@@ -14,8 +14,9 @@ from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import Scalar
 
 CHECKPOINTS = ("best", "last")
-FAMILIES = ("clean", "pgd", "cw", "autoattack")
-"""Units of evaluation work: "clean" gives clean; "pgd" pgd20 and pgd100 in one run; "cw"; "autoattack" with stages."""
+FAMILIES = ("clean", "pgd", "cw", "examination", "autoattack")
+"""Units of evaluation work: "clean" gives clean; "pgd" pgd20 and pgd100 in one run; "cw"; "examination" the
+evidence of the flags; "autoattack" with stages."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Job:
     kind: Literal["train", "evaluate"]
     run: RunSpec
     checkpoint: Literal["best", "last"] | None = None
-    family: Literal["clean", "pgd", "cw", "autoattack"] | None = None
+    family: Literal["clean", "pgd", "cw", "examination", "autoattack"] | None = None
     shards: tuple[int, ...] = ()
     after: tuple[str, ...] = ()
 
