@@ -1,14 +1,22 @@
 """Find methods: every `Method` subclass defined in a file of methods/, by the name on its card.
 
-There is no list to edit: a new defense is a new file. Files are imported when they are first asked for.
+There is no list to edit: a new defense is a new file. Files are imported when they are first asked for. Methods may
+also live outside the repository: in files named by `$ADVBENCH_METHODS`, which jobs in other processes inherit, and in
+packages that have entry points in the group `advbench.methods`. Those are marked on their card, and so on every board.
 """
 
 import dataclasses
+import hashlib
 import importlib
+import importlib.metadata
+import importlib.util
 import inspect
+import os
 import pkgutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +28,13 @@ class MethodError(ValueError):
     """No such method, or a hyper-parameter it does not have; the message is one line with what there is."""
 
 
+VARIABLE = "ADVBENCH_METHODS"
+"""Environment variable with files of methods, separated as in $PATH."""
+GROUP = "advbench.methods"
+OUTSIDE = "unofficial method"
+"""The note on the card of a method that lies outside the repository."""
+
+
 def _defined_in(module_name: str) -> dict[str, type[Method[Any]]]:
     module = importlib.import_module(module_name)
     found = {}
@@ -29,21 +44,108 @@ def _defined_in(module_name: str) -> dict[str, type[Method[Any]]]:
     return found
 
 
+def outside_files() -> tuple[Path, ...]:
+    """Return the files that `$ADVBENCH_METHODS` names."""
+    return tuple(Path(part).absolute() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part)
+
+
+def adopt(file: Path) -> None:
+    """Take in the methods of a file, here and in every process started from here; nothing is imported yet.
+
+    Raises:
+        MethodError: if there is no such Python file.
+    """
+    if file.suffix != ".py" or not file.is_file():
+        raise MethodError(f"{file}: no such Python file; give the file that defines the method")
+    files = dict.fromkeys([*outside_files(), file.absolute()])
+    os.environ[VARIABLE] = os.pathsep.join(map(str, files))
+
+
+def in_file(file: Path) -> tuple[type[Method[Any]], ...]:
+    """Return the methods that a file defines, by name."""
+    here = file.resolve()
+    found = _all(outside_files())
+    return tuple(method for _, method in sorted(found.items()) if source_file(method).resolve() == here)
+
+
+def source_file(method: type[Method[Any]]) -> Path:
+    """Return the file that defines a method."""
+    return Path(inspect.getfile(method))
+
+
+def is_outside(method: type[Method[Any]]) -> bool:
+    """Whether a method lies outside the repository."""
+    return OUTSIDE in method.card.notes
+
+
+def _load_file(file: Path) -> str:
+    """Import a file under a name of its own; return that name."""
+    name = f"advbench_outside_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return name
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise MethodError(f"{file}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return name
+
+
+def _outside(files: tuple[Path, ...]) -> Iterator[tuple[str, dict[str, type[Method[Any]]]]]:
+    """Yield where methods outside the repository come from, and the methods."""
+    for file in files:
+        try:
+            found = _defined_in(_load_file(file))
+        except Exception as error:
+            raise MethodError(f"{file}: cannot be imported ({type(error).__name__}: {error})") from error
+        if not found:
+            raise MethodError(f"{file}: defines no method; a method is a subclass of Method with a card")
+        yield str(file), found
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
+        module = entry.value.partition(":")[0]
+        try:
+            found = _defined_in(module)
+        except Exception as error:
+            raise MethodError(f"entry point {entry.name} = {entry.value}: {type(error).__name__}: {error}") from error
+        yield f"entry point {entry.name}", found
+
+
+def _mark(method: type[Method[Any]]) -> None:
+    """Say on the card that the method lies outside the repository: records and boards show its notes."""
+    if OUTSIDE not in method.card.notes:
+        method.card = dataclasses.replace(method.card, notes=(*method.card.notes, OUTSIDE))
+
+
 @cache
-def _all() -> dict[str, type[Method[Any]]]:
+def _all(outside: tuple[Path, ...]) -> dict[str, type[Method[Any]]]:
     package = importlib.import_module("advbench.methods")
+    home = {Path(folder).resolve() for folder in package.__path__}
     found: dict[str, type[Method[Any]]] = {}
     for entry in sorted(pkgutil.iter_modules(package.__path__), key=lambda entry: entry.name):
-        for name, method in _defined_in(f"advbench.methods.{entry.name}").items():
-            if name in found:
-                raise MethodError(f"two methods are named {name!r}: {found[name].__module__} and {method.__module__}")
-            found[name] = method
+        _take(found, _defined_in(f"advbench.methods.{entry.name}"))
+    for _, methods in _outside(tuple(file for file in outside if file.resolve().parent not in home)):
+        _take(found, methods)
+        for method in methods.values():
+            _mark(method)
     return found
+
+
+def _take(found: dict[str, type[Method[Any]]], more: Mapping[str, type[Method[Any]]]) -> None:
+    for name, method in more.items():
+        if name in found:
+            places = " and ".join(str(source_file(one)) for one in (found[name], method))
+            raise MethodError(f"two methods are named {name!r}: {places}; rename one on its card")
+        found[name] = method
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all methods, sorted."""
-    return tuple(sorted(_all()))
+    return tuple(sorted(_all(outside_files())))
 
 
 def load(name: str) -> type[Method[Any]]:
@@ -52,9 +154,10 @@ def load(name: str) -> type[Method[Any]]:
     Raises:
         MethodError: if there is none of that name; the message lists all.
     """
-    if name not in _all():
-        raise MethodError(f"no method {name!r}; there are: {', '.join(names())}")
-    return _all()[name]
+    found = _all(outside_files())
+    if name not in found:
+        raise MethodError(f"no method {name!r}; there are: {', '.join(sorted(found))}")
+    return found[name]
 
 
 def make(name: str, hyperparameters: Mapping[str, object] | None = None) -> Method[Any]:

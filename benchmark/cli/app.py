@@ -22,6 +22,8 @@ COMMANDS = {
     "leaderboard": "boards:leaderboard",
     "plot": "boards:plot",
     "publish": "boards:publish",
+    "new-method": "contributing:new_method",
+    "check": "contributing:check",
     "status": "upkeep:status",
     "prune": "upkeep:prune",
     "methods": "catalogues:methods",

@@ -87,3 +87,26 @@ def device_option(function: F) -> F:
     """Add `--device`."""
     text = "Where to compute: auto, cpu, cuda, cuda:1.  [default: auto]"
     return click.option("--device", default="auto", metavar="NAME", help=text)(function)
+
+
+def _adopt(_ctx: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> None:
+    """Take in methods from files outside the repository, before any method is looked up."""
+    if files:
+        from advbench.benchmark import discovery
+
+        for file in files:
+            discovery.adopt(file)
+
+
+def method_option(function: F) -> F:
+    """Add `--method`, which makes methods outside the repository known."""
+    return click.option(
+        "--method",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE.py",
+        multiple=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_adopt,
+        help="A file outside the repository whose methods may be named; marked unofficial. Repeatable.",
+    )(function)

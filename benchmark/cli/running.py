@@ -12,6 +12,7 @@ from advbench.benchmark.cli.options import (
     FOLDER,
     data_option,
     device_option,
+    method_option,
     open_store,
     read_names,
     read_protocol,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     multiple=True,
     help=f"Repeatable.  [default: {DEFAULT_PROTOCOL}]",
 )
+@method_option
 @click.option("--methods", type=read_names, metavar="LIST", help="Names, all, or default.  [default: default]")
 @click.option("--seeds", type=read_seeds, metavar="LIST", help="Such as 0,1,2 or 0-2.  [default: the protocol's]")
 @click.option("--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="A hyper-parameter; repeatable.")

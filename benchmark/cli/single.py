@@ -13,6 +13,7 @@ from advbench.benchmark.cli.options import (
     DEFAULT_PROTOCOL,
     data_option,
     device_option,
+    method_option,
     open_store,
     read_protocol,
     read_seeds,
@@ -39,6 +40,7 @@ BUSY = 75
     help="Name or TOML file.",
 )
 @click.option("--seeds", type=read_seeds, metavar="LIST", default="0", show_default=True, help="Such as 0,1,2 or 0-2.")
+@method_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter; repeatable.")
 @store_option
 @data_option

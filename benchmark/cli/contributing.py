@@ -1,0 +1,156 @@
+"""`advbench new-method` and `check`: from an idea to an adapter that can be merged."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Failed
+from advbench.benchmark.cli.options import (
+    DEFAULT_PROTOCOL,
+    FOLDER,
+    data_option,
+    device_option,
+    open_store,
+    read_protocol,
+    store_option,
+)
+
+if TYPE_CHECKING:
+    from advbench.benchmark.check.report import Finding, Report
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.store import Store
+
+
+@click.command("new-method", short_help="Begin a new defense: adapter, card, oracle test.")
+@click.argument("name")
+@click.option("--networks", type=click.Choice(["1", "2"]), default="1", show_default=True, help="2: target and guide.")
+@click.option("--teacher", is_flag=True, help="It learns from a frozen teacher.")
+@click.option("--memory", is_flag=True, help="It remembers something of every training image.")
+@click.option("--out", type=FOLDER, default=Path(), help="Checkout, or any folder.  [default: here]")
+def new_method(*, name: str, networks: str, teacher: bool, memory: bool, out: Path) -> None:
+    """Write an adapter that runs, its card to fill in, and its oracle test, which fails until it is filled in.
+
+    In a checkout the files go to methods/ and tests/oracle/, elsewhere the adapter alone into the folder.
+
+    \b
+    Examples:
+      advbench new-method soft_margin
+      advbench new-method my_distillation --networks 2 --teacher
+    """
+    from advbench.benchmark import scaffold
+
+    written = scaffold.write(name, scaffold.Shape(int(networks), teacher, memory), out)
+    for path in written:
+        click.echo(f"wrote {path}")
+    click.echo(f"next: fill in what says FILL IN, then `advbench check {written[0]} --quick`")
+
+
+@click.command(short_help="Hold an adapter to everything that a merge needs.")
+@click.argument("targets", nargs=-1, required=True, metavar="METHOD|FILE...")
+@click.option("--quick", is_flag=True, help="Leave out types and the run with the complete attacks (seconds).")
+@click.option(
+    "--protocol",
+    type=read_protocol,
+    metavar="NAME|FILE.toml",
+    default=DEFAULT_PROTOCOL,
+    show_default=True,
+    help="Of the run with the complete attacks.",
+)
+@store_option
+@data_option
+@device_option
+@click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write the report to this file.")
+def check(
+    *,
+    targets: tuple[str, ...],
+    quick: bool,
+    protocol: "Protocol",
+    store_root: Path | None,
+    data_root: Path | None,
+    device: str,
+    jobs: int | None,
+    markdown: Path | None,
+) -> None:
+    """Check adapters: source, card, contract, learning, style and types, then a run with the complete attacks.
+
+    The source is read before any of it runs. The run also trains the baselines that must come out in their bands
+    first; it is kept in the store, so `run-all` does not repeat it. A FILE may lie anywhere.
+
+    \b
+    Examples:
+      advbench check trades
+      advbench check methods/mine.py --quick
+      advbench check ~/idea/mine.py --markdown report.md
+    """
+    from dataclasses import replace
+
+    from advbench.benchmark.check import report, suite
+
+    reports = [one for word in targets for one in suite.examine(suite.locate(word), tooling=not quick)]
+    sound = [one.method for one in reports if not one.failed]
+    if quick:
+        note = _not_run("left out by --quick")
+        reports = [replace(one, findings=(*one.findings, note)) for one in reports]
+    else:
+        stood = _run(sound, protocol, open_store(store_root), data_root, device=device, jobs=jobs) if sound else {}
+        late = [_not_run("the checks above failed")]
+        reports = [replace(one, findings=(*one.findings, *stood.get(one.method, late))) for one in reports]
+    for one in reports:
+        _show(one)
+    if markdown is not None:
+        markdown.write_text(report.markdown(reports), encoding="utf-8")
+        click.echo(f"wrote {markdown}")
+    failed = [one.method for one in reports if one.failed]
+    if failed:
+        raise Failed(f"{', '.join(failed)}: not yet; each failure above says what to do")
+
+
+def _not_run(why: str) -> "Finding":
+    from advbench.benchmark.check.report import Finding
+
+    return Finding("digits", "run with the complete attacks", "not run", why)
+
+
+def _show(report: "Report") -> None:
+    from advbench.benchmark.check.report import MARKS
+
+    click.echo(f"{report.verdict} ({report.file}{'' if report.official else ', unofficial'})")
+    for finding in report.findings:
+        seconds = f" ({finding.seconds:.0f} s)" if finding.seconds >= 1 else ""
+        said = f": {finding.said}" if finding.said else ""
+        click.echo(f"  {MARKS[finding.state]} {finding.topic}: {finding.name}{said}{seconds}")
+        if finding.mend:
+            click.echo(f"      → {finding.mend}")
+
+
+def _run(
+    names: list[str],
+    protocol: "Protocol",
+    store: "Store",
+    data_root: Path | None,
+    *,
+    device: str,
+    jobs: int | None,
+) -> "dict[str, list[Finding]]":
+    """Train and attack methods and baselines with the first seed; return what is to be said of each method."""
+    from advbench.benchmark.check import standing
+    from advbench.benchmark.cli import requests
+    from advbench.benchmark.cli.carrying import carry_out, make_ready, means
+    from advbench.benchmark.cli.writing import from_store
+    from advbench.benchmark.plan import plan
+    from advbench.benchmark.work import catalogue
+
+    references = standing.baselines(protocol.name, official=protocol.official)
+    wanted = requests.from_words((protocol,), dict.fromkeys([*references, *names]), protocol.seeds[:1], ())
+    known = catalogue()
+    due = plan(wanted, store, known)
+    if due:
+        make_ready((protocol,), data_root)
+        carry_out(due, means(store, data_root, device, jobs), known)
+    seed = protocol.seeds[0]
+    records = [one for one in from_store(store, protocol) if one.seed == seed and not one.method.changed]
+    first = standing.judge_baselines(records, protocol.name, official=protocol.official)
+    by_name = {record.method.name: record for record in records}
+    return {name: [*first, *standing.judge(by_name.get(name))] for name in names}
