@@ -275,7 +275,7 @@ class TestEvaluation:
             perform(Job("train", one), store.root, device="cpu")
         asked = {}
         for one in (spec, other, variant):
-            perform(evaluation(one, "examination"), store.root, device="cpu")
+            perform(evaluation(one, "examination", (0,)), store.root, device="cpu")
             folder = store.folder(one)
             shard = folder.shards("best", "examination", folder.trained())[0]
             asked[one.id] = [name.split()[0] for name in shard.result["settings"]["examination"]["peers"]]
