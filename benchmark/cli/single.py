@@ -119,7 +119,7 @@ def evaluate(
     data_root: Path | None,
     device: str,
     jobs: int | None,
-    **off_board: Any,
+    **off_board: Any,  # noqa: ANN401 (options of cli/offboard.py)
 ) -> None:
     """Attack a trained RUN: its identity as `advbench status` shows it, or the beginning of it.
 

@@ -1,0 +1,75 @@
+"""The L2 ball: starts, projected gradient steps, clipping, and AutoAttack's L2 version; the main board is L∞.
+
+PGD of Madry et al. (ICLR 2018) with the steepest ascent of the L2 norm: a step along the gradient divided by its norm.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from pyautoattack import AutoAttack
+from torch import Tensor, nn
+
+from advbench.benchmark.ascent import input_gradient
+from advbench.benchmark.attacks import autoattack
+from advbench.benchmark.bridge import contained
+
+ROUNDING = 1e-6
+"""fp32 rounding of a norm, relative: what may be found outside of the ball."""
+_TINY = 1e-30  # a gradient of zero stays zero
+
+
+def _norms(difference: Tensor) -> Tensor:
+    """Return the L2 norm of each image, float64, (n, 1, 1, 1)."""
+    norms: Tensor = difference.double().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return norms
+
+
+def project(proposal: Tensor, x: Tensor, eps: float) -> Tensor:
+    """Return the proposal in the ball around x and in [0,1]; clipping, which comes last, leads toward x."""
+    difference = proposal - x
+    factor = (eps / _norms(difference).clamp_min(_TINY)).clamp(max=1).to(x.dtype)
+    # A hair inside: rounding x + d must not leave the ball.
+    inside = torch.where(factor < 1, factor * (1 - 1e-7), factor)
+    return (x + difference * inside).clamp(0, 1)
+
+
+def start(x: Tensor, unit: Tensor, radius: Tensor, eps: float) -> Tensor:
+    """Return a point uniform in the ball, clipped to [0,1].
+
+    Args:
+        x: images (n, C, H, W).
+        unit: U[-1, 1) of the same shape: it becomes Gaussian, and its direction uniform on the sphere.
+        radius: U[-1, 1) for each image, (n,).
+        eps: radius of the ball.
+    """
+    share = (unit.double() + 1) / 2 + 2.0**-25  # the middle of each of the 2^24 cells: neither 0 nor 1
+    direction = torch.special.ndtri(share)
+    direction = direction / _norms(direction).clamp_min(_TINY)
+    dimensions = math.prod(x.shape[1:])
+    length = eps * ((radius.double() + 1) / 2).pow(1 / dimensions).view(-1, 1, 1, 1)
+    return project(x + (direction * length).to(x), x, eps)
+
+
+def ascend(
+    x: Tensor, x_adv: Tensor, objective: Callable[[Tensor], Tensor], *, eps: float, step: float, steps: int
+) -> Tensor:
+    """Ascend an objective, summed over images, by `steps` steps of length `step` from x_adv, each projected."""
+    for _ in range(steps):
+        gradient = input_gradient(objective, x_adv)
+        direction = gradient / _norms(gradient).clamp_min(_TINY).to(gradient.dtype)
+        x_adv = project(x_adv.detach() + step * direction, x, eps).detach()
+    return x_adv
+
+
+def propose(
+    network: nn.Module, x: Tensor, y: Tensor, *, eps: float, attack: str, seed: int, num_classes: int
+) -> tuple[Tensor, list[str]]:
+    """Run one attack of AutoAttack's standard L2 version in one batch; see `autoattack.propose`."""
+    with contained(x.device) as warnings:
+        engine = AutoAttack(network, norm="L2", eps=eps, seed=seed, version="standard", device=x.device)
+        engine.verbose = False
+        engine.apgd_targeted.n_target_classes = engine.fab.n_target_classes = autoattack.targets(num_classes)
+        engine.attacks_to_run = [attack]
+        x_adv, _labels = engine.run_standard_evaluation(x, y, batch_size=len(x))
+    return x_adv.detach(), sorted(set(warnings))

@@ -1,0 +1,243 @@
+"""`advbench compare` and `images`: who is better than whom, on which classes and images; torch is not needed.
+
+Labels of test images are not in records. Where the data are here they are read (which loads torch); where they are
+not, all but the classes is still said.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.boards import RECORDS, collect, protocol_of
+from advbench.benchmark.cli.console import print_table
+from advbench.benchmark.cli.options import FOLDER, data_option, read_protocol, store_option
+
+if TYPE_CHECKING:
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.records import Record
+    from advbench.benchmark.statistics import Correct
+    from advbench.reports.perclass import Labels
+
+COLUMN = click.Choice(["clean", "pgd20", "pgd100", "cw", "autoattack", "worst"])
+_FORMATS = ("png", "pdf")
+
+
+def outcomes(records: "Sequence[Record]", checkpoint: str, column: str) -> "Correct | None":
+    """Return the outcomes (seeds, images) of the records that have this column, in order of seeds; None of none."""
+    rows = []
+    for record in sorted(records, key=lambda record: record.seed):
+        found = record.checkpoints.get(checkpoint)  # type: ignore[call-overload]
+        if found is None:
+            continue
+        evaluation = found.evaluation
+        bits = evaluation.worst if column == "worst" else None
+        if column in evaluation.columns:
+            bits = evaluation.columns[column].correct
+        if bits is not None:
+            rows.append(bits)
+    return np.stack(rows) if rows else None
+
+
+def labels_of(protocol: "Protocol", data_root: Path | None) -> "tuple[Labels, tuple[str, ...]] | None":
+    """Return labels and class names of the test images, or None, said on stderr, where the data are not here."""
+    try:
+        from advbench.benchmark import data
+
+        dataset = data.load(protocol.data, root=data_root, download=False)
+    except (ImportError, ValueError) as error:
+        click.echo(f"no classes shown: {error}", err=True)
+        return None
+    return dataset.test.labels.cpu().numpy().astype(np.int64), dataset.classes
+
+
+def _several(groups: "list[list[Record]]") -> "list[Record]":
+    """Return the records of the one protocol there is.
+
+    Raises:
+        Refused: if there are several.
+    """
+    if len(groups) > 1:
+        names = ", ".join(sorted(found[0].protocol_name for found in groups))
+        raise Refused(f"outcomes are compared under one protocol; choose one with --protocol: {names}")
+    return groups[0]
+
+
+def _side(reference: str, groups: "list[list[Record]]") -> "tuple[str, list[Record]]":
+    """Return the records that a reference means: a record file, a run, or a method with all its seeds.
+
+    Raises:
+        Refused: if it means none, or variants of a method that are different rows.
+    """
+    from advbench.benchmark.records import Record
+
+    if Path(reference).is_file():
+        record = Record.load(Path(reference))
+        return f"{record.method.row} seed {record.seed}", [record]
+    every = [record for group in groups for record in group]
+    named = [record for record in every if reference in {record.method.name, record.method.row, record.method.label}]
+    exact = [record for record in named if record.method.row == reference or not record.method.changed]
+    found = exact or named
+    if found:
+        rows = sorted({record.method.row for record in found})
+        if len(rows) > 1:
+            raise Refused(f"{reference} names several rows: {'; '.join(rows)}; write one of them in full, in quotes")
+        return rows[0], found
+    if re.fullmatch(r"[0-9a-f]{3,16}", reference):
+        runs = [record for record in every if record.run.startswith(reference)]
+        if len(runs) == 1:
+            return f"{runs[0].method.row} seed {runs[0].seed}", runs
+    methods = ", ".join(sorted({record.method.name for record in every}))
+    raise Refused(f"{reference}: no record file, run or method with records here; methods: {methods}")
+
+
+@click.command(short_help="Say whether A is better than B.")
+@click.argument("a")
+@click.argument("b")
+@click.option("--protocol", type=read_protocol, metavar="NAME|FILE.toml", help="Where there are several.")
+@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--column", type=COLUMN, default="autoattack", show_default=True, help="Accuracy under which attack.")
+@click.option("--records", type=click.Path(path_type=Path), help=RECORDS)
+@click.option("--out", type=FOLDER, help="Also write figures, and all figures as JSON, into this folder.")
+@store_option
+@data_option
+def compare(
+    *,
+    a: str,
+    b: str,
+    protocol: "Protocol | None",
+    checkpoint: str,
+    column: str,
+    records: Path | None,
+    out: Path | None,
+    store_root: Path | None,
+    data_root: Path | None,
+) -> None:
+    """Say in words and figures whether A is better than B, and on which classes and images they differ.
+
+    A and B are methods (all their seeds), runs, or record files, of one protocol. The rule is the board's: exact
+    McNemar over all pairings of seeds, and a bootstrap over seeds and images.
+
+    \b
+    Examples:
+      advbench compare trades pgd_at
+      advbench compare trades mart --protocol cifar10-linf --column pgd20 --records leaderboards/records --out figures
+    """
+    from advbench.benchmark.sealed import write_bytes
+    from advbench.reports import comparison
+
+    only_files = Path(a).is_file() and Path(b).is_file()
+    groups = [] if only_files else collect(records, store_root, protocol)
+    if not only_files:
+        groups = [_several(groups)]
+    sides = [_side(reference, groups) for reference in (a, b)]
+    digests = {record.protocol_digest for _, group in sides for record in group}
+    if len(digests) > 1:
+        raise Refused(f"{a} and {b} were measured under different protocols: nothing can be compared")
+    measured: list[tuple[str, Correct]] = []
+    for name, group in sides:
+        correct = outcomes(group, checkpoint, column)
+        if correct is None:
+            raise Refused(f"{name} has no {column} on {checkpoint}; `advbench evaluate` measures it")
+        measured.append((name, correct))
+    (name, first), (other, second) = measured
+    under = protocol_of(sides[0][1])
+    there = labels_of(under, data_root)
+    labels, classes = there or (None, ())
+    found = comparison.contrast(
+        (name, first), (other, second), column=column, rule=under.statistics, labels=labels, classes=classes
+    )
+    for line in comparison.words(found):
+        click.echo(line)
+    if found.classes:
+        rows = [(one.name, one.images, f"{one.a:.1%}", f"{one.b:.1%}", f"{one.p:.2g}") for one in found.classes]
+        print_table(("class", "images", name, other, "p (Holm)"), rows, right=["images", name, other, "p (Holm)"])
+    if out is not None:
+        stem = out / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-against-{other}-{column}")
+        out.mkdir(parents=True, exist_ok=True)
+        path = stem.with_name(f"{stem.name}.json")
+        write_bytes(path, (json.dumps(found.to_plain(), indent=1) + "\n").encode())
+        written = [path, *(comparison.draw(found, stem, formats=_FORMATS) if found.classes else ())]
+        for path in written:
+            click.echo(f"wrote {path}")
+
+
+@click.command(short_help="Classes, hardest images, agreement of methods.")
+@click.option("--protocol", type=read_protocol, metavar="NAME|FILE.toml", help="Where there are several.")
+@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--column", type=COLUMN, default="autoattack", show_default=True, help="Accuracy under which attack.")
+@click.option("--hardest", default=10, show_default=True, help="How many of the hardest images to list.")
+@click.option("--records", type=click.Path(path_type=Path), help=RECORDS)
+@click.option("--out", type=FOLDER, help="Also write the figures into this folder.")
+@store_option
+@data_option
+def images(
+    *,
+    protocol: "Protocol | None",
+    checkpoint: str,
+    column: str,
+    hardest: int,
+    records: Path | None,
+    out: Path | None,
+    store_root: Path | None,
+    data_root: Path | None,
+) -> None:
+    """Show accuracy by class, the images that fool the most networks, and how far methods agree on images.
+
+    \b
+    Examples:
+      advbench images --protocol digits-linf
+      advbench images --protocol cifar10-linf --column worst --records leaderboards/records --out figures
+    """
+    from advbench.reports import agreement, perclass
+
+    found = _several(collect(records, store_root, protocol))
+    rows: dict[str, Correct] = {}
+    for name in dict.fromkeys(record.method.row for record in found):
+        correct = outcomes([record for record in found if record.method.row == name], checkpoint, column)
+        if correct is not None:
+            rows[name] = correct
+    if not rows:
+        raise Refused(f"no record has {column} on {checkpoint}; `advbench evaluate` measures it")
+    under = protocol_of(found)
+    there = labels_of(under, data_root)
+    title = f"{column} on {checkpoint}"
+    stem = f"{under.slug}-{column}"
+    written: list[Path] = []
+    if there is not None:
+        table = perclass.by_class(rows, *there)
+        headings = [table.classes[number] for number in table.hardest()]
+        body = [
+            (name, *(f"{100 * share:.0f}" for share in shares[table.hardest()]))
+            for name, shares in zip(table.rows, table.shares, strict=True)
+        ]
+        click.echo(f"{title} by class (%), hardest class first")
+        print_table(("method", *headings), body, right=headings)
+        if out is not None:
+            written += perclass.draw(table, out / f"{stem}-classes", title=title, formats=_FORMATS)
+    alike = agreement.agree(rows)
+    click.echo(
+        f"\n{alike.networks} networks, {len(alike.fooled)} images: {alike.always} fool every network, "
+        f"{alike.never} fool none"
+    )
+    said = ("image", "networks fooled", *(("class",) if there else ()))
+    listed = [
+        (image, f"{count} of {alike.networks}", *((there[1][int(there[0][image])],) if there else ()))
+        for image, count in alike.hardest(hardest)
+    ]
+    print_table(said, listed, right=["image"])
+    click.echo("\nagreement on images, Cohen's kappa (1 the same, 0 by chance; diagonal: seeds among themselves)")
+    cells = [
+        (name, *(f"{value:.2f}" if np.isfinite(value) else "–" for value in values))
+        for name, values in zip(alike.rows, alike.kappa, strict=True)
+    ]
+    print_table(("", *alike.rows), cells, right=alike.rows)
+    if out is not None:
+        written += agreement.draw(alike, out / f"{stem}-agreement", title=title, formats=_FORMATS)
+        for path in written:
+            click.echo(f"wrote {path}")

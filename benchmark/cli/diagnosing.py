@@ -1,0 +1,220 @@
+"""`advbench diagnose` and `transfer`: one network examined, and all networks of a board tried on each other."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.console import print_table
+from advbench.benchmark.cli.offboard import find_network, network_options
+from advbench.benchmark.cli.options import (
+    DEFAULT_PROTOCOL,
+    FOLDER,
+    data_option,
+    device_option,
+    open_store,
+    read_names,
+    read_protocol,
+    store_option,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from advbench.benchmark.foreign import Workload
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runfolder import CheckpointName
+    from advbench.benchmark.store import Store
+
+_FORMATS = ("png", "pdf")
+_SUBSET = 200
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")[-80:]
+
+
+@click.command(short_help="Examine one network, with plots.")
+@click.argument("network")
+@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--no-autoattack", is_flag=True, help="Leave out AutoAttack, the costliest part.")
+@click.option("--all-images", is_flag=True, help=f"The whole test set.  [default: the first {_SUBSET} images]")
+@click.option("--out", type=FOLDER, default=Path("diagnosis"), show_default=True, help="Folder to write into.")
+@network_options
+@store_option
+@data_option
+@device_option
+def diagnose(
+    *,
+    network: str,
+    checkpoint: str,
+    no_autoattack: bool,
+    all_images: bool,
+    out: Path,
+    architecture: str | None,
+    weights: Path | None,
+    asked: "Protocol | None",
+    subset: int | None,
+    store_root: Path | None,
+    data_root: Path | None,
+    device: str,
+) -> None:
+    """Examine one NETWORK, a run or anything that `evaluate` takes: can its robustness be believed? L∞.
+
+    Accuracy against eps and against steps, the loss along the iterations, noise against gradients, white box against
+    transfer from the store's peers, agreement of the attacks, and every flag: as text, as a figure, and as JSON.
+
+    \b
+    Examples:
+      advbench diagnose 3fa9
+      advbench diagnose mine.py:defense --protocol cifar10-linf --subset 500 --no-autoattack --out diagnosis
+    """
+    from advbench.benchmark.cli.carrying import choose_device
+    from advbench.benchmark.diagnosis import diagnose as examine
+    from advbench.benchmark.sealed import write_bytes
+    from advbench.reports import diagnosis
+
+    where = choose_device(device)
+    opened, workload, dataset, protocol = find_network(
+        network,
+        checkpoint=checkpoint,
+        architecture=architecture,
+        weights=weights,
+        asked=asked,
+        norm="linf",
+        store_root=store_root,
+        data_root=data_root,
+        device=where,
+    )
+    test = len(dataset.test)
+    images = test if all_images else min(subset or _SUBSET, test)
+    click.echo(f"network: {opened.origin.reference} ({opened.origin.said})")
+    click.echo(f"data: {protocol.data.name}, {images} of {test} test images, L∞, eps {protocol.threat.eps}")
+    found = examine(
+        opened.network,
+        dataset.test,
+        protocol=protocol,
+        images=images,
+        num_classes=workload.num_classes,
+        peers=_peers(open_store(store_root), protocol, workload, where, opened.origin.sha256),
+        autoattack=not no_autoattack,
+        say=lambda said: click.echo(said, err=True),
+    )
+    found |= {"name": opened.origin.reference, "origin": opened.origin.to_plain(), "protocol": protocol.name}
+    for line in diagnosis.words(found):
+        click.echo(line)
+    stem = out / _stem(opened.origin.reference)
+    out.mkdir(parents=True, exist_ok=True)
+    path = stem.with_name(f"{stem.name}.json")
+    write_bytes(path, (json.dumps(found, indent=1) + "\n").encode())
+    for written in (path, *diagnosis.draw(found, stem, formats=_FORMATS)):
+        click.echo(f"wrote {written}")
+
+
+def _peers(
+    store: "Store", protocol: "Protocol", workload: "Workload", device: "torch.device", itself: str | None
+) -> "dict[str, torch.nn.Module]":
+    """Return the standard and the PGD-AT network of the store, but not the one that is examined."""
+    from advbench.benchmark import foreign
+
+    peers: dict[str, torch.nn.Module] = {}
+    for folder in store.folders():
+        if folder.path.parent.name != protocol.slug or folder.spec.protocol.digest != protocol.digest:
+            continue
+        trained = folder.trained()
+        if trained is None or "best" not in trained.checkpoints or folder.spec.method not in {"standard", "pgd_at"}:
+            continue
+        name = trained.method.label
+        if folder.spec.seed == 0 and not trained.method.changed and trained.checkpoints["best"].sha256 != itself:
+            peers[name] = foreign.open_run(folder, "best", workload, device=device).network
+    return peers
+
+
+@click.command(short_help="Try the examples of every network on every other.")
+@click.option(
+    "--protocol",
+    type=read_protocol,
+    metavar="NAME|FILE.toml",
+    default=DEFAULT_PROTOCOL,
+    show_default=True,
+    help="Whose board.",
+)
+@click.option("--methods", type=read_names, metavar="LIST", help="Only these methods.")
+@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--seed", type=int, help="Only this seed.  [default: all]")
+@click.option("--subset", type=click.IntRange(1), help="Only the first N test images (marked).")
+@click.option("--out", type=FOLDER, default=Path("figures"), show_default=True, help="Folder to write into.")
+@store_option
+@data_option
+@device_option
+def transfer(
+    *,
+    protocol: "Protocol",
+    methods: tuple[str, ...] | None,
+    checkpoint: str,
+    seed: int | None,
+    subset: int | None,
+    out: Path,
+    store_root: Path | None,
+    data_root: Path | None,
+    device: str,
+) -> None:
+    """Make PGD-20 examples on every trained network of a board and judge them by every other: table, figure, JSON.
+
+    \b
+    Examples:
+      advbench transfer --protocol digits-linf
+      advbench transfer --protocol cifar10-linf --methods pgd_at,trades,mart --seed 0 --subset 1000
+    """
+    from advbench.benchmark import data, foreign
+    from advbench.benchmark.cli.carrying import choose_device
+    from advbench.benchmark.sealed import write_bytes
+    from advbench.benchmark.transfer import matrix
+    from advbench.reports import transfer as report
+
+    store, where = open_store(store_root), choose_device(device)
+    chosen = [
+        (folder, trained)
+        for folder in store.folders()
+        if folder.path.parent.name == protocol.slug
+        and folder.spec.protocol.digest == protocol.digest
+        and (methods is None or folder.spec.method in methods)
+        and seed in {None, folder.spec.seed}
+        and (trained := folder.trained()) is not None
+        and checkpoint in trained.checkpoints
+    ]
+    if len(chosen) < 2:
+        raise Refused(f"{store.root}: {len(chosen)} trained networks of {protocol.name}; a transfer matrix needs two")
+    dataset = data.load(protocol.data, root=data_root, device=where)
+    workload = foreign.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
+    which: CheckpointName = "best" if checkpoint == "best" else "last"
+    networks = {
+        f"{trained.method.row} s{folder.spec.seed}": foreign.open_run(folder, which, workload, device=where).network
+        for folder, trained in chosen
+    }
+    images = min(subset or len(dataset.test), len(dataset.test))
+    found = matrix(
+        networks,
+        dataset.test,
+        protocol=protocol,
+        images=images,
+        say=lambda name: click.echo(f"examples of {name}", err=True),
+    )
+    part = f"SUBSET: the first {images} of {len(dataset.test)}" if images < len(dataset.test) else f"all {images}"
+    click.echo(f"accuracy (%) on PGD-20 examples; row: made on, column: judged by; {part} test images")
+    rows = [
+        (name, *(f"{100 * share:.1f}" for share in shares))
+        for name, shares in zip(["clean", *found["names"]], [found["clean"], *found["accuracy"]], strict=True)
+    ]
+    print_table(("", *found["names"]), rows, right=found["names"])
+    for line in report.misled(found):
+        click.echo(line)
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"{protocol.slug}-transfer"
+    path = stem.with_name(f"{stem.name}.json")
+    write_bytes(path, (json.dumps(found, indent=1) + "\n").encode())
+    for written in (path, *report.draw(found, stem, formats=_FORMATS)):
+        click.echo(f"wrote {written}")

@@ -1,0 +1,394 @@
+"""Networks from anywhere, made ready for attack: runs of ours, weights, RobustBench's zoo, programs, users' own code.
+
+A reference says what it is by its form. Files of weights are read without running code in them (`weights_only`); an
+exported or scripted file is a program of torch's; `module:function` runs code of the user, and what it opened says so.
+Nothing that comes from here enters the main board: the board knows weights and an architecture of ours only.
+"""
+
+import difflib
+import importlib
+import pickle
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from advbench.benchmark import bridge, checkpoint, networks
+from advbench.benchmark.ascent import evaluating
+from advbench.benchmark.networks import NetworkError
+from advbench.benchmark.runfolder import CheckpointName, RunFolder
+
+Kind = Literal["run", "weights", "zoo", "code", "exported", "scripted"]
+ZOO = "zoo:"
+"""What a reference to RobustBench's zoo begins with."""
+SAID: Mapping[Kind, str] = {
+    "run": "a run of this store",
+    "weights": "weights of an architecture of ours",
+    "zoo": "RobustBench's zoo code with a local checkpoint",
+    "code": "the user's own code: it ran here, and nothing checks what it does",
+    "exported": "a torch.export program",
+    "scripted": "a TorchScript program",
+}
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "network")
+_PREFIXES = ("module.", "_orig_mod.")
+_ZOO_DATA = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet": "imagenet"}
+_ZOO_THREATS = {"linf": ("Linf", "L2", "corruptions"), "l2": ("L2", "Linf", "corruptions")}
+
+
+class ForeignError(ValueError):
+    """A network that cannot be opened or attacked; the message is one line with the mend."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network came from, as it is printed and written down.
+
+    Attributes:
+        reference: what the user wrote.
+        said: the kind in words.
+        architecture: the name of the architecture, where there is one.
+        sha256: of the file of weights or program; None for code.
+    """
+
+    reference: str
+    kind: Kind
+    said: str
+    architecture: str | None = None
+    sha256: str | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network in eval mode on its device, and where it came from."""
+
+    network: nn.Module
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a network must fit: the data set's name, its classes, and (C, H, W) of its images."""
+
+    data: str
+    num_classes: int
+    shape: tuple[int, int, int]
+
+
+class Exported(nn.Module):
+    """An exported program behind the manners of a module.
+
+    The program refuses `eval()` and has its mode built in, so it is hidden from `modules()`; its weights need no
+    gradient.
+    """
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self._program = (program.requires_grad_(requires_grad=False),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the program."""
+        logits: Tensor = self._program[0](x)
+        return logits
+
+
+def _line(error: BaseException) -> str:
+    said = " ".join(str(error).split())[:200]
+    return said or type(error).__name__
+
+
+def open_network(
+    reference: str,
+    workload: Workload,
+    *,
+    architecture: str | None = None,
+    weights: Path | None = None,
+    norm: str = "linf",
+    device: torch.device | str = "cpu",
+) -> Opened:
+    """Open `zoo:NAME`, `module:function`, `FILE.py:function`, or a file of weights or of a program.
+
+    Args:
+        reference: what to open.
+        workload: what it must fit.
+        architecture: for a file of weights: a name that `networks.build` knows.
+        weights: for the zoo: RobustBench's checkpoint, or a folder in RobustBench's layout; nothing is downloaded.
+        norm: for the zoo, which has models of one name for several threats: "linf" or "l2" first.
+        device: where the network shall lie.
+
+    Raises:
+        ForeignError: if there is no such thing, or it is not what the reference says; one line.
+    """
+    try:
+        if reference.startswith(ZOO):
+            network, origin = _zoo(reference, workload, weights, norm)
+        elif Path(reference).is_file():
+            network, origin = _file(Path(reference), workload, architecture)
+        elif ":" in reference:
+            network, origin = _code(reference)
+        else:
+            raise ForeignError(
+                f"{reference}: no such file; a network is a run, a file, zoo:NAME, module:function or FILE.py:function"
+            )
+    except NetworkError as error:
+        raise ForeignError(str(error)) from None
+    return Opened(_placed(network, torch.device(device), origin), origin)
+
+
+def _placed(network: nn.Module, device: torch.device, origin: Origin) -> nn.Module:
+    if origin.kind == "exported" and device.type != "cpu":
+        raise ForeignError(f"{origin.reference}: an exported program stays on the device it was made for: --device cpu")
+    network = network.to(device)
+    return network if origin.kind == "exported" else network.eval()
+
+
+def open_run(folder: RunFolder, name: CheckpointName, workload: Workload, *, device: torch.device | str) -> Opened:
+    """Open a checkpoint of a run of ours, its file compared with the checksum that training left.
+
+    Raises:
+        ForeignError: if the run has no such checkpoint, or the file is not what training wrote.
+    """
+    trained = folder.trained()
+    if trained is None or name not in trained.checkpoints:
+        raise ForeignError(f"{folder.spec.label} has no {name} checkpoint: train it first")
+    path, said = folder.weights(name), trained.checkpoints[name].sha256
+    if checkpoint.sha256(path) != said:
+        raise ForeignError(f"{path}: not the weights that training wrote (sha256 differs); train the run again")
+    architecture = folder.spec.protocol.network
+    network = _untrained(architecture, workload)
+    origin = Origin(f"{folder.id[:8]} {folder.spec.label} {name}", "run", SAID["run"], architecture, said)
+    return Opened(checkpoint.load_weights(network, path).to(device).eval(), origin)
+
+
+def _untrained(architecture: str, workload: Workload) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away
+        return networks.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
+
+
+def _file(path: Path, workload: Workload, architecture: str | None) -> tuple[nn.Module, Origin]:
+    """Open a file by what is in it, not by how it is called."""
+    inside = _members(path)
+    digest = checkpoint.sha256(path)
+    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in inside):
+        return _exported(path), Origin(str(path), "exported", SAID["exported"], None, digest)
+    if any("/code/" in name for name in inside):
+        return _scripted(path), Origin(str(path), "scripted", SAID["scripted"], None, digest)
+    if architecture is None:
+        raise ForeignError(
+            f"{path}: weights need the name of their architecture: --architecture {'|'.join(networks.names())}"
+        )
+    network = _untrained(architecture, workload)
+    _fill(network, _state(path), path, architecture)
+    return network, Origin(str(path), "weights", SAID["weights"], architecture, digest)
+
+
+def _members(path: Path) -> list[str]:
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def _exported(path: Path) -> nn.Module:
+    try:
+        program = torch.export.load(str(path)).module()
+    except Exception as error:  # noqa: BLE001 (torch raises whatever its parsers raise)
+        raise ForeignError(f"{path}: not a readable torch.export program ({_line(error)})") from None
+    return Exported(program)
+
+
+def _scripted(path: Path) -> nn.Module:
+    try:
+        program: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise ForeignError(f"{path}: not a readable TorchScript program ({_line(error)})") from None
+    return program
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, safetensors or torch's; checkpoints that hold it among other things are looked into."""
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ForeignError(f"{path}: not a readable safetensors file ({_line(error)})") from None
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ForeignError(
+            f"{path}: holds more than weights, and code in it is not run; save net.state_dict() alone"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise ForeignError(f"{path}: not a readable file of weights ({_line(error)})") from None
+    while isinstance(found, Mapping):
+        nested = next((key for key in _NESTED if isinstance(found.get(key), Mapping)), None)
+        if nested is None:
+            break
+        found = found[nested]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(one, Tensor) for one in found.values()):
+        raise ForeignError(f"{path}: no state dict; save net.state_dict()")
+    return _without_prefix(dict(found))
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            return _without_prefix({key.removeprefix(prefix): value for key, value in state.items()})
+    return state
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], path: Path, architecture: str) -> None:
+    """Load weights; say in one line what does not fit."""
+    own = network.state_dict()
+    wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
+    missing, extra = [key for key in own if key not in state], [key for key in state if key not in own]
+    if wrong:
+        key = wrong[-1]
+        there, here = tuple(state[key].shape), tuple(own[key].shape)
+        raise ForeignError(
+            f"{path}: weights of another architecture, or of other classes: {key} is {there}, {architecture} has {here}"
+        )
+    if missing or extra:
+        named = f"it lacks {missing[0]}" if missing else f"it has {extra[0]}"
+        raise ForeignError(
+            f"{path}: weights of another architecture than {architecture}: {named} "
+            f"({len(missing)} of {len(own)} missing, {len(extra)} unknown)"
+        )
+    odd = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if odd:
+        raise ForeignError(f"{path}: weights that are not finite, in {odd[0]}")
+    network.load_state_dict(state)
+
+
+def _code(reference: str) -> tuple[nn.Module, Origin]:
+    """Call the user's function without arguments; whatever it raises is said in one line."""
+    place, _, name = reference.rpartition(":")
+    try:
+        function = getattr(_module(place), name)
+    except AttributeError:
+        raise ForeignError(f"{reference}: {place} has no function {name!r}") from None
+    try:
+        network = function()
+    except Exception as error:
+        raise ForeignError(f"{reference}: {name}() raised {type(error).__name__}: {_line(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise ForeignError(f"{reference}: {name}() returned {type(network).__name__}, not a torch.nn.Module")
+    return network, Origin(reference, "code", SAID["code"])
+
+
+def _module(place: str) -> object:
+    path = Path(place)
+    try:
+        if path.suffix != ".py":
+            if "" not in sys.path and str(Path.cwd()) not in sys.path:
+                sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
+            return importlib.import_module(place)
+        name = f"advbench_user_{path.stem}"
+        loader = SourceFileLoader(name, str(path))
+        module = ModuleType(name)
+        module.__file__ = str(path)
+        sys.modules[name] = module
+        loader.exec_module(module)
+    except Exception as error:
+        raise ForeignError(f"{place}: importing it raised {type(error).__name__}: {_line(error)}") from error
+    return module
+
+
+def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) -> tuple[nn.Module, Origin]:
+    """Build a model with RobustBench's own loading code, from files that are here already."""
+    name = reference.removeprefix(ZOO)
+    if workload.data not in _ZOO_DATA:
+        raise ForeignError(f"{reference}: RobustBench's zoo has models of {', '.join(_ZOO_DATA)}, not {workload.data}")
+    loading = bridge.robustbench("utils")
+    table = {key.value: models for key, models in loading.all_models.items()}[_ZOO_DATA[workload.data]]
+    models = {threat.value: found for threat, found in table.items()}
+    threat = next((one for one in _ZOO_THREATS[norm] if name in models.get(one, {})), None)
+    if threat is None:
+        every = sorted({one for found in models.values() for one in found})
+        near = difflib.get_close_matches(name, every, 3, 0.4)
+        raise ForeignError(
+            f"{reference}: RobustBench has no such model for {workload.data}"
+            + (f"; did you mean {', '.join(near)}?" if near else "")
+        )
+    ids = models[threat][name]["gdrive_id"]
+    files = [f"{name}_m{number}.pt" for number in range(len(ids))] if isinstance(ids, list) else [f"{name}.pt"]
+    if ids is None:
+        raise ForeignError(f"{reference}: comes through timm's hub alone; load it in a FILE.py:function of your own")
+    if weights is None:
+        raise ForeignError(f"{reference}: nothing is downloaded here: get {files[0]} and give --weights FILE")
+    with tempfile.TemporaryDirectory() as folder:
+        root = _laid_out(weights, Path(folder), _ZOO_DATA[workload.data], threat, files)
+        try:
+            network: nn.Module = loading.load_model(name, root, _ZOO_DATA[workload.data], threat)
+        except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+            raise ForeignError(f"{weights}: not a checkpoint of {name} ({_line(error)})") from None
+    digest = checkpoint.sha256(weights) if weights.is_file() else None
+    return network, Origin(reference, "zoo", SAID["zoo"], f"{name} ({threat})", digest)
+
+
+def _laid_out(weights: Path, folder: Path, data: str, threat: str, files: list[str]) -> Path:
+    """Return a folder in RobustBench's layout in which every file is there, so that nothing is downloaded."""
+    if weights.is_dir():
+        absent = [file for file in files if not (weights / data / threat / file).is_file()]
+        if absent:
+            raise ForeignError(f"{weights}: no {data}/{threat}/{absent[0]} in it")
+        return weights
+    if not weights.is_file():
+        raise ForeignError(f"{weights}: no such file")
+    if len(files) > 1:
+        raise ForeignError(f"an ensemble of {len(files)} files: give --weights the folder that holds {data}/{threat}/")
+    place = folder / data / threat
+    place.mkdir(parents=True)
+    (place / files[0]).symlink_to(weights.resolve())
+    return folder
+
+
+def check(opened: Opened, workload: Workload, x: Tensor) -> None:
+    """Try a network on a few test images (n ≥ 3), before hours are spent.
+
+    Raises:
+        ForeignError: for images outside [0,1], a network that does not take them, gives other than `num_classes` finite
+            logits for each, or takes one size of batch only; one line.
+    """
+    name = opened.origin.reference
+    low, high = x.amin().item(), x.amax().item()
+    if not (low >= 0 and high <= 1 and bool(x.isfinite().all())):
+        raise ForeignError(f"{workload.data}: images must be in [0,1], these span [{low:.4g}, {high:.4g}]")
+    for size in (3, 1):
+        logits = _tried(opened, x[:size], name)
+        if logits.dim() != 2 or len(logits) != size:
+            raise ForeignError(f"{name}: must give logits ({size}, classes), it gives {tuple(logits.shape)}")
+        if logits.shape[1] != workload.num_classes:
+            raise ForeignError(
+                f"{name}: has {logits.shape[1]} classes, {workload.data} has {workload.num_classes}: "
+                "choose the data it was made for with --protocol"
+            )
+        if not bool(logits.isfinite().all()):
+            raise ForeignError(f"{name}: gives logits that are NaN or infinite on clean test images")
+
+
+def _tried(opened: Opened, x: Tensor, name: str) -> Tensor:
+    try:
+        with torch.no_grad(), evaluating(opened.network):
+            logits = opened.network(x)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (anything may happen in a network of the user)
+        mend = "; export it with a dynamic batch dimension" if opened.origin.kind == "exported" else ""
+        raise ForeignError(f"{name}: does not take images {tuple(x.shape)}: {_line(error)}{mend}") from None
+    if not isinstance(logits, Tensor):
+        raise ForeignError(f"{name}: gives a {type(logits).__name__}, not a tensor of logits")
+    return logits

@@ -1,0 +1,180 @@
+"""The examination of one network on one page: six panels and a verdict in words. Torch-free.
+
+Reads the JSON data that `benchmark/diagnosis.py` returns.
+"""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from advbench.reports.style import FORMATS, GREY, INK, LIGHT, PAGE, Look, ReportError, figure, save
+
+_COLOURS = {"cross-entropy": "#0072b2", "margin": "#d55e00", "noise": GREY}
+LABELS = {"pgd20": "PGD-20", "pgd100": "PGD-100", "cw": "CW", "autoattack": "AutoAttack"}
+
+
+def draw(found: Mapping[str, Any], stem: Path, *, formats: Sequence[str] = FORMATS, look: Look = "paper") -> list[Path]:
+    """Draw the six experiments; return the files.
+
+    Raises:
+        ReportError: if this is no diagnosis.
+    """
+    if found.get("kind") != "diagnosis":
+        raise ReportError("this is no diagnosis; `advbench diagnose` makes one")
+    with figure(PAGE, 4.9, look) as made:
+        panels = made.subplots(2, 3)
+        for axes, (title, panel) in zip(panels.flat, _PANELS.items(), strict=True):
+            panel(axes, found)
+            axes.set_title(title, loc="left")
+        part = f"first {found['images']} of {found['test']}" if found["images"] < found["test"] else found["images"]
+        made.supxlabel(f"{found.get('name', 'network')}; L∞, eps {found['eps']}; {part} test images", fontsize=7)
+        return save(made, stem, formats)
+
+
+def _percent(values: Sequence[float]) -> list[float]:
+    return [100 * value for value in values]
+
+
+def _accuracy(axes: Axes) -> None:
+    axes.set_ylim(-3, 103)
+    axes.set_ylabel("accuracy (%)")
+
+
+def _eps(axes: Axes, found: Mapping[str, Any]) -> None:
+    data = found["against_eps"]
+    radii = [0.0, *(float(Fraction(radius)) for radius in data["eps"])]
+    for name, values in data["curves"].items():
+        style = ":" if name == "noise" else "-"
+        axes.plot(radii, _percent([found["clean"], *values]), style, color=_COLOURS[name], marker=".", label=name)
+    axes.axvline(float(Fraction(found["eps"])), color=LIGHT, zorder=0)
+    axes.set_xlabel(f"eps (PGD-{data['steps']}, step eps/4)")
+    axes.legend(loc="upper right")
+    _accuracy(axes)
+
+
+def _steps(axes: Axes, found: Mapping[str, Any]) -> None:
+    data = found["against_steps"]
+    for name, values in data["curves"].items():
+        axes.plot(data["steps"], _percent(values), color=_COLOURS[name], marker=".", label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(data["steps"], [str(step) for step in data["steps"]])
+    axes.minorticks_off()
+    axes.set_xlabel("steps of PGD")
+    axes.legend(loc="upper right")
+    _accuracy(axes)
+
+
+def _losses(axes: Axes, found: Mapping[str, Any]) -> None:
+    twin = axes.twinx()
+    twin.spines["right"].set_visible(True)
+    twin.grid(visible=False)
+    for side, name in ((axes, "cross-entropy"), (twin, "margin")):
+        rows = {key: np.array(values, dtype=float) for key, values in found["against_steps"]["losses"][name].items()}
+        steps = np.arange(len(rows["0.5"]))
+        side.plot(steps, rows["0.5"], color=_COLOURS[name])
+        side.fill_between(steps, rows["0.1"], rows["0.9"], color=_COLOURS[name], alpha=0.15, linewidth=0)
+        side.set_ylabel(f"{name}", color=_COLOURS[name])
+    axes.set_xlabel("iteration (median, 10–90 %)")
+
+
+def _noise(axes: Axes, found: Mapping[str, Any]) -> None:
+    data = found["against_noise"]
+    axes.plot(data["draws"], _percent(data["accuracy"]), ":", color=GREY, marker=".", label="worst of n draws of noise")
+    axes.axhline(100 * found["columns"]["pgd20"], color=_COLOURS["cross-entropy"], label="PGD-20")
+    axes.set_xscale("log")
+    axes.set_xticks(data["draws"], [str(draw) for draw in data["draws"]])
+    axes.minorticks_off()
+    axes.set_xlabel("draws")
+    axes.legend(loc="best")
+    _accuracy(axes)
+
+
+def _peers(axes: Axes, found: Mapping[str, Any]) -> None:
+    data = found["against_peers"]
+    names = list(data)
+    colours = [_COLOURS["cross-entropy"], *[LIGHT] * (len(names) - 1)]
+    axes.bar(range(len(names)), _percent(list(data.values())), color=colours, edgecolor=INK, linewidth=0.6)
+    for place, value in enumerate(data.values()):
+        axes.text(place, 100 * value + 2, f"{100 * value:.0f}", ha="center")
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.7, max(1, len(names) - 1) + 0.7)
+    axes.set_xlabel("PGD-20 examples made on" if len(names) > 1 else "PGD-20 examples made on; no peers here")
+    axes.grid(visible=False, axis="x")
+    _accuracy(axes)
+    axes.set_ylim(0, 112)
+
+
+def _agreement(axes: Axes, found: Mapping[str, Any]) -> None:
+    data = found["agreement"]
+    names = [LABELS[name] for name in data["attacks"]]
+    table = np.array(data["also"], dtype=float)
+    axes.imshow(np.ma.masked_invalid(table), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(table.shape):
+        value = table[row, column]
+        said = f"{100 * value:.0f}" if np.isfinite(value) else "–"
+        axes.text(column, row, said, ha="center", va="center", color="white" if value > 0.6 else INK)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), [f"{name} ({count})" for name, count in zip(names, data["fooled"], strict=True)])
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+_PANELS = {
+    "a  Accuracy against eps": _eps,
+    "b  Accuracy against steps": _steps,
+    "c  Loss along the iterations": _losses,
+    "d  Noise against gradients": _noise,
+    "e  White box against transfer": _peers,
+    "f  Fooled by row, also by column (%)": _agreement,
+}
+
+
+def words(found: Mapping[str, Any]) -> list[str]:
+    """Say what each experiment shows, and every flag with its evidence and what to do next."""
+    lines = [
+        f"clean {found['clean']:.1%}; " + "; ".join(_column(found, name) for name in found["agreement"]["attacks"])
+    ]
+    eps, steps = found["against_eps"], found["against_steps"]
+    lowest = min(eps["curves"]["cross-entropy"][-1], eps["curves"]["margin"][-1])
+    lines.append(
+        f"a  at eps {eps['eps'][-1]} the better of both losses leaves {lowest:.1%}: "
+        + ("as it must be" if lowest <= 0.05 else "an attack there must reach 0 %: gradients mislead it")
+    )
+    few, many = steps["curves"]["cross-entropy"][-3], steps["curves"]["cross-entropy"][-1]
+    lines.append(f"b  {steps['steps'][-3]} steps leave {few:.1%}, {steps['steps'][-1]} steps {many:.1%}")
+    lines.append("c  " + "; ".join(_risen(name, rows) for name, rows in steps["losses"].items()))
+    noise, own = found["against_noise"], found["columns"]["pgd20"]
+    lines.append(
+        f"d  the worst of {noise['draws'][-1]} draws of noise leaves {noise['accuracy'][-1]:.1%}, PGD-20 {own:.1%}"
+        + (": noise is stronger than gradients" if noise["accuracy"][-1] < own else "")
+    )
+    peers = {name: value for name, value in found["against_peers"].items() if name != "itself"}
+    said = ", ".join(f"{name} {value:.1%}" for name, value in peers.items()) or "no peers here: not tried"
+    lines.append(f"e  examples of itself {found['against_peers']['itself']:.1%}; of others: {said}")
+    raised = [flag for flag in found["flags"] if flag["state"] == "raised"]
+    not_run = [flag["name"] for flag in found["flags"] if flag["state"] == "not run"]
+    lines += [
+        f"FLAG {flag['name']}: {flag['sign']} ({flag['reason']}). Next: {flag['mend']}. {flag['url']}"
+        for flag in raised
+    ]
+    lines.append(f"{len(raised)} masking flags raised, {len(found['flags']) - len(raised) - len(not_run)} clear")
+    if not_run:
+        lines.append(f"not run: {', '.join(not_run)}")
+    return lines
+
+
+def _column(found: Mapping[str, Any], name: str) -> str:
+    return f"{LABELS[name]} {found['columns'][name]:.1%}"
+
+
+def _risen(name: str, rows: Mapping[str, Sequence[float | None]]) -> str:
+    first, last = rows["0.5"][0], rows["0.5"][-1]
+    if first is None or last is None:
+        return f"median {name} is not finite"
+    verb = "rises" if last > first else "does NOT rise"
+    return f"median {name} {verb} from {first:.3g} to {last:.3g}"
