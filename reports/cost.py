@@ -7,8 +7,8 @@ from matplotlib.ticker import MaxNLocator
 
 from advbench.leaderboards.table import Table
 from advbench.reports.labels import CROWD, Label, place
-from advbench.reports.points import pareto, points, spread_note
-from advbench.reports.style import COLUMN, FORMATS, GREY, PAGE, Look, ReportError, figure, legend_of_families, save
+from advbench.reports.points import describe, pareto, points
+from advbench.reports.style import COLUMN, FORMATS, PAGE, Look, ReportError, figure, legend_of_families, save
 from advbench.reports.tradeoff import draw_point, name_below, split
 
 COSTS = ("passes", "hours", "memory")
@@ -65,9 +65,7 @@ def draw(
             f"{column.label} ({column.unit})" if against != "passes" else "Training passes per image (forwards F)"
         )
         axes.set_ylabel(f"{table.column(robust).label} accuracy (%)")
-        axes.set_title(
-            f"{table.title}, n = {table.images}; {spread_note(table)}", fontsize="xx-small", color=GREY, loc="left"
-        )
+        describe(axes, table, width)
         legend_of_families(made, axes, [point.row.identity.family for point in everyone])
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if below:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
@@ -51,7 +52,7 @@ def place(axes: Axes, labels: Sequence[Label], *, obstacles: Sequence[tuple[floa
     others = [_pixels(axes, x, y) for x, y in obstacles]
     radius = 4.0 * unit
     taken = [_around(x, y, radius) for x, y in [*points, *others]]
-    scene = _Scene(taken, frame, unit * 6.0)
+    scene = _Scene(taken, frame, unit * 7.0)
     made: dict[int, Annotation] = {}
     sizes = []
     for label in labels:
@@ -77,6 +78,7 @@ def place(axes: Axes, labels: Sequence[Label], *, obstacles: Sequence[tuple[floa
             fontsize=size,
             arrowprops=line if reach > REACHES[0] else None,
             zorder=5,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
     return [made[index] for index in range(len(labels))]
 
@@ -110,11 +112,11 @@ def _best(point: tuple[float, float], size: tuple[float, float], scene: "_Scene"
     best: tuple[float, Bbox, float] | None = None
     for reach in REACHES:
         for step in range(DIRECTIONS):
-            # Right and left first: a label beside its point reads best.
-            turn = (step + 1) // 2 * (1 if step % 2 else -1)
+            # Above to the right first: beside its point a label would lie on the point's horizontal bar.
+            turn = DIRECTIONS // 8 + (step + 1) // 2 * (1 if step % 2 else -1)
             angle = 2 * math.pi * turn / DIRECTIONS
-            centre_x = x + math.cos(angle) * (scene.gap * reach + width / 2)
-            centre_y = y + math.sin(angle) * (scene.gap * reach + height / 2)
+            centre_x = x + scene.gap * reach * math.cos(angle) + width / 2 * _side(math.cos(angle))
+            centre_y = y + scene.gap * reach * math.sin(angle) + height / 2 * _side(math.sin(angle))
             box = Bbox.from_extents(
                 centre_x - width / 2 - 1, centre_y - height / 2 - 1, centre_x + width / 2 + 1, centre_y + height / 2 + 1
             )
@@ -126,6 +128,11 @@ def _best(point: tuple[float, float], size: tuple[float, float], scene: "_Scene"
     if best is None:
         raise AssertionError("there is at least one place")
     return best[1], best[2]
+
+
+def _side(part: float) -> float:
+    """Return which side of the point a box of this direction lies on: -1, 1, or between near the axis."""
+    return max(-1.0, min(1.0, 1.5 * part))
 
 
 def _overlap(one: Bbox, other: Bbox) -> float:

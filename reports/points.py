@@ -1,10 +1,16 @@
 """What the figures take from a board: the rows of `best` with their means and intervals."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
+
 from advbench.leaderboards.table import Row, Table
-from advbench.reports.style import ReportError
+from advbench.reports.style import GREY, ReportError
+
+LETTERS_PER_INCH = 19
+"""Of the smallest type, on average."""
 
 
 class Measured(NamedTuple):
@@ -70,6 +76,12 @@ def pareto(some: Sequence[Point], *, less_is_better_x: bool = False) -> list[Poi
         if not front or point.y.value > front[-1].y.value:
             front.append(point)
     return sorted(front, key=lambda one: one.x.value)
+
+
+def describe(axes: Axes, table: Table, width: float) -> None:
+    """Say above axes in a figure of `width` inches which board they show, of how many images, and what the bars are."""
+    about = fill(f"{table.title}, n = {table.images}; {spread_note(table)}", int(LETTERS_PER_INCH * width))
+    axes.set_title(about, fontsize="xx-small", color=GREY, loc="left")
 
 
 def spread_note(table: Table) -> str:

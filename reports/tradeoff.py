@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from advbench.leaderboards.table import Table
 from advbench.reports.labels import CROWD, Label, place
-from advbench.reports.points import Point, pareto, points, spread_note
+from advbench.reports.points import Point, describe, pareto, points
 from advbench.reports.style import COLUMN, FORMATS, GREY, LIGHT, PAGE, Look, figure, legend_of_families, mark, save
 
 WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
@@ -44,9 +44,7 @@ def draw(
         for point in shown:
             draw_point(axes, point)
         legend_of_families(made, axes, [point.row.identity.family for point in found])
-        axes.set_title(
-            f"{table.title}, n = {table.images}; {spread_note(table)}", fontsize="xx-small", color=GREY, loc="left"
-        )
+        describe(axes, table, width)
         labels = [Label(point.label, point.x.value, point.y.value) for point in shown]
         if below:
             name_below(axes, below)
