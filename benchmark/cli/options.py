@@ -102,6 +102,7 @@ def method_option(function: F) -> F:
     """Add `--method`, which makes methods outside the repository known."""
     return click.option(
         "--method",
+        "method_files",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE.py",
         multiple=True,
