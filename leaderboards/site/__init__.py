@@ -1,0 +1,14 @@
+"""The static site: records in, one folder of pages out that works from `file://`, without network or server.
+
+Why no plotting or table library: plotly's smallest bundle weighs over a megabyte, Vega-Lite and DataTables do not come
+from an installed Python package, and third-party code is not committed here. A table that sorts, a scatter plot with a
+brush and a dialog are a few hundred lines of plain JavaScript (`static/`), about 25 kB, so a board of thirty methods
+stays below 300 kB and needs no updates of anybody's bundle. Pages are Jinja2 templates, escaped throughout; numbers are
+the texts of `table.show`, as in every other format.
+"""
+
+from advbench.leaderboards.site.build import Site, compose
+from advbench.leaderboards.site.folder import SiteError, write
+from advbench.leaderboards.site.source import Filed, load
+
+__all__ = ["Filed", "Site", "SiteError", "compose", "load", "write"]

@@ -1,0 +1,249 @@
+"""The page of a board, with the files to download: table, data of the plot and of comparisons, provenance."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from advbench.leaderboards import bibtex, csv, latex, markdown
+from advbench.leaderboards.site.looks import GROUPS, MARKERS, MEANING, group, marker
+from advbench.leaderboards.site.names import slug
+from advbench.leaderboards.site.render import page
+from advbench.leaderboards.table import BoardError, Cell, Column, Row, Table, show
+from advbench.leaderboards.texts import display
+
+WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
+    "csv": ("CSV", csv.write),
+    "tex": ("LaTeX", latex.write),
+    "md": ("Markdown", markdown.write),
+    "bib": ("BibTeX", lambda table: cite(table)[0]),
+}
+"""File ending → name on the page and writer."""
+
+
+def add(
+    out: dict[str, bytes],
+    table: Table,
+    stem: str,
+    files: Mapping[str, PurePosixPath],
+    runs: Mapping[str, Mapping[str, Any]],
+    namesakes: int,
+) -> list[str]:
+    """Add a board's page and downloads to the files of a site.
+
+    Args:
+        out: files by name, added to.
+        table: the board.
+        stem: name of its page without ending.
+        files: run → record file.
+        runs: what the page says of each run.
+        namesakes: how many other boards have the protocol's name.
+
+    Returns:
+        What whoever builds the site should know, a sentence each.
+    """
+    _, uncited = cite(table)
+    warnings = [*uncited]
+    downloads = []
+    for ending, (name, write) in WRITERS.items():
+        try:
+            text = write(table) if table.rows else ""
+        except BoardError as error:
+            warnings.append(f"no {name}: {error}")
+            continue
+        if text:
+            out[f"boards/{stem}.{ending}"] = text.encode()
+            downloads.append({"name": name, "file": f"{stem}.{ending}", "bytes": len(text.encode())})
+    out[f"boards/{stem}.html"] = page(
+        "board.html",
+        root="../",
+        here="boards",
+        board=_context(table),
+        slug=stem,
+        data=_data(table, runs),
+        downloads=downloads,
+        warnings=warnings,
+        namesakes=namesakes,
+        records=[f"records/{files[run]}" for run in runs],
+    )
+    return warnings
+
+
+def cite(table: Table) -> tuple[str, list[str]]:
+    """Return the BibTeX of the methods that can be cited, and for the others why they cannot."""
+    entries: dict[str, str] = {}
+    problems: list[str] = []
+    for identity in {row.identity.name: row.identity for row in table.rows}.values():
+        try:
+            text = bibtex.entry(identity)
+        except BoardError as error:
+            problems.append(str(error))
+            continue
+        if entries.setdefault(identity.key, text) != text:
+            problems.append(f"method {identity.name!r} is not cited: another paper has its key {identity.key!r}")
+    return "\n".join(entries[key] for key in sorted(entries)), problems
+
+
+def standing(table: Table, row: Row) -> dict[str, Any]:
+    """Return a row in few words: rank, name, clean and AutoAttack accuracy."""
+    shown = {key: show(row.cells[key], table.column(key), table.decimals) for key in ("rank", "clean", "autoattack")}
+    return {
+        "label": row.label,
+        "page": f"methods/{slug(row.identity.name)}.html",
+        "marker": marker(row.identity.family),
+        "signs": row.signs,
+        "rank": shown["rank"].main,
+        "why": row.cells["rank"].reason,
+        "clean": shown["clean"].plain,
+        "robust": shown["autoattack"].plain,
+    }
+
+
+def _context(table: Table) -> dict[str, Any]:
+    labels = {row.key: row.label for row in table.rows}
+    places = table.decimals
+    return {
+        "name": table.protocol,
+        "digest": table.digest,
+        "marks": table.marks,
+        "official": table.official,
+        "dataset": display(table.dataset),
+        "network": display(table.network),
+        "threat": table.threat,
+        "images": table.images,
+        "seeds": sorted({seed for row in table.rows for seed in row.seeds}),
+        "methods": len(labels),
+        "heads": [_head(column) for column in table.columns],
+        "groups": [
+            (key, label)
+            for key, label in GROUPS.items()
+            if key == "evidence" or any(group(c) == key for c in table.columns)
+        ],
+        "rows": [
+            {
+                "checkpoint": row.checkpoint,
+                "text": f"{row.label} {row.identity.name} {row.identity.family} {row.identity.venue}".lower(),
+                "family": row.identity.family,
+                "marker": marker(row.identity.family),
+                "page": f"../methods/{slug(row.identity.name)}.html",
+                "signs": row.signs,
+                "venue": row.identity.venue,
+                "year": row.identity.year,
+                "label": row.label,
+                "cells": [_cell(row.cells[column.key], column, places) for column in table.columns],
+                "runs": [
+                    {"seed": seed, "page": f"../runs/{slug(run)}.html"}
+                    for seed, run in zip(row.seeds, row.runs, strict=True)
+                ],
+            }
+            for row in table.rows
+        ],
+        "notes": [note.text for note in table.notes],
+        "comparisons": [
+            {
+                "a": labels[one.a],
+                "b": labels[one.b],
+                "difference": f"{100 * one.difference:+.{places}f}",
+                "interval": f"{100 * one.interval.low:+.{places}f} to {100 * one.interval.high:+.{places}f}",
+                "p": f"{one.p:.2g}",
+                "adjusted": f"{one.adjusted:.2g}",
+                "verdict": f"{labels[one.winner]} ahead" if one.winner else "tied",
+            }
+            for one in table.comparisons
+        ],
+    }
+
+
+def _head(column: Column) -> dict[str, str]:
+    better_low = column.kind in {"rank", "amount", "points", "text"}
+    return {
+        "key": column.key,
+        "label": column.short if column.kind == "points" or column.key == "checkpoint" else column.label,
+        "unit": column.unit,
+        "kind": column.kind,
+        "group": group(column),
+        "first": "ascending" if better_low else "descending",
+        "meaning": MEANING.get(column.key, ""),
+    }
+
+
+def _cell(cell: Cell, column: Column, decimals: int) -> dict[str, Any]:
+    """Return a cell for the template: what is shown, and in attributes its mean, its spread and its seeds' values."""
+    shown = show(cell, column, decimals)
+    text = shown._replace(main="", interval=None, unit="" if column.unit else shown.unit).plain.strip()
+    mean = None if column.kind == "text" else cell.mean
+    values, spread = "", ""
+    if mean is not None and column.kind in {"accuracy", "points", "amount"}:
+        values = " ".join(show(Cell(values=(one,), expected=1), column, decimals).main for one in cell.values)
+    if mean is not None and cell.sd is not None:
+        spread = f"{cell.sd:.4g} {cell.sd:.4g}"
+    elif mean is not None and cell.interval is not None:
+        spread = f"{mean - cell.interval.low:.4g} {cell.interval.high - mean:.4g}"
+    return {
+        "key": column.key,
+        "kind": column.kind,
+        "mean": "" if mean is None else repr(mean).removesuffix(".0"),
+        "each": values,
+        "spread": spread,
+        "reason": cell.reason if cell.state != "measured" else "",
+        "state": cell.state not in {"measured", "not applicable"},
+        "main": shown.main,
+        "small": text,
+        "low": shown.interval[0] if shown.interval else "",
+        "high": shown.interval[1] if shown.interval else "",
+        "bold": cell.bold,
+    }
+
+
+def _data(table: Table, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the scripts need beside the table itself; rows by their position, variants by their first row."""
+    order = list(dict.fromkeys(row.key for row in table.rows))
+    place = {key: index for index, key in enumerate(order)}
+    return {
+        "decimals": table.decimals,
+        "images": table.images,
+        "markers": MARKERS,
+        "columns": [
+            {
+                "key": column.key,
+                "label": column.label,
+                "kind": column.kind,
+                "unit": column.unit,
+                "meaning": MEANING.get(column.key, ""),
+            }
+            for column in table.columns
+        ],
+        "rows": [
+            {
+                "variant": place[row.key],
+                "name": _id(row),
+                "label": row.label,
+                "sound": not {"masking", "invalid"} & set(row.marks),
+                "robust": row.identity.robust,
+                "runs": list(row.runs),
+                "notes": list(row.notes),
+                "paper": f"{row.identity.title}. {row.identity.venue} {row.identity.year}",
+            }
+            for row in table.rows
+        ],
+        "runs": {run: dict(about) for run, about in runs.items()},
+        "comparisons": [
+            [
+                place[one.a],
+                place[one.b],
+                round(100 * one.difference, 4),
+                round(100 * one.interval.low, 4),
+                round(100 * one.interval.high, 4),
+                float(f"{one.p:.2g}"),
+                float(f"{one.adjusted:.2g}"),
+                place[one.winner] if one.winner else -1,
+                int(one.single),
+            ]
+            for one in table.comparisons
+        ],
+    }
+
+
+def _id(row: Row) -> str:
+    """Return a name of a row for addresses: letters, digits and hyphens of its label."""
+    return re.sub(r"[^a-z0-9.]+", "-", row.label.lower()).strip("-") or slug(row.identity.name)

@@ -1,0 +1,224 @@
+"""Compose the site: every page and file by its name, in memory, so that bad input leaves an old site untouched."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records import MethodIdentity, Record
+from advbench.leaderboards import board as boards
+from advbench.leaderboards.site import boardpage, methodpage, names, runpage
+from advbench.leaderboards.site.render import page, static
+from advbench.leaderboards.site.source import Filed, places
+from advbench.leaderboards.table import Table
+from advbench.leaderboards.texts import display
+
+TITLE = "Adversarial robustness leaderboards"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A composed site: the bytes of each file by name, and what whoever builds it should know, a sentence each."""
+
+    files: dict[str, bytes] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board on its way to pages."""
+
+    table: Table
+    protocol: Protocol
+    records: tuple[Record, ...]
+    slug: str
+    namesakes: int
+
+
+def compose(
+    files: Sequence[Filed],
+    *,
+    protocols: Sequence[Protocol] = (),
+    cards: Mapping[str, str] | None = None,
+    methods: Sequence[MethodIdentity] = (),
+    toml: Mapping[str, str] | None = None,
+    title: str = TITLE,
+) -> Site:
+    """Make every page from record files.
+
+    Args:
+        files: the records; those of each protocol digest become one board.
+        protocols: get a page, and a board that may be empty, even without records.
+        cards: method name → its card in Markdown; a method without one is described from its records.
+        methods: who the methods of the cards are, where no record says so.
+        toml: protocol digest → the protocol as TOML, to download.
+        title: of the front page.
+
+    Raises:
+        BoardError: for records from which no honest board can be made, such as two of one run.
+    """
+    made = _boards([filed.record for filed in files], protocols)
+    warnings: list[str] = [] if files else ["no record yet: the site holds protocols and cards, and empty boards"]
+    for name, times in Counter(one.protocol.name for one in made).items():
+        if times > 1:
+            warnings.append(f"{times} protocols are named {name}: their boards are kept apart by digest")
+    records = places(files)
+    out: dict[str, bytes] = {f"records/{path}": content for path, _, content in files}
+    for one in made:
+        said = boardpage.add(out, one.table, one.slug, records, _runs(one.records, records), one.namesakes)
+        warnings += [f"{one.table.protocol}: {text}" for text in said]
+    _protocol_pages(out, made, toml or {})
+    for filed in files:
+        slug = next(one.slug for one in made if one.protocol.digest == filed.record.protocol_digest)
+        out[f"runs/{names.slug(filed.record.run)}.html"] = runpage.render(filed, slug)
+    entries = methodpage.add(out, _identities(made, methods), cards or {}, _standings(made))
+    out["methods/index.html"] = page("methods.html", root="../", here="methods", methods=entries)
+    out["index.html"] = page(
+        "index.html",
+        root="",
+        here="boards",
+        title=title,
+        boards=[_summary(one) for one in made if one.table.rows],
+        empty=[_summary(one) for one in made if not one.table.rows],
+        methods=len(entries),
+        runs=len(files),
+    )
+    out |= {f"assets/{name}": content for name, content in static().items()}
+    return Site(out, tuple(warnings))
+
+
+def _boards(records: Sequence[Record], protocols: Sequence[Protocol]) -> list[Board]:
+    """Build the board of every digest, those with records first, each group in order of names."""
+    tables: list[tuple[Table, Protocol, tuple[Record, ...]]] = []
+    grouped = boards.group(records)
+    for several in grouped.values():
+        table = boards.build(several)
+        tables.append((table, Protocol.from_plain(several[0].protocol, f"record {several[0].run}"), tuple(several)))
+    known = set(grouped)
+    for protocol in sorted(protocols, key=lambda one: one.name):
+        if protocol.digest not in known:
+            known.add(protocol.digest)
+            tables.append((boards.build([], protocol), protocol, ()))
+    times = Counter(protocol.name for _, protocol, _ in tables)
+    return [
+        Board(table, protocol, found, names.board_slug(protocol.name, protocol.digest), times[protocol.name] - 1)
+        for table, protocol, found in tables
+    ]
+
+
+def _runs(records: Sequence[Record], files: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what a board's page says of each run behind its numbers."""
+    return {
+        record.run: {
+            "seed": record.seed,
+            "page": f"../runs/{names.slug(record.run)}.html",
+            "file": f"records/{files[record.run]}",
+            "weights": {name: checkpoint.sha256[:16] for name, checkpoint in sorted(record.checkpoints.items())},
+            "epochs": {name: checkpoint.epoch for name, checkpoint in sorted(record.checkpoints.items())},
+        }
+        for record in records
+    }
+
+
+def _summary(one: Board) -> dict[str, Any]:
+    """Return what the front page says of a board: whose it is, how much is behind it, and its best rows."""
+    table = one.table
+    best = [row for row in table.rows if row.checkpoint == "best"]
+    leaders = [row for row in best if row.cells["rank"].values == (1.0,)]
+    return {
+        "name": table.protocol,
+        "slug": one.slug,
+        "digest": table.digest,
+        "official": table.official,
+        "dataset": display(table.dataset),
+        "network": display(table.network),
+        "threat": table.threat,
+        "marks": table.marks,
+        "summary": one.protocol.summary,
+        "images": table.images,
+        "methods": len(best),
+        "runs": len(one.records),
+        "seeds": len({record.seed for record in one.records}),
+        "leaders": [boardpage.standing(table, row) for row in leaders[:4]],
+        "more": max(0, len(leaders) - 4),
+        "ranked": sum(row.cells["rank"].state == "measured" for row in best),
+    }
+
+
+def _identities(made: Sequence[Board], methods: Sequence[MethodIdentity]) -> dict[str, MethodIdentity]:
+    """Return each method as this installation or one of its records names it, the unchanged variant where there is."""
+    found = {identity.name: identity for identity in methods}
+    for one in made:
+        for record in sorted(one.records, key=lambda record: len(record.method.changed)):
+            found.setdefault(record.method.name, record.method)
+    return found
+
+
+def _standings(made: Sequence[Board]) -> dict[str, list[dict[str, Any]]]:
+    """Return where each method stands: one entry per board and variant, best and last side by side."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in made:
+        last = {row.key: row for row in one.table.rows if row.checkpoint == "last"}
+        for row in one.table.rows:
+            if row.checkpoint == "best":
+                entry = boardpage.standing(one.table, row) | {
+                    "board": one.table.protocol,
+                    "slug": one.slug,
+                    "last": boardpage.standing(one.table, last[row.key])["robust"] if row.key in last else "",
+                    "runs": [
+                        {"seed": seed, "slug": names.slug(run)} for seed, run in zip(row.seeds, row.runs, strict=True)
+                    ],
+                }
+                found.setdefault(row.identity.name, []).append(entry)
+    return found
+
+
+def _protocol_pages(out: dict[str, bytes], made: Sequence[Board], toml: Mapping[str, str]) -> None:
+    """Add a page per protocol, with the very bytes of which its digest is taken."""
+    for one in made:
+        plain = {key: value for key, value in one.protocol.canonical().items() if key != "summary"}
+        exact = json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+        stem = f"protocols/{one.slug}"
+        if hashlib.sha256(exact).hexdigest() == one.protocol.digest:
+            out[f"{stem}.json"] = exact
+        if one.protocol.digest in toml:
+            out[f"{stem}.toml"] = toml[one.protocol.digest].encode()
+        out[f"{stem}.html"] = page(
+            "protocol.html",
+            root="../",
+            here="protocols",
+            board=_summary(one),
+            sections=_sections(plain),
+            json=f"{stem}.json" in out,
+            toml=f"{stem}.toml" in out,
+            namesakes=[other.slug for other in made if other.protocol.name == one.protocol.name and other is not one],
+        )
+    out["protocols/index.html"] = page(
+        "protocols.html", root="../", here="protocols", boards=[_summary(one) for one in made]
+    )
+
+
+def _sections(plain: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return every key of a protocol by its section, tables within tables flattened with dots."""
+    loose = [(key, _text(value)) for key, value in plain.items() if not isinstance(value, dict)]
+    nested = [(key, _flat(value)) for key, value in plain.items() if isinstance(value, dict)]
+    return [("protocol", loose), *nested]
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", _text(value)))
+    return found
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)

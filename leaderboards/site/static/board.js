@@ -1,0 +1,234 @@
+"use strict";
+/* A board's page: filters, provenance of cells, comparison of two methods. The table itself holds the numbers. */
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const table = document.getElementById("board");
+const heads = [...table.tHead.rows[0].cells];
+const place = Object.fromEntries(heads.map((head, index) => [head.dataset.key, index]));
+const column = Object.fromEntries(data.columns.map(one => [one.key, one]));
+const rows = [...table.tBodies[0].rows].map(element => ({
+  element, ...data.rows[Number(element.dataset.row)], checkpoint: element.dataset.checkpoint,
+  family: element.dataset.family, marker: Number(element.dataset.marker), page: element.querySelector("th a").getAttribute("href"),
+}));
+const state = { text: "", checkpoint: "both", hidden: new Set(), chosen: null };
+const cellOf = (row, key) => row.element.cells[place[key]];
+const mean = (row, key) => { const m = cellOf(row, key).dataset.m; return m === undefined ? null : Number(m); };
+const textOf = (row, key) => cellOf(row, key).textContent.trim().replace(/\s+/g, " ");
+const one = (variant, checkpoint) => rows.find(row => row.variant === variant && row.checkpoint === checkpoint);
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
+/* Filters ------------------------------------------------------------------------------------------------------- */
+
+const passes = row => !state.hidden.has(row.family) && row.element.dataset.text.includes(state.text);
+const shown = row => passes(row) && (state.checkpoint === "both" || row.checkpoint === state.checkpoint) && (!state.chosen || state.chosen.has(row.variant));
+
+const hideColumn = (index, hide) => {
+  heads[index].hidden = hide;
+  for (const row of rows) row.element.cells[index].hidden = hide;
+};
+
+const apply = () => {
+  for (const row of rows) row.element.hidden = !shown(row);
+  hideColumn(place.checkpoint, state.checkpoint !== "both");
+  table.classList.toggle("single", state.checkpoint !== "both");
+  const all = new Set(rows.map(row => row.variant)).size, seen = new Set(rows.filter(shown).map(row => row.variant)).size;
+  document.getElementById("tally").textContent = seen < all ? `${seen} of ${plural(all, "method")} shown; ranks are those of the whole board.` : "";
+  plot.clear.hidden = !state.chosen;
+  plot.draw();
+};
+
+const setUpFilters = () => {
+  const tools = document.getElementById("tools"), families = document.getElementById("families");
+  tools.hidden = false;
+  document.getElementById("find").addEventListener("input", event => { state.text = event.target.value.trim().toLowerCase(); apply(); });
+  tools.querySelectorAll("[name=checkpoint]").forEach(input => input.addEventListener("change", () => { state.checkpoint = input.value; apply(); }));
+  tools.querySelectorAll("[name=group]").forEach(input => {
+    const change = () => heads.forEach((head, index) => {
+      if (head.dataset.group === input.value) hideColumn(index, !input.checked);
+    });
+    input.addEventListener("change", change);
+    const open = { attacks: "(min-width: 50rem)", gap: "(min-width: 70rem)", cost: "(min-width: 110rem)", evidence: "(min-width: 130rem)" };
+    input.checked = window.matchMedia(open[input.value]).matches;
+    change();
+  });
+  if (window.matchMedia("(max-width: 46rem)").matches) {
+    state.checkpoint = "best";
+    tools.querySelector("[name=checkpoint][value=best]").checked = true;
+  }
+  const names = [...new Map(rows.map(row => [row.family, row.marker]))].sort((a, b) => a[1] - b[1]);
+  if (names.length < 2) return;
+  families.append(...names.map(([family, marker]) => make("button", {
+    type: "button", class: "chip", "aria-pressed": "true",
+    onclick: event => {
+      const hide = !state.hidden.has(family);
+      state.hidden[hide ? "add" : "delete"](family);
+      event.currentTarget.setAttribute("aria-pressed", String(!hide));
+      apply();
+    },
+  }, make("svg", { class: `marker f${marker}`, viewBox: "-8 -8 16 16", "aria-hidden": "true" }, make("path", { d: data.markers[marker] })), family)));
+  families.hidden = false;
+};
+
+/* Provenance ---------------------------------------------------------------------------------------------------- */
+
+const dialog = document.getElementById("provenance");
+const explain = (row, key) => {
+  const cell = cellOf(row, key), about = column[key], values = (cell.dataset.v || "").split(" ").filter(Boolean);
+  const perSeed = values.length === row.runs.length;
+  const head = ["Seed", ...(perSeed ? ["Value"] : []), "Run", "Epoch", "Weights, sha256", "Record file"];
+  const lines = row.runs.map((run, index) => {
+    const known = data.runs[run];
+    const weights = known.weights[row.checkpoint] || "";
+    return make("tr", {}, make("td", {}, known.seed), ...(perSeed ? [make("td", { class: "number" }, values[index])] : []),
+      make("td", {}, make("a", { href: known.page }, run)), make("td", {}, known.epochs[row.checkpoint] ?? "–"),
+      make("td", {}, make("code", {}, weights || "–")),
+      make("td", {}, make("a", { href: "../" + known.file.split("/").map(encodeURIComponent).join("/") }, known.file.split("/").slice(-2).join("/"))));
+  });
+  dialog.replaceChildren(
+    make("button", { type: "button", class: "quiet close", "aria-label": "Close", onclick: () => dialog.close() }, "✕"),
+    make("h2", { id: "provenance-title" }, `${row.label}, ${row.checkpoint}: ${about.label}`),
+    make("p", { class: "value" }, textOf(row, key) || "–", about.unit ? ` ${about.unit}` : ""),
+    cell.title ? make("p", { class: "notice" }, cell.title) : null,
+    make("p", { class: "soft" }, about.meaning),
+    make("div", { class: "frame", tabindex: "0", role: "region", "aria-label": "Runs" },
+      make("table", { class: "plain" }, make("thead", {}, make("tr", {}, ...head.map(text => make("th", { scope: "col" }, text)))), make("tbody", {}, ...lines))),
+    row.notes.length ? make("p", { class: "soft" }, `On this row: ${row.notes.join("; ")}.`) : null,
+    make("p", { class: "soft" }, row.paper));
+  dialog.showModal();
+};
+
+const setUpProvenance = () => {
+  document.querySelector(".hint").hidden = false;
+  dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
+  table.tBodies[0].addEventListener("click", event => {
+    const cell = event.target.closest("td.number");
+    if (cell) explain(rows.find(row => row.element === cell.parentNode), heads[cell.cellIndex].dataset.key);
+  });
+  /* One stop of the tabulator for the whole table; arrows move between numbers, Enter opens. */
+  const cells = () => [...table.tBodies[0].rows].filter(row => !row.hidden).map(row => [...row.querySelectorAll("td.number")].filter(cell => !cell.hidden));
+  for (const cell of table.querySelectorAll("td.number")) cell.tabIndex = -1;
+  const first = table.querySelector("td.number");
+  if (first) first.tabIndex = 0;
+  table.tBodies[0].addEventListener("focusin", event => {
+    const cell = event.target.closest("td.number");
+    if (!cell) return;
+    for (const other of table.querySelectorAll("td[tabindex='0']")) other.tabIndex = -1;
+    cell.tabIndex = 0;
+  });
+  table.tBodies[0].addEventListener("keydown", event => {
+    const cell = event.target.closest("td.number");
+    if (!cell || cell !== event.target) return;
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); cell.click(); return; }
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const grid = cells(), line = grid.findIndex(some => some.includes(cell)), index = grid[line].indexOf(cell);
+    const next = grid[line + step[0]]?.[index + step[1]];
+    if (next) next.focus();
+  });
+  for (const row of rows) {
+    const share = mean(row, "autoattack");
+    if (share !== null) cellOf(row, "autoattack").style.setProperty("--share", `${share}%`);
+  }
+};
+
+/* Plot ---------------------------------------------------------------------------------------------------------- */
+
+const spreadOf = (row, key) => (cellOf(row, key).dataset.e || "0 0").split(" ").map(Number);
+const points = (x, y) => {
+  const checkpoint = state.checkpoint === "last" ? "last" : "best";
+  const usable = row => row && mean(row, x) !== null && mean(row, y) !== null;
+  return rows.filter(row => row.checkpoint === checkpoint && passes(row) && usable(row)).map(row => {
+    const other = state.checkpoint === "both" ? one(row.variant, "last") : null;
+    const shares = ["clean", "autoattack", "pgd20", "pgd100", "cw", "worst", "nrr"];
+    const moved = usable(other) && (shares.includes(x) || shares.includes(y));
+    return {
+      variant: row.variant, label: row.label, page: row.page, marker: row.marker, sound: row.sound, robust: row.robust, checkpoint,
+      rank: mean(row, "rank") ?? 999, rankText: textOf(one(row.variant, "best") || row, "rank") || "–",
+      x: mean(row, x), y: mean(row, y), spread: { x: spreadOf(row, x), y: spreadOf(row, y) },
+      to: moved ? { x: mean(other, x), y: mean(other, y) } : null,
+      xName: column[x].label, yName: column[y].label, xText: textOf(row, x), yText: textOf(row, y),
+      faint: state.chosen && !state.chosen.has(row.variant),
+    };
+  });
+};
+
+/* Comparison ---------------------------------------------------------------------------------------------------- */
+
+const fixed = value => (value > 0 ? "+" : "") + (Number(value.toFixed(data.decimals)) === 0 ? 0 : value).toFixed(data.decimals);
+
+const verdict = (a, b) => {
+  const found = data.comparisons.find(pair => (pair[0] === a && pair[1] === b) || (pair[0] === b && pair[1] === a));
+  const [first, second] = [one(a, "best"), one(b, "best")];
+  if (a === b) return "Choose two different methods.";
+  if (!found) {
+    const why = [first, second].filter(row => mean(row, "rank") === null).map(row => `${row.label}: ${cellOf(row, "rank").title || "not ranked"}`);
+    return `No test was made, because it is made between ranked rows. ${why.join("; ")}.`;
+  }
+  const sign = found[0] === a ? 1 : -1, [low, high] = [sign * found[3], sign * found[4]].sort((x, y) => x - y);
+  const says = found[7] < 0 ? `${first.label} and ${second.label} are tied` : `${(found[7] === a ? first : second).label} is significantly ahead`;
+  return `${says} in AutoAttack on best: difference ${fixed(sign * found[2])} points, 95 % bootstrap ${fixed(low)} to ${fixed(high)}, ` +
+    `p ${found[5].toPrecision(2)} (exact McNemar, largest over pairings of seeds), ${found[6].toPrecision(2)} after Holm.` +
+    (found[8] ? " With one seed this compares these two networks, not these two methods." : "");
+};
+
+const setUpComparison = () => {
+  const root = document.getElementById("comparison"), best = rows.filter(row => row.checkpoint === "best");
+  if (best.length < 2) {
+    root.append(make("p", { class: "soft" }, "There is one method on this board; a second one can be compared with it."));
+    root.hidden = false;
+    return;
+  }
+  const pick = (label, chosen) => make("select", { "aria-label": label }, ...best.map(row => make("option", { value: row.variant, selected: row.variant === chosen }, row.label)));
+  const wanted = new URLSearchParams(location.hash.slice(1)).get("compare")?.split(",") || [];
+  const named = name => best.find(row => row.name === name)?.variant;
+  const first = pick("First method", named(wanted[0]) ?? best[0].variant), second = pick("Second method", named(wanted[1]) ?? best[1].variant);
+  const out = make("div", { "aria-live": "polite" });
+  const numeric = data.columns.filter(about => ["accuracy", "points", "amount"].includes(about.kind));
+  const show = () => {
+    const [a, b] = [Number(first.value), Number(second.value)];
+    const lines = [];
+    for (const about of numeric) {
+      for (const checkpoint of about.kind === "accuracy" ? ["best", "last"] : ["best"]) {
+        const pair = [one(a, checkpoint), one(b, checkpoint)];
+        if (pair.some(row => !row) || pair.every(row => mean(row, about.key) === null)) continue;
+        const [left, right] = pair.map(row => mean(row, about.key));
+        const both = left !== null && right !== null, points = about.kind !== "amount";
+        const delta = both ? left - right : 0;
+        const bar = both && points ? make("span", { class: "delta", "aria-hidden": "true" }, make("b", {})) : null;
+        if (bar) {
+          const width = Math.min(100, Math.abs(delta) * 5);
+          bar.firstChild.style.cssText = delta < 0 ? `right:100%;width:${width}%` : `left:0;width:${width}%`;
+        }
+        lines.push(make("tr", {}, make("th", { scope: "row" }, about.label, about.unit && about.unit !== "%" ? make("small", {}, ` ${about.unit}`) : null),
+          make("td", {}, about.kind === "accuracy" ? checkpoint : ""), ...pair.map(row => make("td", { class: "number" }, textOf(row, about.key) || "–")),
+          make("td", { class: "number" }, !both ? "–" : points ? fixed(delta) : right ? `× ${(left / right).toPrecision(3)}` : "–"), make("td", {}, bar)));
+      }
+    }
+    const heading = ["", "Checkpoint", one(a, "best").label, one(b, "best").label, "Difference of means", ""];
+    out.replaceChildren(make("p", { class: "verdict" }, verdict(a, b)),
+      make("div", { class: "frame versus", tabindex: "0", role: "region", "aria-label": "Comparison" }, make("table", { class: "plain" },
+        make("thead", {}, make("tr", {}, ...heading.map((text, index) => text ? make("th", { scope: "col", class: index > 1 ? "number" : "" }, text) : make("td", {})))),
+        make("tbody", {}, ...lines))),
+      make("p", { class: "soft" }, "Only AutoAttack on best is tested; the other differences are of means, without a test. Amounts are shown as a ratio."));
+  };
+  const changed = () => {
+    history.replaceState(null, "", `#compare=${one(Number(first.value), "best").name},${one(Number(second.value), "best").name}`);
+    show();
+  };
+  const swap = make("button", { type: "button", class: "quiet", onclick: () => { [first.value, second.value] = [second.value, first.value]; changed(); } }, "⇄ swap");
+  for (const select of [first, second]) select.addEventListener("change", changed);
+  root.append(make("div", { class: "tools" }, make("label", {}, "First ", first), swap, make("label", {}, "Second ", second)), out);
+  root.hidden = false;
+  show();
+  if (wanted.length) document.getElementById("compare").scrollIntoView();
+};
+
+makeSortable(table);
+setUpFilters();
+setUpProvenance();
+const plot = new Plot(document.getElementById("plot"), {
+  columns: data.columns, markers: data.markers, points, select: variants => { state.chosen = variants; apply(); },
+});
+setUpComparison();
+apply();

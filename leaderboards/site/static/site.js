@@ -1,0 +1,97 @@
+"use strict";
+/* Every page: theme, sorting of tables, and filters of lists. Without scripts all content is there, unsorted. */
+
+const make = (name, attributes = {}, ...children) => {
+  const svg = /^(svg|g|path|line|text|rect|a:svg|polyline|title)$/.test(name);
+  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", name.replace(":svg", "")) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter(child => child !== null && child !== undefined));
+  return element;
+};
+
+const remembered = {
+  get() { try { return localStorage.getItem("advbench-theme") || "auto"; } catch { return "auto"; } },
+  set(value) { try { localStorage.setItem("advbench-theme", value); } catch { /* private windows have no storage */ } },
+};
+
+const showTheme = value => {
+  if (value === "auto") document.documentElement.removeAttribute("data-theme");
+  else document.documentElement.dataset.theme = value;
+  const button = document.getElementById("theme");
+  button.replaceChildren(make("span", { class: "word" }, "Theme: "), value);
+  button.hidden = false;
+};
+
+/* Sort the rows of a table by one of its columns; empty cells stay at the end in both directions. */
+const sortBy = (table, head, direction) => {
+  const body = table.tBodies[0], index = head.cellIndex, sign = direction === "ascending" ? 1 : -1;
+  const worth = row => {
+    const cell = row.cells[index];
+    return cell.dataset.m !== undefined ? Number(cell.dataset.m) : head.classList.contains("number") ? null : cell.textContent.trim();
+  };
+  const rows = [...body.rows].map((row, place) => ({ row, place, worth: worth(row) }));
+  rows.sort((a, b) => {
+    const none = x => x === null || x === "";
+    if (none(a.worth) || none(b.worth)) return none(a.worth) - none(b.worth) || a.place - b.place;
+    const order = typeof a.worth === "number" ? a.worth - b.worth : String(a.worth).localeCompare(String(b.worth), "en", { numeric: true });
+    return sign * order || a.place - b.place;
+  });
+  body.append(...rows.map(one => one.row));
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", direction);
+};
+
+const makeSortable = table => {
+  for (const head of table.tHead.rows[0].cells) {
+    if (!head.dataset.first) continue;
+    const button = make("button", { type: "button" }, ...[...head.childNodes].filter(node => node.nodeName !== "SMALL"));
+    button.addEventListener("click", () => {
+      const before = head.getAttribute("aria-sort");
+      sortBy(table, head, before ? (before === "ascending" ? "descending" : "ascending") : head.dataset.first);
+    });
+    head.prepend(button);
+  }
+};
+
+const filterBoards = form => {
+  const apply = () => {
+    const text = form.elements.text.value.trim().toLowerCase();
+    const cards = [...document.querySelectorAll("#boards .card")];
+    for (const card of cards) {
+      card.hidden = Boolean(
+        (text && !card.dataset.text.includes(text)) ||
+        ["dataset", "network"].some(key => form.elements[key].value && form.elements[key].value !== card.dataset[key]));
+    }
+    const seen = cards.filter(card => !card.hidden).length;
+    form.querySelector("output").textContent = seen < cards.length ? `${seen} of ${cards.length} boards` : "";
+  };
+  form.hidden = false;
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", event => event.preventDefault());
+};
+
+const filterRows = tools => {
+  const rows = [...document.getElementById(tools.dataset.filters).tBodies[0].rows];
+  tools.hidden = false;
+  tools.querySelector("input").addEventListener("input", event => {
+    const text = event.target.value.trim().toLowerCase();
+    for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(text);
+    const seen = rows.filter(row => !row.hidden).length;
+    tools.querySelector("output").textContent = text ? `${seen} of ${rows.length}` : "";
+  });
+};
+
+showTheme(remembered.get());
+document.getElementById("theme").addEventListener("click", () => {
+  const order = ["auto", "light", "dark"], next = order[(order.indexOf(remembered.get()) + 1) % 3];
+  remembered.set(next);
+  showTheme(next);
+});
+document.querySelectorAll("table.sortable").forEach(makeSortable);
+document.querySelectorAll("[data-filters]").forEach(filterRows);
+const boardFilter = document.getElementById("board-filter");
+if (boardFilter) filterBoards(boardFilter);
