@@ -27,6 +27,7 @@ COMMANDS = {
     "transfer": "diagnosing:transfer",
     "plot": "boards:plot",
     "publish": "boards:publish",
+    "site": "site:site",
     "new-method": "contributing:new_method",
     "check": "contributing:check",
     "status": "upkeep:status",
