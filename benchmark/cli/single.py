@@ -101,7 +101,7 @@ def train(
 @click.option(
     "--attack",
     "families",
-    type=click.Choice(["clean", "pgd", "cw", "autoattack"]),
+    type=click.Choice(["clean", "pgd", "cw", "examination", "autoattack"]),
     multiple=True,
     help="Repeatable.  [default: all]",
 )
