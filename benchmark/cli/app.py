@@ -30,6 +30,8 @@ COMMANDS = {
     "site": "site:site",
     "new-method": "contributing:new_method",
     "check": "contributing:check",
+    "submit": "submitting:submit",
+    "validate": "submitting:validate",
     "status": "upkeep:status",
     "prune": "upkeep:prune",
     "methods": "catalogues:methods",

@@ -1,0 +1,256 @@
+"""Bundles: what a submission hands over, one zip of records, shards, weights and sources. Torch-free; runs nothing.
+
+    bundle.json                               format, declaration, sha256 of every other file
+    records/<protocol>/<variant>/seed<n>.json the records, as boards read them
+    runs/<protocol>/<run folder>/…            what the records were built from: run.json, training.json, evaluation/
+    runs/…/best.safetensors, last.safetensors on request
+    methods/<file>.py                         the adapter's source
+
+A record is rebuilt from its shards and compared, so numbers cannot be edited in one place.
+"""
+
+import hashlib
+import json
+import stat
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from advbench.benchmark.check import source
+from advbench.benchmark.jobs import CHECKPOINTS
+from advbench.benchmark.publish import destination
+from advbench.benchmark.recording import build_record
+from advbench.benchmark.records import Record, RecordError
+from advbench.benchmark.runfolder import RunFolder, StoreError, Trained
+from advbench.benchmark.store import FOLDER_NAME
+from advbench.benchmark.validation import Remark, name, same, validate
+
+MANIFEST, FORMAT = "bundle.json", 1
+MOST_BYTES, MOST_FILES = 16 * 2**30, 20_000
+SUFFIXES = {".json", ".jsonl", ".safetensors", ".py", ".toml"}
+NONE = "none"
+"""What is declared where no data but the protocol's were used."""
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be made or opened; the message is one line that names the reason."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An unpacked bundle that holds what its manifest says."""
+
+    folder: Path
+    extra_data: str
+    records: tuple[Record, ...]
+    sources: tuple[Path, ...]
+
+    def run(self, record: Record) -> RunFolder | None:
+        """Return the run that a record was built from, if it is there."""
+        for path in sorted((self.folder / "runs").glob(f"*/*-{record.run}")):
+            if FOLDER_NAME.fullmatch(path.name):
+                return _Submitted(path, record.run)
+        return None
+
+
+class _Submitted(RunFolder):
+    """A run folder whose weights may have stayed at home."""
+
+    def trained(self) -> Trained | None:
+        """Return what training said it left."""
+        return self.said_trained()
+
+
+def submit(
+    folders: Iterable[RunFolder],
+    path: Path,
+    *,
+    sources: Iterable[Path] = (),
+    extra_data: str = NONE,
+    open_division: bool = False,
+    weights: bool = False,
+) -> tuple[Record, ...]:
+    """Write a bundle of finished runs; return their records.
+
+    Args:
+        folders: finished runs of a store.
+        path: the zip to write.
+        sources: the adapters' files.
+        extra_data: data beside the protocol's, in words; "none" if there were none.
+        open_division: whether the records are for the open division: own protocol, or extra data.
+        weights: whether the checkpoints go along (else their digests alone).
+
+    Raises:
+        BundleError: for a run without a whole record.
+    """
+    records: list[Record] = []
+    files: dict[str, bytes] = {}
+    for folder in folders:
+        record = folder.record()
+        if record is None:
+            raise BundleError(f"{folder.path}: no whole record; `advbench evaluate {folder.id[:8]}` makes one")
+        record = record.model_copy(update={"division": "open" if open_division else "closed"})
+        records.append(record)
+        files[destination(record, Path("records")).as_posix()] = record.dumps().encode()
+        place = f"runs/{folder.path.parent.name}/{folder.path.name}"
+        for part in _parts(folder, weights=weights):
+            files[f"{place}/{part.relative_to(folder.path).as_posix()}"] = part.read_bytes()
+    files |= {f"methods/{file.name}": file.read_bytes() for file in sources}
+    manifest = {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "extra_data": extra_data,
+        "files": {place: hashlib.sha256(raw).hexdigest() for place, raw in sorted(files.items())},
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
+        for place, raw in sorted(files.items()):
+            archive.writestr(place, raw)
+    return tuple(records)
+
+
+def _parts(folder: RunFolder, *, weights: bool) -> Iterator[Path]:
+    yield folder.path / "run.json"
+    yield folder.path / "training.json"
+    yield from sorted((folder.path / "evaluation").rglob("*.jsonl"))
+    if weights:
+        yield from (file for file in map(folder.weights, CHECKPOINTS) if file.exists())  # type: ignore[arg-type]
+
+
+def unpack(path: Path, folder: Path) -> Bundle:
+    """Open a bundle into an empty folder; nothing is written unless every name and size is in order.
+
+    Raises:
+        BundleError: naming what is wrong: a path outside the folder, a pickle payload, a file that was edited.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = _listed(archive)
+            for info in infos:
+                _extract(archive, info, folder)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BundleError(f"{path}: not a readable zip ({error})") from None
+    manifest = _manifest(folder)
+    there = {info.filename for info in infos if not info.is_dir()} - {MANIFEST}
+    if there != set(manifest["files"]):
+        odd = min(there ^ set(manifest["files"]))
+        raise BundleError(f"files and manifest differ: {odd}")
+    for place, digest in manifest["files"].items():
+        if _sha256(folder / place) != digest:
+            raise BundleError(f"edited: {place} is not what the manifest says")
+    try:
+        records = tuple(Record.load(file) for file in sorted((folder / "records").rglob("*.json")))
+    except RecordError as error:
+        raise BundleError(f"schema: {error}".replace(f"{folder}/", "")) from None
+    if not records:
+        raise BundleError("it holds no record")
+    return Bundle(folder, str(manifest["extra_data"]), records, tuple(sorted((folder / "methods").glob("*.py"))))
+
+
+def _listed(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return what a zip holds, judged by name and size before anything is written."""
+    infos = archive.infolist()
+    names = [info.filename for info in infos]
+    if len(infos) > MOST_FILES or sum(info.file_size for info in infos) > MOST_BYTES:
+        raise BundleError(f"too large: more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB unpacked")
+    if len({one.lower() for one in names}) != len(names):
+        raise BundleError("two files have one name")
+    for info in infos:
+        path = PurePosixPath(info.filename)
+        outside = path.is_absolute() or ".." in path.parts or "\\" in info.filename or ":" in info.filename
+        if outside or stat.S_ISLNK(info.external_attr >> 16):
+            raise BundleError(f"path outside its folder: {info.filename}")
+        if not info.is_dir() and path.suffix not in SUFFIXES:
+            raise BundleError(f"{info.filename}: a bundle holds {', '.join(sorted(SUFFIXES))} files only")
+    return infos
+
+
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) -> None:
+    target = folder / info.filename
+    if info.is_dir():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(info) as packed, target.open("xb") as unpacked:
+        while block := packed.read(2**20):
+            unpacked.write(block)
+    if target.suffix == ".safetensors":
+        with target.open("rb") as file:
+            head = file.read(9)
+        length = int.from_bytes(head[:8], "little")
+        if head[:1] == b"\x80" or head[:2] == b"PK" or head[8:] != b"{" or length > target.stat().st_size:
+            raise BundleError(f"pickle payload: {info.filename} is not a safetensors file, whatever its name says")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        good = manifest["format"] == FORMAT and isinstance(manifest["files"], dict) and manifest["extra_data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        good = False
+    if not good:
+        raise BundleError(f"{MANIFEST} is missing or of another version; `advbench submit` makes bundles")
+    return dict(manifest)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def inspect(bundle: Bundle) -> tuple[Remark, ...]:
+    """Return everything that is wrong or strange about a bundle; the adapter is read, never run."""
+    found = list(validate(bundle.records))
+    for record in bundle.records:
+        found += _against_shards(bundle, record)
+        found += _weights(bundle, record)
+        if record.division == "closed" and bundle.extra_data != NONE:
+            said = f"extra data declared ({bundle.extra_data}): submit --open"
+            found.append(Remark("division", "refused", name(record), said))
+    return (*found, *_sources(bundle))
+
+
+def _against_shards(bundle: Bundle, record: Record) -> Iterator[Remark]:
+    """Rebuild the record from its shards: an edited number, a shuffled outcome differ from them."""
+    folder = bundle.run(record)
+    if folder is None:
+        yield Remark("forged record", "refused", name(record), "the run it was built from is not in the bundle")
+        return
+    try:
+        rebuilt = build_record(folder)
+    except (StoreError, ValueError) as error:
+        said = f"it cannot be rebuilt from its shards: {str(error).replace(str(bundle.folder), '')}"
+        yield Remark("forged record", "refused", name(record), said)
+        return
+    if not same(rebuilt, record):
+        differing = [
+            field
+            for field in type(record).model_fields
+            if field not in {"created", "division"} and getattr(rebuilt, field) != getattr(record, field)
+        ]
+        said = f"{', '.join(differing)} are not what its shards give"
+        yield Remark("forged record", "refused", name(record), said)
+
+
+def _weights(bundle: Bundle, record: Record) -> Iterator[Remark]:
+    folder = bundle.run(record)
+    if folder is None:
+        return
+    for checkpoint, saved in record.checkpoints.items():
+        file = folder.weights(checkpoint)
+        if file.exists() and _sha256(file) != saved.sha256:
+            yield Remark("other weights", "refused", name(record), f"{checkpoint} does not have the recorded digest")
+
+
+def _sources(bundle: Bundle) -> Iterator[Remark]:
+    digests = {_sha256(file): file for file in bundle.sources}
+    for file in bundle.sources:
+        for violation in source.examine(file):
+            said = f"line {violation.line}: {violation.said}"
+            yield Remark(violation.rule, "refused", f"methods/{file.name}", said)
+    for record in bundle.records:
+        if record.method.source_sha256 not in digests:
+            said = "the adapter that made it is not in the bundle, or was changed since"
+            yield Remark("adapter", "suspicious", name(record), said)

@@ -1,0 +1,183 @@
+"""Adapters that cheat: each is refused by the name of the rule it breaks, and its code is not run."""
+
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from advbench.benchmark import discovery, evaluator
+from advbench.benchmark.check import contract, source, suite
+from advbench.benchmark.check.report import Broken
+
+HONEST = '''
+"""A defense."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from advbench.benchmark.losses import ce_mean, ce_sum
+from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task
+{imports}
+
+
+@dataclass(frozen=True)
+class Hostile(Method[Solo]):
+    """L = CE(z(x'), y)."""
+
+    card = Card(
+        name="hostile", label="Hostile", title="A", authors="B, C and D, E", venue="V", year=2025, url="https://example.org",
+        key="b2025a", family="adversarial training", cost="23F",
+    )
+
+    def build(self, task: Task) -> Solo:
+        {build}
+        return Solo(task.network())
+
+    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+        {loss}
+        x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
+        return ce_mean(nets.target(x_adv), batch.y)
+    {more}
+'''
+PLAIN = {
+    "reads the test set": ("reads-test-data", {"imports": "from advbench.benchmark.data import load"}),
+    "reads the test set behind the task": ("reads-test-data", {"build": "self_test = task.dataset.test"}),
+    "reads the digits": ("reads-test-data", {"imports": "from sklearn.datasets import load_digits"}),
+    "changes the optimiser": ("back-door-optimiser", {"loss": "step._optimiser.param_groups[0]['lr'] = 1.0"}),
+    "brings its own optimiser": (
+        "back-door-optimiser",
+        {"loss": "torch.optim.Adam(nets.parameters()).step()"},
+    ),
+    "moves weights itself": ("back-door-optimiser", {"loss": "next(nets.parameters()).data.add_(1)"}),
+    "trains more": ("back-door-optimiser", {"loss": "ce_mean(nets.target(batch.x), batch.y).backward()"}),
+    "detects attacks": ("attack-detection", {"more": "def forward(self, x):\n        return x"}),
+    "asks whether it is attacked": ("attack-detection", {"loss": "torch.is_grad_enabled()"}),
+    "imports another method": ("imports-another-method", {"imports": "from advbench.methods.trades import TRADES"}),
+    "imports it relatively": ("imports-another-method", {"imports": "from .trades import TRADES"}),
+    "patches the evaluator": ("imports-the-house", {"imports": "from advbench.benchmark import evaluator"}),
+    "patches torch": ("monkey-patching", {"loss": "torch.nn.functional.relu = None"}),
+    "patches a loss": ("monkey-patching", {"loss": "ce_mean.x = 1"}),
+    "reads files": ("files-or-network", {"loss": "open('x')"}),
+    "loads a checkpoint": ("files-or-network", {"build": "torch.load('x')"}),
+    "reads the environment": ("imports-a-library", {"imports": "import os"}),
+    "talks to the network": ("imports-a-library", {"imports": "import urllib.request"}),
+    "reaches sys by a detour": ("introspection", {"imports": "import dataclasses as d\nM = d.sys"}),
+    "imports sys by a detour": ("introspection", {"imports": "from typing import sys"}),
+    "reaches torch by a detour": ("introspection", {"imports": "from advbench.benchmark.losses import torch as t"}),
+    "hides behind getattr": ("introspection", {"loss": "getattr(step, '_opti' + 'miser')"}),
+    "hides behind exec": ("introspection", {"build": "exec('1')"}),
+    "climbs the class tree": ("introspection", {"build": "().__class__.__subclasses__()"}),
+    "seeds": ("global-random-state", {"loss": "torch.manual_seed(0)"}),
+    "changes precision": ("global-settings", {"build": "torch.backends.cudnn.allow_tf32 = True"}),
+    "branches on the workload": ("protocol-identity", {"build": "x = 1 if task.num_classes == 10 else 2"}),
+    "names the protocol": ("protocol-identity", {"build": "x = 'cifar10-linf'"}),
+    "fetches more data": ("extra-data", {"build": "x = 'https://example.org/1m.npz'"}),
+    "remembers in itself": ("introspection", {"loss": "object.__setattr__(self, 'x', 1)"}),
+}
+
+
+def write(tmp_path, **parts):
+    filled = {"imports": "", "build": "pass", "loss": "pass", "more": "", **parts}
+    text = textwrap.dedent(HONEST).lstrip().format(**filled)
+    path = tmp_path / "hostile.py"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_honest_one_is_accepted(tmp_path, monkeypatch):
+    """What the others are made of is itself without fault, or their refusal would mean nothing."""
+    monkeypatch.setenv(discovery.VARIABLE, "")
+    (report,) = suite.examine(suite.locate(str(write(tmp_path))), tooling=False)
+    assert not report.failed
+    assert not report.official
+    assert discovery.OUTSIDE in discovery.load("hostile").card.notes
+
+
+@pytest.mark.parametrize("crime", PLAIN)
+def test_plain_crimes_are_refused_by_name_and_never_run(crime, tmp_path):
+    rule, parts = PLAIN[crime]
+    path = write(tmp_path, **parts)
+    assert rule in {violation.rule for violation in source.examine(path)}
+    (report,) = suite.examine(suite.Target(path), tooling=False)
+    assert rule in {finding.name for finding in report.failed}
+    assert report.findings[-1].said == "the source was refused, so none of it was run"
+    assert str(path) not in {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+
+
+def hostile(tmp_path, monkeypatch, **parts):
+    """Load an adapter without reading its source first, as if it had got past the rules."""
+    path = write(tmp_path, **parts)
+    monkeypatch.setenv(discovery.VARIABLE, str(path))
+    return discovery.make("hostile")
+
+
+HIDDEN = {
+    "another step": (
+        "only the optimiser moves weights",
+        "moved by something else",
+        {"more": "def after_step(self, nets, step):\n        for p in nets.parameters():\n            p.mul_(0.99)"},
+    ),
+    "steeper gradients": (
+        "only the optimiser moves weights",
+        "gradients are not those",
+        {
+            "more": "def update(self, nets, batch, step):\n        step.backward(self.loss(nets, batch, step))\n"
+            "        [p.grad.mul_(3) for p in nets.parameters()]\n        step.advance()"
+        },
+    ),
+    "another learning rate": (
+        "only the optimiser moves weights",
+        "settings were changed",
+        {"loss": "step._optimiser.param_groups[0]['lr'] = 0.3"},
+    ),
+    "a file": ("leaves the process alone", "touched open", {"loss": "open('/dev/null').close()"}),
+    "a seed": ("leaves the process alone", "random state", {"loss": "torch.manual_seed(0)"}),
+    "a hook": (
+        "deployed is one network of the protocol",
+        "has hooks",
+        {
+            "more": "def deployed(self, nets):\n        nets.target.register_forward_hook(lambda m, i, o: o)\n"
+            "        return nets.target"
+        },
+    ),
+    "another forward": (
+        "deployed is one network of the protocol",
+        "another forward",
+        {"more": "def deployed(self, nets):\n        nets.target.forward = lambda x: x\n        return nets.target"},
+    ),
+    "memory outside": (
+        "state lives in the nets",
+        "outside the nets",
+        {"imports": "SEEN = []", "loss": "SEEN.append(1)"},
+    ),
+    "two crafts": (
+        "inner budget",
+        "input-gradient passes",
+        {"loss": "step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))"},
+    ),
+    "a device of its own": (
+        "neutral to device and dtype",
+        "default device",
+        {"loss": "batch = batch._replace(x=batch.x + torch.zeros(1))"},
+    ),
+}
+
+
+@pytest.mark.parametrize("crime", HIDDEN)
+def test_what_hides_from_the_rules_is_caught_by_what_it_does(crime, tmp_path, monkeypatch):
+    check, said, parts = HIDDEN[crime]
+    method = hostile(tmp_path, monkeypatch, **parts)
+    with torch.random.fork_rng(devices=[]), pytest.raises(Broken, match=said):
+        contract.CHECKS[check](method)
+
+
+def test_replacing_the_evaluator_is_noticed_on_import(tmp_path, monkeypatch):
+    monkeypatch.setenv(discovery.VARIABLE, "")
+    monkeypatch.setattr(evaluator, "dispose", evaluator.dispose)  # restored afterwards
+    patch = "from advbench.benchmark import evaluator\nevaluator.dispose = lambda proposal, x, eps: x"
+    path = write(tmp_path, imports=patch)
+    with pytest.raises(Broken, match=r"importing it replaces advbench\.benchmark\.evaluator\.dispose"):
+        suite.load(suite.Target(path))
