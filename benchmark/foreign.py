@@ -88,16 +88,17 @@ class Workload:
     shape: tuple[int, int, int]
 
 
-class Exported(nn.Module):
-    """An exported program behind the manners of a module.
+class Program(nn.Module):
+    """An exported or scripted program behind the manners of a module.
 
-    The program refuses `eval()` and has its mode built in, so it is hidden from `modules()`; its weights need no
-    gradient.
+    Programs refuse `eval()` or `requires_grad_()`, so this one is hidden from `modules()`.
     """
 
-    def __init__(self, program: nn.Module) -> None:
+    def __init__(self, program: nn.Module, device: torch.device) -> None:
         super().__init__()
-        self._program = (program.requires_grad_(requires_grad=False),)
+        for parameter in program.parameters():
+            parameter.requires_grad_(False)
+        self._program = (program.to(device),)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the program."""
@@ -136,7 +137,7 @@ def open_network(
         if reference.startswith(ZOO):
             network, origin = _zoo(reference, workload, weights, norm)
         elif Path(reference).is_file():
-            network, origin = _file(Path(reference), workload, architecture)
+            network, origin = _file(Path(reference), workload, architecture, torch.device(device))
         elif ":" in reference:
             network, origin = _code(reference)
         else:
@@ -145,14 +146,7 @@ def open_network(
             )
     except NetworkError as error:
         raise ForeignError(str(error)) from None
-    return Opened(_placed(network, torch.device(device), origin), origin)
-
-
-def _placed(network: nn.Module, device: torch.device, origin: Origin) -> nn.Module:
-    if origin.kind == "exported" and device.type != "cpu":
-        raise ForeignError(f"{origin.reference}: an exported program stays on the device it was made for: --device cpu")
-    network = network.to(device)
-    return network if origin.kind == "exported" else network.eval()
+    return Opened(network.to(device).eval(), origin)
 
 
 def open_run(folder: RunFolder, name: CheckpointName, workload: Workload, *, device: torch.device | str) -> Opened:
@@ -178,14 +172,14 @@ def _untrained(architecture: str, workload: Workload) -> nn.Module:
         return networks.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
 
 
-def _file(path: Path, workload: Workload, architecture: str | None) -> tuple[nn.Module, Origin]:
+def _file(path: Path, workload: Workload, architecture: str | None, device: torch.device) -> tuple[nn.Module, Origin]:
     """Open a file by what is in it, not by how it is called."""
     inside = _members(path)
     digest = checkpoint.sha256(path)
     if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in inside):
-        return _exported(path), Origin(str(path), "exported", SAID["exported"], None, digest)
+        return _exported(path, device), Origin(str(path), "exported", SAID["exported"], None, digest)
     if any("/code/" in name for name in inside):
-        return _scripted(path), Origin(str(path), "scripted", SAID["scripted"], None, digest)
+        return _scripted(path, device), Origin(str(path), "scripted", SAID["scripted"], None, digest)
     if architecture is None:
         raise ForeignError(
             f"{path}: weights need the name of their architecture: --architecture {'|'.join(networks.names())}"
@@ -202,20 +196,22 @@ def _members(path: Path) -> list[str]:
         return archive.namelist()
 
 
-def _exported(path: Path) -> nn.Module:
+def _exported(path: Path, device: torch.device) -> nn.Module:
+    if device.type != "cpu":
+        raise ForeignError(f"{path}: an exported program stays on the device it was made for: --device cpu")
     try:
         program = torch.export.load(str(path)).module()
     except Exception as error:  # noqa: BLE001 (torch raises whatever its parsers raise)
         raise ForeignError(f"{path}: not a readable torch.export program ({_line(error)})") from None
-    return Exported(program)
+    return Program(program, device)
 
 
-def _scripted(path: Path) -> nn.Module:
+def _scripted(path: Path, device: torch.device) -> nn.Module:
     try:
         program: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ForeignError(f"{path}: not a readable TorchScript program ({_line(error)})") from None
-    return program
+    return Program(program.eval(), device)
 
 
 def _state(path: Path) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ def _eps(axes: Axes, found: Mapping[str, Any]) -> None:
         axes.plot(radii, _percent([found["clean"], *values]), style, color=_COLOURS[name], marker=".", label=name)
     axes.axvline(float(Fraction(found["eps"])), color=LIGHT, zorder=0)
     axes.set_xlabel(f"eps (PGD-{data['steps']}, step eps/4)")
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
     _accuracy(axes)
 
 
@@ -64,7 +64,7 @@ def _steps(axes: Axes, found: Mapping[str, Any]) -> None:
     axes.set_xticks(data["steps"], [str(step) for step in data["steps"]])
     axes.minorticks_off()
     axes.set_xlabel("steps of PGD")
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
     _accuracy(axes)
 
 
@@ -76,9 +76,10 @@ def _losses(axes: Axes, found: Mapping[str, Any]) -> None:
         rows = {key: np.array(values, dtype=float) for key, values in found["against_steps"]["losses"][name].items()}
         steps = np.arange(len(rows["0.5"]))
         side.plot(steps, rows["0.5"], color=_COLOURS[name])
-        side.fill_between(steps, rows["0.1"], rows["0.9"], color=_COLOURS[name], alpha=0.15, linewidth=0)
+        for edge in ("0.1", "0.9"):  # lines: areas on two scales would hide each other
+            side.plot(steps, rows[edge], "--", color=_COLOURS[name], linewidth=0.6)
         side.set_ylabel(f"{name}", color=_COLOURS[name])
-    axes.set_xlabel("iteration (median, 10–90 %)")
+    axes.set_xlabel("iteration (median; dashed: 10 %, 90 %)")
 
 
 def _noise(axes: Axes, found: Mapping[str, Any]) -> None:

@@ -30,7 +30,9 @@ def draw(found: Mapping[str, Any], stem: Path, *, formats: Sequence[str] = FORMA
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=6)
         for column in range(len(names)):
             row = 1 + int(shares[1:, column].argmin())
-            frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#d55e00", linewidth=1.2)
+            frame = Rectangle(
+                (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#d55e00", linewidth=1.2, clip_on=False
+            )
             axes.add_patch(frame)
         axes.axhline(0.5, color="white", linewidth=2)
         axes.set_yticks(range(len(names) + 1), ["clean", *names])

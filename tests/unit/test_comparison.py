@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from advbench.benchmark.protocol import Statistics
+from advbench.reports import agreement, comparison, perclass, transfer
+from advbench.reports.style import ReportError
+
+RULE = Statistics(draws=500)
+N = 200
+
+
+def outcomes(seeds, share, seed=0):
+    return np.random.default_rng(seed).random((seeds, N)) < share
+
+
+@pytest.fixture
+def labels():
+    return np.arange(N) % 4
+
+
+def test_a_clear_winner_is_said_with_its_figures(labels):
+    better, worse = outcomes(3, 0.8), outcomes(3, 0.3, seed=1)
+    found = comparison.contrast(
+        ("A", better), ("B", worse), column="autoattack", rule=RULE, labels=labels, classes="wxyz"
+    )
+    said = comparison.words(found)
+    assert said[0] == "A is better than B."
+    assert f"A {better.mean():.1%}, B {worse.mean():.1%} under autoattack, n = 200" in said[1]
+    assert not any("Why not" in line for line in said)
+    assert comparison.words(comparison.contrast(("B", worse), ("A", better), column="cw", rule=RULE))[0] == said[0]
+    assert [one.images for one in found.classes] == [50] * 4
+    assert found.only("a") == [i for i in range(N) if better[:, i].all() and not worse[:, i].any()]
+
+
+def test_a_tie_says_why():
+    rows = outcomes(2, 0.5), outcomes(2, 0.5, seed=1)
+    said = comparison.words(comparison.contrast(("A", rows[0]), ("B", rows[1]), column="cw", rule=RULE))
+    assert said[0].startswith("Tied")
+    assert "is not below 0.05" in said[2]
+
+
+def test_one_class_that_differs_is_found_and_the_others_are_not(labels):
+    first = outcomes(1, 0.5)
+    second = first.copy()
+    second[0, labels == 2] = ~first[0, labels == 2] & False
+    first[0, labels == 2] = True
+    found = comparison.contrast(("A", first), ("B", second), column="cw", rule=RULE, labels=labels, classes="wxyz")
+    assert [one.name for one in found.classes if one.p < 0.05] == ["y"]
+    assert any("y +100 points" in line for line in comparison.words(found))
+    assert any("these two networks" in line for line in comparison.words(found))
+
+
+def test_what_cannot_be_compared_is_refused(labels):
+    rows = outcomes(1, 0.5)
+    with pytest.raises(ReportError, match="against itself"):
+        comparison.contrast(("A", rows), ("A", rows), column="cw", rule=RULE)
+    with pytest.raises(ReportError, match="labels of other test images"):
+        comparison.contrast(("A", rows), ("B", rows), column="cw", rule=RULE, labels=labels[:-1], classes="wxyz")
+    with pytest.raises(ReportError, match="labels of other test images"):
+        perclass.by_class({"A": rows}, labels[:-1], "wxyz")
+    with pytest.raises(ReportError, match="same test images"):
+        agreement.agree({"A": rows, "B": rows[:, 1:]})
+    with pytest.raises(ReportError, match="no transfer matrix"):
+        transfer.draw({}, None)
+
+
+def test_class_shares_are_means_over_seeds_and_images(labels):
+    rows = outcomes(3, 0.6)
+    table = perclass.by_class({"A": rows}, labels, "wxyz!")
+    for number in range(4):
+        assert table.shares[0, number] == pytest.approx(rows[:, labels == number].mean())
+    assert np.isnan(table.shares[0, 4])
+    assert table.counts == (50, 50, 50, 50, 0)
+    means = table.shares[0, :4]
+    assert table.hardest() == sorted(range(4), key=lambda n: means[n])
+
+
+def test_kappa_is_cohens():
+    from sklearn.metrics import cohen_kappa_score
+
+    a, b = outcomes(1, 0.4)[0], outcomes(1, 0.7, seed=3)[0]
+    assert agreement.kappa(a, b) == pytest.approx(cohen_kappa_score(a, b))
+    assert agreement.kappa(a, a) == pytest.approx(1)
+
+
+def test_agreement_never_compares_a_network_with_itself():
+    pair, single = outcomes(2, 0.5), outcomes(1, 0.5, seed=5)
+    found = agreement.agree({"pair": pair, "single": single})
+    assert found.kappa[0, 0] == pytest.approx(agreement.kappa(*pair))
+    assert np.isnan(found.kappa[1, 1])
+    expected = np.mean([agreement.kappa(one, single[0]) for one in pair])
+    assert found.kappa[0, 1] == found.kappa[1, 0] == pytest.approx(expected)
+    assert found.networks == 3
+    image, count = found.hardest(1)[0]
+    assert count == (~np.concatenate([pair, single]))[:, image].sum() == found.fooled.max()
+    assert found.always == (found.fooled == 3).sum()
+
+
+def test_a_column_that_others_fool_more_is_named():
+    found = {"names": ["a", "b"], "accuracy": [[0.5, 0.2], [0.6, 0.3]], "images": 100}
+    assert transfer.misled(found) == ["b: examples of a fool 10 images more than its own"]
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_figures_are_written_and_the_same_twice(tmp_path, count):
+    names = [f"class {number}" for number in range(count)]
+    labels = np.arange(N) % count
+    rows = {"A": outcomes(2, 0.7), "B": outcomes(2, 0.4, seed=1)}
+    found = comparison.contrast(*rows.items(), column="cw", rule=RULE, labels=labels, classes=names)
+    drawn = []
+    for turn in ("one", "two"):
+        stem = tmp_path / turn
+        paths = [
+            *comparison.draw(found, stem / "compare", formats=("png",)),
+            *perclass.draw(perclass.by_class(rows, labels, names), stem / "classes", title="CW", formats=("png",)),
+            *agreement.draw(agreement.agree(rows), stem / "agreement", title="CW", formats=("png",)),
+        ]
+        drawn.append([path.read_bytes() for path in paths])
+    assert drawn[0] == drawn[1]
