@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from advbench.leaderboards import bibtex, csv, latex, markdown
 from advbench.leaderboards.site.looks import GROUPS, MARKERS, MEANING, group, marker
@@ -21,27 +20,25 @@ WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
 """File ending → name on the page and writer."""
 
 
-def add(
-    out: dict[str, bytes],
-    table: Table,
-    stem: str,
-    files: Mapping[str, PurePosixPath],
-    runs: Mapping[str, Mapping[str, Any]],
-    namesakes: int,
-) -> list[str]:
-    """Add a board's page and downloads to the files of a site.
+class Shown(NamedTuple):
+    """A board on its way to a page.
 
-    Args:
-        out: files by name, added to.
+    Attributes:
         table: the board.
         stem: name of its page without ending.
-        files: run → record file.
-        runs: what the page says of each run.
+        runs: run → what the page says of it: seed, page, record file, weights and epochs by checkpoint.
         namesakes: how many other boards have the protocol's name.
-
-    Returns:
-        What whoever builds the site should know, a sentence each.
     """
+
+    table: Table
+    stem: str
+    runs: Mapping[str, Mapping[str, Any]]
+    namesakes: int = 0
+
+
+def add(out: dict[str, bytes], shown: Shown) -> list[str]:
+    """Add a board's page and downloads to the files of a site; return what its builder should know, in sentences."""
+    table, stem = shown.table, shown.stem
     _, uncited = cite(table)
     warnings = [*uncited]
     downloads = []
@@ -60,11 +57,11 @@ def add(
         here="boards",
         board=_context(table),
         slug=stem,
-        data=_data(table, runs),
+        data=_data(table, shown.runs),
         downloads=downloads,
         warnings=warnings,
-        namesakes=namesakes,
-        records=[f"records/{files[run]}" for run in runs],
+        namesakes=shown.namesakes,
+        records=[run["file"] for run in shown.runs.values()],
     )
     return warnings
 

@@ -68,7 +68,8 @@ def compose(
     records = places(files)
     out: dict[str, bytes] = {f"records/{path}": content for path, _, content in files}
     for one in made:
-        said = boardpage.add(out, one.table, one.slug, records, _runs(one.records, records), one.namesakes)
+        shown = boardpage.Shown(one.table, one.slug, _runs(one.records, records), one.namesakes)
+        said = boardpage.add(out, shown)
         warnings += [f"{one.table.protocol}: {text}" for text in said]
     _protocol_pages(out, made, toml or {})
     for filed in files:

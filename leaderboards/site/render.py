@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
+from markdown_it.token import Token
 from markupsafe import Markup
 
 from advbench.leaderboards.site.looks import MARKERS
 
-BARE = re.compile(r"(?<![(<{\[`\w\"'=])https?://[^\s|)>`]+(?<![.,;:])")
-"""Addresses that stand in running text, which Markdown would not make links."""
+ADDRESS = re.compile(r"https?://[^\s|)>`\"']+(?<![.,;:])")
 STATIC = ("site.css", "site.js", "board.js", "plot.js")
 
 
@@ -36,7 +37,33 @@ def _environment() -> Environment:
 def _markdown() -> MarkdownIt:
     # "commonmark" with raw HTML off: what looks like a tag in a card is shown as text; links of the kinds javascript:,
     # vbscript:, file: and data: are refused by the library.
-    return MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.core.ruler.after("inline", "addresses", _link_addresses)
+    return parser
+
+
+def _link_addresses(state: StateCore) -> None:
+    """Make links of the addresses in running text; code and the text of links stay as they are."""
+    for block in state.tokens:
+        inside, children = False, []
+        for token in block.children or []:
+            inside = token.type == "link_open" or (inside and token.type != "link_close")
+            children += _split(token) if token.type == "text" and not inside else [token]
+        block.children = children if block.children is not None else None
+
+
+def _split(token: Token) -> list[Token]:
+    """Return a text token as text, links and text."""
+    found, end = [], 0
+    for match in ADDRESS.finditer(token.content):
+        found += [
+            Token("text", "", 0, content=token.content[end : match.start()]),
+            Token("link_open", "a", 1, attrs={"href": match.group()}),
+            Token("text", "", 0, content=match.group()),
+            Token("link_close", "a", -1),
+        ]
+        end = match.end()
+    return [*found, Token("text", "", 0, content=token.content[end:])]
 
 
 def page(template: str, **context: Any) -> bytes:  # noqa: ANN401 (templates take anything)
@@ -46,7 +73,7 @@ def page(template: str, **context: Any) -> bytes:  # noqa: ANN401 (templates tak
 
 def markdown(text: str) -> Markup:
     """Return Markdown as HTML without any raw HTML of its author; tables can be scrolled on narrow screens."""
-    made = _markdown().render(BARE.sub(r"<\g<0>>", text))
+    made = _markdown().render(text)
     number = itertools.count(1)
     frame = '<div class="frame" tabindex="0" role="region" aria-label="Table {} of the card"><table>'
     made = re.sub("<table>", lambda _: frame.format(next(number)), made)

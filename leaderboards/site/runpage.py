@@ -46,16 +46,15 @@ def render(filed: Filed, board: str) -> bytes:
 def _training(record: Record) -> list[tuple[str, str]]:
     training = record.training
     passes = training.passes
+    counted = (
+        f"{passes.forward:,} forward, {passes.input_gradient:,} input-gradient, {passes.weight_gradient:,} weight-"
+    )
     facts = [
         ("Epochs", str(training.epochs)),
         ("Best epoch", "none" if training.best_epoch is None else f"{training.best_epoch} by {training.selection}"),
         ("Wall time", f"{training.seconds:,.0f} s"),
         ("Peak memory", f"{training.peak_memory_bytes / 2**30:.3g} GiB"),
-        (
-            "Passes",
-            f"{passes.forward:,} forward, {passes.input_gradient:,} input gradient, {passes.weight_gradient:,} weight "
-            f"gradient over {training.images:,} images",
-        ),
+        ("Passes", f"{counted}gradients over {training.images:,} images"),
         ("Parameters", f"{training.parameters_deployed:,} deployed, {training.parameters_trained:,} trained"),
         *(
             (f"Teacher, {role}", f"{one.method}, run {one.run}, {one.seconds:,.0f} s")

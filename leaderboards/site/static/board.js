@@ -84,7 +84,7 @@ const explain = (row, key) => {
       make("td", {}, make("code", {}, weights || "–")),
       make("td", {}, make("a", { href: "../" + known.file.split("/").map(encodeURIComponent).join("/") }, known.file.split("/").slice(-2).join("/"))));
   });
-  dialog.replaceChildren(
+  dialog.replaceChildren(...[
     make("button", { type: "button", class: "quiet close", "aria-label": "Close", onclick: () => dialog.close() }, "✕"),
     make("h2", { id: "provenance-title" }, `${row.label}, ${row.checkpoint}: ${about.label}`),
     make("p", { class: "value" }, textOf(row, key) || "–", about.unit ? ` ${about.unit}` : ""),
@@ -93,7 +93,8 @@ const explain = (row, key) => {
     make("div", { class: "frame", tabindex: "0", role: "region", "aria-label": "Runs" },
       make("table", { class: "plain" }, make("thead", {}, make("tr", {}, ...head.map(text => make("th", { scope: "col" }, text)))), make("tbody", {}, ...lines))),
     row.notes.length ? make("p", { class: "soft" }, `On this row: ${row.notes.join("; ")}.`) : null,
-    make("p", { class: "soft" }, row.paper));
+    make("p", { class: "soft" }, row.paper),
+  ].filter(Boolean));
   dialog.showModal();
 };
 
@@ -200,17 +201,16 @@ const setUpComparison = () => {
           const width = Math.min(100, Math.abs(delta) * 5);
           bar.firstChild.style.cssText = delta < 0 ? `right:100%;width:${width}%` : `left:0;width:${width}%`;
         }
-        lines.push(make("tr", {}, make("th", { scope: "row" }, about.label, about.unit && about.unit !== "%" ? make("small", {}, ` ${about.unit}`) : null),
-          make("td", {}, about.kind === "accuracy" ? checkpoint : ""), ...pair.map(row => make("td", { class: "number" }, textOf(row, about.key) || "–")),
+        lines.push(make("tr", {}, make("th", { scope: "row" }, about.label, make("small", {}, about.kind === "accuracy" ? ` ${checkpoint}` : ` ${about.unit}`)), ...pair.map(row => make("td", { class: "number" }, textOf(row, about.key) || "–")),
           make("td", { class: "number" }, !both ? "–" : points ? fixed(delta) : right ? `× ${(left / right).toPrecision(3)}` : "–"), make("td", {}, bar)));
       }
     }
-    const heading = ["", "Checkpoint", one(a, "best").label, one(b, "best").label, "Difference of means", ""];
+    const heading = ["", one(a, "best").label, one(b, "best").label, "Difference", ""];
     out.replaceChildren(make("p", { class: "verdict" }, verdict(a, b)),
       make("div", { class: "frame versus", tabindex: "0", role: "region", "aria-label": "Comparison" }, make("table", { class: "plain" },
-        make("thead", {}, make("tr", {}, ...heading.map((text, index) => text ? make("th", { scope: "col", class: index > 1 ? "number" : "" }, text) : make("td", {})))),
+        make("thead", {}, make("tr", {}, ...heading.map(text => text ? make("th", { scope: "col", class: "number" }, text) : make("td", {})))),
         make("tbody", {}, ...lines))),
-      make("p", { class: "soft" }, "Only AutoAttack on best is tested; the other differences are of means, without a test. Amounts are shown as a ratio."));
+      make("p", { class: "soft" }, "Only AutoAttack on best is tested; the other differences are of means, without a test. Amounts are compared by their ratio."));
   };
   const changed = () => {
     history.replaceState(null, "", `#compare=${one(Number(first.value), "best").name},${one(Number(second.value), "best").name}`);
@@ -228,7 +228,13 @@ makeSortable(table);
 setUpFilters();
 setUpProvenance();
 const plot = new Plot(document.getElementById("plot"), {
-  columns: data.columns, markers: data.markers, points, select: variants => { state.chosen = variants; apply(); },
+  columns: data.columns, markers: data.markers, points, select: variants => {
+    /* The table above grows or shrinks: keep the plot where the reader looks at it. */
+    const where = () => document.getElementById("plot").getBoundingClientRect().top, before = where();
+    state.chosen = variants;
+    apply();
+    window.scrollBy({ top: where() - before, behavior: "instant" });
+  },
 });
 setUpComparison();
 apply();

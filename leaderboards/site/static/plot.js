@@ -54,11 +54,14 @@ class Plot {
     this.scale = { x: this.range("x", horizontal), y: this.range("y", vertical, below.length ? 0.08 : 0) };
     const parts = [...this.axes(horizontal, vertical), this.front(horizontal, vertical)];
     for (const point of this.points) parts.push(this.mark(point));
-    parts.push(...this.labels());
+    const taken = [];
     if (below.length) {
-      const names = below.map(point => `${point.label} (${point.xText}, ${point.yText})`).join("; ");
-      parts.push(make("text", { class: "label", x: this.size.left + 6, y: this.size.h - this.size.bottom - 8 }, `↓ below: ${names}`));
+      const names = below.map(point => `${point.label} (${point.x.toFixed(1)}, ${point.y.toFixed(1)})`).join("; ");
+      const [x, y] = [this.size.left + 6, this.size.h - this.size.bottom - 8];
+      taken.push([x, y - 12, this.size.w, y + 4]);
+      parts.push(make("text", { class: "label", x, y }, `↓ below: ${names}`));
     }
+    parts.push(...this.labels(taken));
     this.canvas.replaceChildren(...parts.filter(Boolean));
   }
 
@@ -140,8 +143,8 @@ class Plot {
   }
 
   /* Put each name beside its point where it covers nothing; a name without room is left to the hover. */
-  labels() {
-    const taken = this.points.map(({ at: [x, y] }) => [x - 8, y - 8, x + 8, y + 8]), parts = [];
+  labels(occupied) {
+    const taken = [...occupied, ...this.points.map(({ at: [x, y] }) => [x - 8, y - 8, x + 8, y + 8])], parts = [];
     const { w, h, left, right, top, bottom } = this.size;
     for (const point of [...this.points].sort((a, b) => a.rank - b.rank)) {
       const [x, y] = point.at, width = point.label.length * 6.7 + 2;

@@ -1,0 +1,285 @@
+"""The site in a real browser: headless Chromium on pages opened from files; click, type, hover, drag, look.
+
+Needs the Debian package chromium (or another Chromium, named by $CHROMIUM); without one the tests skip. The check of
+accessibility fetches axe-core with npm when it runs, and skips without npm or network.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from advbench.benchmark.protocol import published
+from advbench.leaderboards.board import build
+from advbench.leaderboards.site.names import board_slug
+from advbench.leaderboards.table import show
+
+pytestmark = pytest.mark.xdist_group("chromium")
+AXE = "axe-core@4.10.3"
+RULES = ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]
+BOARD = "digits-linf-full/1"
+DESKTOP, PHONE = (1360, 900), (390, 844)
+
+
+@pytest.fixture
+def page(browser, site: Path, records) -> Iterator[Any]:
+    """The board, opened on a desktop; afterwards nothing may have gone wrong in it."""
+    browser.resize(DESKTOP)
+    browser.open(site / "boards" / f"{board_slug(BOARD, records[0].protocol_digest)}.html")
+    yield browser
+    assert browser.complaints() == []
+
+
+SHOWN = "[...document.querySelectorAll('#board tbody tr')].filter(row => !row.hidden)"
+
+
+def column(page, key: str, attribute: str = "textContent.trim()") -> list[Any]:
+    at = page.js(f"document.querySelector('#board th[data-key={key}]').cellIndex")
+    return page.js(f"{SHOWN}.map(row => row.cells[{at}].{attribute})")
+
+
+def labels(page) -> list[str]:
+    return page.js(f"{SHOWN}.map(row => row.querySelector('th a').textContent.trim())")
+
+
+def test_the_table_shows_the_numbers_of_the_board(page, records):
+    table = build(records)
+    for key in ("rank", "clean", "autoattack", "gap_autoattack", "hours", "seeds"):
+        expected = [
+            " ".join(show(row.cells[key], table.column(key), table.decimals)._replace(unit="").plain.split())
+            for row in table.rows
+        ]
+        assert [" ".join(text.split()) for text in column(page, key)] == expected, key
+
+
+def test_headings_sort_and_sort_back_with_what_is_empty_last(page):
+    page.click("#board th[data-key=clean] button")
+    falling = [float(one) for one in column(page, "clean", "dataset.m")]
+    assert falling == sorted(falling, reverse=True)
+    assert page.js("document.querySelector('#board th[data-key=clean]').getAttribute('aria-sort')") == "descending"
+    page.click("#board th[data-key=clean] button")
+    rising = [float(one) for one in column(page, "clean", "dataset.m")]
+    assert rising == sorted(rising)
+    assert rising != falling
+    page.click("#board th[data-key=rank] button")
+    ranks = column(page, "rank", "dataset.m")
+    assert None in ranks
+    assert None not in ranks[: ranks.index(None)]
+    assert set(ranks[ranks.index(None) :]) == {None}
+    page.click("#board th[data-key=method] button")
+    names = labels(page)
+    assert names == sorted(names, key=str.lower)
+
+
+def test_filters_narrow_table_and_plot_together(page):
+    assert len(labels(page)) == 16
+    page.type("#find", "trades")
+    assert set(labels(page)) == {"TRADES", "TRADES (beta=3.0)"}
+    assert "2 of 8 methods" in page.js("document.getElementById('tally').textContent")
+    assert page.js("document.querySelectorAll('#plot a').length") == 2
+    page.choose("#find", 0, "")
+    page.click("input[name=checkpoint][value=last]")
+    assert set(column(page, "checkpoint")) == {"last"}
+    page.click("#families button:nth-child(2)")
+    assert page.js("document.querySelector('#families button:nth-child(2)').getAttribute('aria-pressed')") == "false"
+    assert "PGD-AT" not in labels(page)
+    assert len(labels(page)) == 7
+
+
+def test_groups_of_columns_can_be_hidden_and_shown(page):
+    seen = "getComputedStyle(document.querySelector('#board th[data-key=hours]')).display !== 'none'"
+    assert not page.js(seen)
+    page.click("input[name=group][value=cost]")
+    assert page.js(seen)
+    assert page.js(f"{SHOWN}[0].cells[document.querySelector('#board th[data-key=hours]').cellIndex].offsetWidth > 0")
+
+
+def test_a_cell_leads_to_its_runs_and_record_files(page, site, records):
+    page.click("#board tbody tr:first-child td.robust")
+    page.settle("document.getElementById('provenance').open")
+    said = page.js("document.getElementById('provenance').innerText")
+    best = build(records).rows[0]
+    assert f"{best.label}, best: AutoAttack" in said
+    for run, value in zip(best.runs, best.cells["autoattack"].values, strict=True):
+        assert run in said
+        assert f"{value:.1f}" in said
+    assert "null" not in said
+    files = page.js("[...document.querySelectorAll('#provenance a')].map(link => link.href)")
+    for run in best.runs:
+        assert (site / "runs" / f"{run}.html").as_uri() in files
+        assert (site / "records/some folder" / f"{run}.json").as_uri() in files
+    page.key("Escape")
+    assert not page.js("document.getElementById('provenance').open")
+
+
+def test_the_table_is_one_stop_of_the_keyboard_and_arrows_move_in_it(page):
+    assert page.js("document.querySelectorAll('#board td[tabindex=\"0\"]').length") == 1
+    page.js("document.querySelector('#board td[tabindex=\"0\"]').focus()")
+    page.key("ArrowDown")
+    page.key("ArrowRight")
+    row, cell = page.js("[document.activeElement.parentNode.rowIndex, document.activeElement.cellIndex]")
+    assert (row, cell) == (2, 3)
+    page.key("Enter")
+    page.settle("document.getElementById('provenance').open")
+    assert "last: Clean" in page.js("document.getElementById('provenance-title').textContent")
+    page.key("Escape")
+
+
+def test_hovering_a_point_shows_its_numbers_and_a_click_opens_the_card(page):
+    page.hover("#plot a[aria-label^='TRADES, ']")
+    page.settle("!document.querySelector('.tip').hidden")
+    said = page.js("document.querySelector('.tip').innerText")
+    row = page.js(f"{SHOWN}.findIndex(row => row.querySelector('th a').textContent === 'TRADES')")
+    assert "TRADES" in said
+    assert column(page, "autoattack")[row].split()[0] in said
+    page.click("#plot a[aria-label^='TRADES, ']")
+    page.settle("location.pathname.endsWith('/methods/trades.html')")
+    page.settle("document.readyState === 'complete'")
+    assert page.js("document.querySelector('h1').textContent") == "TRADES"
+    assert page.js("window.broken") is None
+    assert "<script>" in page.js("document.querySelector('article').innerText")
+
+
+def test_a_box_in_the_plot_narrows_the_table_and_a_button_undoes_it(page):
+    x, y = page.middle("#plot a[aria-label^='TRADES, '] .hit")
+    top = page.js("document.getElementById('plot').getBoundingClientRect().top")
+    page.drag((x - 18, y - 18), (x + 18, y + 18))
+    assert abs(page.js("document.getElementById('plot').getBoundingClientRect().top") - top) < 2, "the plot stays put"
+    chosen = set(labels(page))
+    assert "TRADES" in chosen
+    assert len(chosen) < 8
+    assert page.js("document.querySelectorAll('#plot a.faint').length") > 0
+    page.click("#plot button")
+    assert len(set(labels(page))) == 8
+
+
+def test_axes_of_the_plot_can_be_changed(page):
+    page.choose("[aria-label='Horizontal axis']", 0, "hours")
+    assert "Training" in page.js(
+        "[...document.querySelectorAll('#plot text.title')].map(text => text.textContent).join()"
+    )
+    assert page.js("document.querySelectorAll('#plot a').length") == 7
+    assert "below: Standard" in page.js("document.querySelector('#plot svg.canvas').textContent")
+    page.click("#plot input[type=checkbox]")
+    assert page.js("document.querySelectorAll('#plot a').length") == 8
+
+
+def test_two_methods_are_compared_with_the_test_of_the_board(page, records):
+    table = build(records)
+    pair = next(one for one in table.comparisons if one.winner)
+    order = list(dict.fromkeys(row.key for row in table.rows))
+    names = {row.key: row.label for row in table.rows}
+    for index, key in enumerate((pair.a, pair.b)):
+        page.choose("#comparison select", index, str(order.index(key)))
+    said = page.js("document.querySelector('.verdict').textContent")
+    assert f"{names[pair.winner]} is significantly ahead" in said
+    assert f"{100 * pair.difference:+.1f} points" in said
+    assert re.search(r"compare=[\w.-]+,[\w.-]+", page.js("location.hash"))
+    lines = page.js(
+        "[...document.querySelectorAll('#comparison tbody tr')].map(row => row.innerText.split(/\\s*\\t\\s*/))"
+    )
+    best = {row.key: row for row in table.rows if row.checkpoint == "best"}
+    clean = [best[key].cells["clean"].mean for key in (pair.a, pair.b)]
+    found = next(line for line in lines if line[0] == "Clean best")
+    assert found[3].strip() == f"{clean[0] - clean[1]:+.1f}"
+
+
+def test_a_row_without_rank_says_why_it_is_not_compared(page):
+    names = page.js("[...document.querySelector('#comparison select').options].map(one => one.text)")
+    page.choose("#comparison select", 0, str(names.index("GAIRAT")))
+    said = page.js("document.querySelector('.verdict').textContent")
+    assert "No test was made" in said
+    assert "signs of gradient masking" in said
+
+
+def test_an_address_brings_a_comparison_back(browser, site, records):
+    path = site / "boards" / f"{board_slug(BOARD, records[0].protocol_digest)}.html"
+    browser.open(path, "#compare=mart,act")
+    chosen = browser.js("[...document.querySelectorAll('#comparison select')].map(one => one.selectedOptions[0].text)")
+    assert chosen == ["MART", "ACT"]
+    assert browser.complaints() == []
+
+
+def test_light_and_dark_follow_the_system_until_the_reader_chooses(browser, site):
+    for dark in (False, True):
+        browser.resize(DESKTOP, dark=dark)
+        browser.open(site / "index.html")
+        brightness = browser.picture().mean()
+        assert brightness < 90 if dark else brightness > 200
+    browser.click("#theme")
+    assert browser.js("document.documentElement.dataset.theme") == "light"
+    assert browser.picture().mean() > 200
+    browser.js("localStorage.clear()")
+    browser.resize(DESKTOP)
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_kind_of_page_fits_its_screen_and_links_lead_somewhere(browser, site, records, size):
+    slug = board_slug(BOARD, records[0].protocol_digest)
+    empty = board_slug("cifar10-linf/1", published()["cifar10-linf/1"].digest)
+    pages = ["index.html", f"boards/{slug}.html", f"boards/{empty}.html", "methods/index.html", "methods/trades.html"]
+    pages += ["methods/mart.html", "protocols/index.html", f"protocols/{slug}.html", f"runs/{records[0].run}.html"]
+    browser.resize(size)
+    for name in pages:
+        browser.open(site / name)
+        wide = browser.js("document.documentElement.scrollWidth")
+        assert wide <= size[0], f"{name} is {wide} pixels wide"
+        assert browser.js("document.querySelectorAll('h1').length") == 1
+        links = browser.js(
+            "[...document.querySelectorAll('a[href], link[rel=stylesheet], script[src]')].map(one => "
+            "new URL(one.getAttribute('href') || one.getAttribute('src'), document.baseURI).href)"
+        )
+        assert len(links) > 5
+        for link in links:
+            if link.startswith("file:"):
+                target = Path(unquote(urlsplit(link).path))
+                assert target.is_file(), f"{name} links {target}"
+        assert browser.complaints() == [], name
+
+
+def test_pages_stay_light(site):
+    weights = {path.name: path.stat().st_size for path in site.rglob("*") if path.suffix in {".html", ".css", ".js"}}
+    shared = sum(size for name, size in weights.items() if name.endswith((".css", ".js")))
+    assert shared < 60_000
+    assert max(weights.values()) + shared < 200_000, "a board of eight variants with three seeds"
+
+
+def test_axe_finds_no_barrier(browser, site, records, tmp_path_factory):
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no npm to fetch axe-core with")
+    folder = tmp_path_factory.mktemp("axe")
+    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), AXE]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm did not fetch axe-core within a minute")
+    if done.returncode:
+        pytest.skip(f"npm could not fetch axe-core: {done.stderr.strip().splitlines()[-1:]}")
+    axe = (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+    slug = board_slug(BOARD, records[0].protocol_digest)
+    names = ["index.html", f"boards/{slug}.html", "methods/index.html", "methods/trades.html", f"protocols/{slug}.html"]
+    barriers = []
+    for dark in (False, True):
+        browser.resize(DESKTOP, dark=dark)
+        for name in [*names, f"runs/{records[0].run}.html"]:
+            browser.open(site / name)
+            browser.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+            if name.startswith("boards"):
+                browser.js(
+                    "document.querySelectorAll('[name=group]').forEach(one => { if (!one.checked) one.click(); })"
+                )
+            browser.js(f"{axe}; 0")
+            found = browser.js(
+                f"axe.run(document, {{runOnly: {json.dumps(RULES)}}}).then(result => result.violations.map(one => "
+                "one.id + ': ' + one.nodes.slice(0, 3).map(node => node.html.slice(0, 160) + ' | ' + "
+                "node.failureSummary).join(' ;; ')))"
+            )
+            barriers += [f"{name}, {'dark' if dark else 'light'}: {one}" for one in found]
+    assert barriers == []
