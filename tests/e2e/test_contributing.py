@@ -1,0 +1,126 @@
+"""The worked example of CONTRIBUTING.md, to the letter in a copy of the repository; workflows and templates."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"(?:^`([^`\n]+)`:\n\n)?^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FOLDERS = ("benchmark", "docs", "leaderboards", "methods", "reports", "tests", ".ci")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of the repository whose packages are what `advbench` means in it."""
+    place = tmp_path / "clone"
+    skip = shutil.ignore_patterns("__pycache__", "records", "figures", ".mypy_cache")
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, place / folder, ignore=skip)
+    shutil.copy(ROOT / "pyproject.toml", place)
+    packages = tmp_path / "packages/advbench"
+    packages.mkdir(parents=True)
+    for folder in ("benchmark", "leaderboards", "methods", "reports"):
+        (packages / folder).symlink_to(place / folder, target_is_directory=True)
+    return place
+
+
+def environment(clone):
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE_", "ADVBENCH_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    own = {"PATH": path, "PYTHONPATH": str(clone.parent / "packages"), "OMP_NUM_THREADS": "1"}
+    return {**kept, **own, "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache/check")}
+
+
+def run(command, clone, code=0):
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=clone, env=environment(clone), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, f"$ {command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links and a shell are needed")
+@pytest.mark.xdist_group("contributing")
+def test_the_worked_example_works_to_the_letter(clone):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    example = text[text.index("## A new defense in an afternoon") : text.index("### What the checks cannot stop")]
+    said = {}
+    for file, kind, body in BLOCK.findall(example):
+        if kind == "python":
+            assert (clone / file).exists(), f"{file} is to be filled in, so new-method must have begun it"
+            (clone / file).write_text(body, encoding="utf-8")
+            continue
+        for command in body.splitlines():
+            said[command] = run(command, clone)
+    commands = " ".join(said)
+    for step in ("new-method", "pytest", "check", "run-all", "submit", "validate", "publish", "leaderboard"):
+        assert step in commands
+    report = (clone / "report.md").read_text(encoding="utf-8")
+    assert "## `advbench check mixed`" in report
+    assert "failed" not in report
+    assert "attacks on best | clean" in report
+    assert "nothing to do" in next(out for command, out in said.items() if "run-all" in command)
+    assert "refused" not in said["advbench validate mixed.zip"]
+    assert "Mixed" in said["advbench leaderboard --records records"]
+    assert "unofficial protocol" in said["advbench leaderboard --records records"]
+    with zipfile.ZipFile(clone / "mixed.zip") as archive:
+        assert "methods/mixed.py" in archive.namelist()
+
+
+def test_workflows_and_templates_fit_githubs_schemas():
+    pytest.importorskip("check_jsonschema")
+    for schema, pattern in (("github-workflows", "workflows/*.yml"), ("github-issue-forms", "ISSUE_TEMPLATE/*.yml")):
+        files = sorted(map(str, (ROOT / ".github").glob(pattern)))
+        assert len(files) == 3
+        words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *files]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_workflows_run_the_commands_that_run_locally():
+    """Every step is a make target, a script of .ci/ or advbench itself; nothing is done on a server alone."""
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    steps = []
+    for file in (ROOT / ".github/workflows").glob("*.yml"):
+        text = file.read_text(encoding="utf-8")
+        assert "permissions: { contents: read }" in text
+        assert "pull_request_target" not in text, "it would give a stranger's code the repository's secrets"
+        steps += re.findall(r"run: (.+)$", text, re.MULTILINE)
+    assert len(steps) >= 6
+    for step in steps:
+        word, *rest = step.split()
+        if word == "make":
+            assert rest[0] in targets
+        elif word.startswith(".ci/"):
+            assert os.access(ROOT / word, os.X_OK)
+        else:
+            assert word in {".venv/bin/advbench", "cat"}, step
+    changed = (ROOT / ".ci/changed").read_text(encoding="utf-8")
+    assert "check " in changed
+    assert "validate --changed" in changed
+
+
+@pytest.mark.skipif(shutil.which("git") is None or os.name == "nt", reason="git and bash are needed")
+def test_the_script_of_the_workflow_checks_what_a_branch_changes(tmp_path):
+    """advbench is stood in for by a script that notes its words."""
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods/old.py").touch()
+    shutil.copy(ROOT / ".ci/changed", tmp_path / ".ci")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/advbench").write_text('#!/bin/sh\necho "$@" >> log\n', encoding="utf-8")
+    (tmp_path / "bin/advbench").chmod(0o755)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    (tmp_path / "methods/new.py").touch()
+    subprocess.run([*git, "add", "."], cwd=tmp_path, check=True)
+    subprocess.run([".ci/changed", "HEAD"], cwd=tmp_path, check=True, env={**os.environ, "BIN": "bin"})
+    log = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert log == ["check methods/new.py --markdown report.md", "validate --changed --base HEAD"]
