@@ -9,7 +9,7 @@ import click
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.offboard import find_network, network_options
+from advbench.benchmark.cli.offboard import find_network, limit_threads, network_options
 from advbench.benchmark.cli.options import (
     DEFAULT_PROTOCOL,
     FOLDER,
@@ -175,6 +175,7 @@ def transfer(
     from advbench.benchmark.transfer import matrix
     from advbench.reports import transfer as report
 
+    limit_threads()
     store, where = open_store(store_root), choose_device(device)
     chosen = [
         (folder, trained)

@@ -92,6 +92,19 @@ def leaves_board(reference: str, given: dict[str, Any]) -> bool:
     return named or ":" in reference or Path(reference).is_file()
 
 
+def limit_threads() -> None:
+    """Let torch use no more threads than there are cores for this process: waiting for cores costs more than it gains.
+
+    Torch counts the machine's cores, whatever share of them a container has.
+    """
+    import torch
+
+    from advbench.benchmark.environment import usable_cores
+
+    if torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())
+
+
 def find_network(
     reference: str,
     *,
@@ -112,6 +125,7 @@ def find_network(
     """
     from advbench.benchmark import data, foreign
 
+    limit_threads()
     is_run = ":" not in reference and not Path(reference).is_file()
     protocol, folder = asked, None
     if is_run:
