@@ -46,9 +46,7 @@ def render(filed: Filed, board: str) -> bytes:
 def _training(record: Record) -> list[tuple[str, str]]:
     training = record.training
     passes = training.passes
-    counted = (
-        f"{passes.forward:,} forward, {passes.input_gradient:,} input-gradient, {passes.weight_gradient:,} weight-"
-    )
+    counted = f"{passes.forward:,} forward, {passes.input_gradient:,} input and {passes.weight_gradient:,} weight "
     facts = [
         ("Epochs", str(training.epochs)),
         ("Best epoch", "none" if training.best_epoch is None else f"{training.best_epoch} by {training.selection}"),
@@ -71,9 +69,10 @@ def _training(record: Record) -> list[tuple[str, str]]:
 
 def _environment(environment: Environment) -> list[tuple[str, str]]:
     machine = environment.cpu if environment.device == "cpu" else f"{environment.device} ({environment.cpu})"
+    plural = "" if environment.threads == 1 else "s"
     libraries = ", ".join(f"{name} {version}" for name, version in sorted(environment.libraries.items()))
     return [
-        ("Machine", f"{machine}, {environment.threads} threads, {environment.precision}"),
+        ("Machine", f"{machine}, {environment.threads} thread{plural}, {environment.precision}"),
         ("Software", f"advbench {environment.advbench}, Python {environment.python}, {libraries}"),
         ("Commit", environment.commit or "not known"),
     ]
