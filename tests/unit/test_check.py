@@ -1,0 +1,173 @@
+"""New methods, checks and reports; methods that live outside the repository."""
+
+import types
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from advbench.benchmark import discovery, scaffold
+from advbench.benchmark.check import card, report, source, standing, suite, tools
+from advbench.benchmark.check.report import Broken, Finding, Report
+from advbench.benchmark.cli import main
+
+SHAPES = [scaffold.Shape(*one) for one in ((1, False, False), (1, True, True), (2, False, True), (2, True, False))]
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside(monkeypatch):
+    monkeypatch.setenv(discovery.VARIABLE, "")
+
+
+def advbench(*words, code=0):
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == code, done.output
+    assert "Traceback" not in done.output
+    return done.output
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_new_method_writes_passes_everything_but_its_unfilled_card(shape, tmp_path):
+    name = f"fresh_{shape.networks}{'t' * shape.teacher}{'m' * shape.memory}"
+    (path,) = scaffold.write(name, shape, tmp_path)
+    (found,) = suite.examine(suite.locate(str(path)), tooling=False)
+    assert [finding.name for finding in found.failed] == ["complete"]
+    assert "is not filled in" in found.failed[0].said
+    tools.style(path)
+    assert source.method_names(path) == (name,)
+
+
+def test_new_method_in_a_checkout_writes_the_oracle_test_and_overwrites_nothing(tmp_path):
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark/method.py").touch()
+    said = advbench("new-method", "soft_margin", "--networks", "2", "--out", tmp_path)
+    assert "test_soft_margin.py" in said
+    test = (tmp_path / "tests/oracle/test_soft_margin.py").read_text(encoding="utf-8")
+    assert "from advbench.methods.soft_margin import SoftMargin" in test
+    assert "pytest.fail(" in test
+    compile(test, "test", "exec")
+    assert "exists already" in advbench("new-method", "soft_margin", "--out", tmp_path, code=2)
+    assert "cannot name a method" in advbench("new-method", "Soft-Margin", "--out", tmp_path, code=2)
+
+
+def test_check_reports_in_the_terminal_and_as_markdown(tmp_path):
+    (path,) = scaffold.write("unfilled", scaffold.Shape(), tmp_path)
+    said = advbench("check", path, "--quick", "--markdown", tmp_path / "report.md", code=1)
+    assert "✗ card: complete: card.title is not filled in" in said
+    assert "→ write it from the paper" in said
+    assert "error: unfilled: not yet" in said
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Unofficial: the method lies outside the repository." in markdown
+    assert "- **complete** (card): card.title is not filled in\n  - write it from the paper" in markdown
+
+
+def test_check_finds_methods_by_name_and_lists_them_otherwise():
+    assert suite.locate("trades_sglr").file.name == "sglr.py"
+    assert suite.locate("trades_sglr").name == "trades_sglr"
+    assert "no method 'nosuch'; there are: " in advbench("check", "nosuch", "--quick", code=2)
+    assert "no such file" in advbench("check", "nosuch.py", "--quick", code=2)
+
+
+def outside(folder: Path, name: str) -> Path:
+    text = Path(discovery.source_file(discovery.load("pgd_at"))).read_text(encoding="utf-8")
+    path = folder / f"{name}.py"
+    path.write_text(text.replace('name="pgd_at"', f'name="{name}"'), encoding="utf-8")
+    return path
+
+
+def test_a_method_outside_is_known_after_method_and_marked(tmp_path):
+    path = outside(tmp_path, "elsewhere")
+    assert "elsewhere" not in discovery.names()
+    said = advbench("run-all", "--method", path, "--methods", "elsewhere", "--dry-run", "--store", tmp_path / "runs")
+    assert "digits-linf/1 elsewhere seed 0" in said
+    assert discovery.OUTSIDE in discovery.load("elsewhere").card.notes
+    assert discovery.OUTSIDE not in discovery.load("pgd_at").card.notes
+
+
+def test_bad_files_outside_are_one_line(tmp_path, monkeypatch):
+    with pytest.raises(discovery.MethodError, match="no such Python file"):
+        discovery.adopt(tmp_path / "missing.py")
+    for text, said in (("1 / 0", "cannot be imported"), ("x = 1", "defines no method")):
+        path = tmp_path / f"bad{len(text)}.py"
+        path.write_text(text, encoding="utf-8")
+        monkeypatch.setenv(discovery.VARIABLE, str(path))
+        with pytest.raises(discovery.MethodError, match=said):
+            discovery.names()
+    monkeypatch.setenv(discovery.VARIABLE, "")
+    twin = outside(tmp_path, "pgd_at")
+    monkeypatch.setenv(discovery.VARIABLE, str(twin))
+    with pytest.raises(discovery.MethodError, match="two methods are named 'pgd_at'"):
+        discovery.names()
+
+
+def test_entry_points_are_found_and_marked(tmp_path, monkeypatch):
+    outside(tmp_path, "packaged")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = types.SimpleNamespace(name="packaged", value="packaged")
+    monkeypatch.setattr(discovery.importlib.metadata, "entry_points", lambda group: [entry])
+    monkeypatch.setenv(discovery.VARIABLE, str(outside(tmp_path, "other_one")))  # another key of the cache
+    assert discovery.OUTSIDE in discovery.load("packaged").card.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"url": "http://x"}, "card.url"),
+        ({"family": "magic"}, "card.family"),
+        ({"cost": ""}, "card.cost"),
+        ({"year": 1999}, "card.year"),
+        ({"key": "Zhang"}, "card.key"),
+    ],
+)
+def test_an_incomplete_card_names_the_field(change, said, monkeypatch):
+    import dataclasses
+
+    kind = discovery.load("trades")
+    monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, **change))
+    with pytest.raises(Broken, match=said):
+        card.complete(kind())
+
+
+def test_a_wrong_cost_says_what_is_measured(monkeypatch):
+    import dataclasses
+
+    kind = discovery.load("pgd_at")
+    monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, cost="27F"))
+    with pytest.raises(Broken, match='measured 23F; write cost="23F"'):
+        card.costs_what_it_says(kind())
+
+
+def test_style_and_types_of_a_file_outside(tmp_path):
+    path = outside(tmp_path, "styled")
+    tools.style(path)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("from torch import Tensor", "from torch import Tensor, nn")
+    )
+    with pytest.raises(Broken, match="ruff: "):
+        tools.style(path)
+
+
+def test_baselines_outside_their_bands_break_the_check():
+    (finding,) = standing.judge_baselines([], "mine", official=False)
+    assert finding.state == "not run"
+    assert standing.baselines("digits-linf/1", official=True) == ("pgd_at", "trades")
+    assert {one.state for one in standing.judge_baselines([], "digits-linf/1", official=True)} == {"failed"}
+    column = types.SimpleNamespace
+    for autoattack, state in ((0.6, "passed"), (0.2, "failed"), (0.99, "failed"), (None, "failed")):
+        values = {"clean": 0.95, "autoattack": autoattack}
+        evaluation = column(accuracy=values.get)
+        record = column(method=column(name="pgd_at", changed={}), checkpoints={"best": column(evaluation=evaluation)})
+        first = standing.judge_baselines([record], "digits-linf/1", official=True)[0]
+        assert first.state == state
+        assert ("the set-up is broken" in first.mend) == (state == "failed")
+
+
+def test_reports_count_and_put_failures_first():
+    findings = (Finding("card", "a", "passed"), Finding("card", "b", "failed", "bad | worse", "mend it"))
+    one = Report("m", "m.py", official=True, findings=findings)
+    assert one.verdict == "m: 1 passed, 1 failed"
+    text = report.markdown([one])
+    assert text.index("mend it") < text.index("| ✓ | card | a |")
+    assert "bad \\| worse" in text
+    assert standing.judge(None)[0].state == "failed"
