@@ -20,8 +20,8 @@ class Band:
 
 
 BANDS: Mapping[str, Mapping[str, Band]] = {
-    # Measured at seeds 0 and 1: PGD-AT 65 and 67, TRADES 61 and 64 of 100 images under AutoAttack. With so few images two
-    # standard errors are 10 points, and seeds differ besides.
+    # Measured at seeds 0 and 1: PGD-AT 65 and 67, TRADES 61 and 64 of 100 images under AutoAttack. Two standard errors
+    # are 10 points with so few images, and seeds differ besides.
     "digits-linf/1": {
         "pgd_at": Band(clean=(0.86, 1.0), autoattack=(0.48, 0.82)),
         "trades": Band(clean=(0.86, 1.0), autoattack=(0.45, 0.78)),
