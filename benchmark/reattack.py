@@ -7,15 +7,14 @@ import torch
 
 from advbench.benchmark import checkpoint, data, networks
 from advbench.benchmark.bundle import Bundle
-from advbench.benchmark.evaluator import evaluate_shard
+from advbench.benchmark.environment import describe
 from advbench.benchmark.plan import shard_count
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import Bits, Record
+from advbench.benchmark.records import Record
 from advbench.benchmark.validation import Remark, name
+from advbench.benchmark.verification import Verifier
 
 FAMILIES = ("clean", "pgd")
-TOLERANCE = 0.01
-"""Share of images that may differ: another device rounds otherwise. One always may."""
 
 
 def reattack(
@@ -38,31 +37,16 @@ def reattack(
         said = f"the data here ({dataset.provenance.source}) are others: nothing was attacked again"
         return (Remark("not attacked again", "suspicious", name(record), said),)
     found = []
+    here = describe(device)
     for one in there:
-        shard = draw.randrange(shard_count(protocol, record.data.test))
-        first = shard * protocol.attacks.shard
-        index = torch.arange(first, min(first + protocol.attacks.shard, record.data.test))
-        x, y, _ = next(iter(dataset.test.batches(len(index), index)))
         network = networks.build(protocol.network, num_classes=dataset.num_classes, channels=dataset.shape[0])
-        network = checkpoint.load_weights(network, folder.weights(one)).to(device).eval().requires_grad_(False)
-        columns: dict[str, Bits] = {}
-        for family in FAMILIES:
-            result = evaluate_shard(
-                network,
-                x,
-                y,
-                first=first,
-                family=family,
-                protocol=protocol,
-                seed=record.seed,
-                num_classes=dataset.num_classes,
-                peers={},
-            )
-            columns |= result.columns
-        for column, again in columns.items():
-            claimed = record.checkpoints[one].evaluation.columns[column].correct[first : first + len(index)]
-            differing = int((claimed != again).sum())
-            if differing > max(1, TOLERANCE * len(index)):
-                said = f"{column}: {differing} of {len(index)} images come out otherwise than recorded"
-                found.append(Remark("outcomes not reproduced", "refused", f"{name(record)}, {one}", said))
+        network = checkpoint.load_weights(network, folder.weights(one)).to(device).eval()
+        verifier = Verifier(record, protocol, one, network, dataset.test, here)
+        shard = draw.randrange(shard_count(protocol, record.data.test))
+        for family in verifier.families(FAMILIES):
+            found += [
+                Remark("outcomes not reproduced", "refused", f"{name(record)}, {one}", f"{claim.column}: {claim.said}")
+                for claim in verifier.shards(family, [shard])
+                if claim.verdict == "different"
+            ]
     return tuple(found)
