@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.options import FOLDER, open_store, read_names, read_protocol, store_option
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records import Record
     from advbench.benchmark.store import Store
+    from advbench.reports.style import Look
 
 RECORDS = "Records folder to read instead of the store, such as leaderboards/records."
 ONLY = "Only this one.  [default: every protocol that has records]"
@@ -47,6 +48,7 @@ SEVERAL = "boards differ in their protocols; choose one with --protocol: "
     help="Which checkpoint.",
 )
 @click.option("--out", type=FOLDER, help="Also write every format and the trade-off plot into this folder.")
+@click.option("--check", is_flag=True, help="Compare the tables in --out with their records; write nothing.")
 def leaderboard(
     *,
     protocol: "Protocol | None",
@@ -57,6 +59,7 @@ def leaderboard(
     methods: tuple[str, ...] | None,
     checkpoint: str,
     out: Path | None,
+    check: bool,
 ) -> None:
     """Print the board of each protocol from the records there are; torch is not needed.
 
@@ -65,11 +68,21 @@ def leaderboard(
       advbench leaderboard
       advbench leaderboard --protocol cifar10-linf --format latex --columns clean,pgd20,autoattack
       advbench leaderboard --records leaderboards/records --out tables
+      advbench leaderboard --records leaderboards/records --out leaderboards/tables --check
     """
-    from advbench.benchmark.cli.writing import show_board, write_files, writer
+    from advbench.benchmark.cli.writing import show_board, stale_files, write_files, writer
     from advbench.leaderboards import board
 
     groups = collect(records, store_root, protocol)
+    if check:
+        if out is None:
+            raise Refused("--check compares the tables in a folder: name it with --out")
+        stale = stale_files([board.build(found) for found in groups], out)
+        if stale:
+            names = ", ".join(str(path) for path in stale)
+            raise Failed(f"not what the records say: {names}; `advbench leaderboard --out {out}` writes them anew")
+        click.echo(f"{out}: every table is what its records say")
+        return
     if kind in {"csv", "latex", "html"} and len(groups) > 1:
         raise Refused(SEVERAL + ", ".join(sorted(found[0].protocol_name for found in groups)))
     narrowed = columns or methods or checkpoint != "both"
@@ -87,7 +100,18 @@ def leaderboard(
                 click.echo(f"wrote {path}", err=True)
 
 
-@click.command(short_help="Draw trade-off figures from records.")
+FIGURES = {
+    "tradeoff": "clean accuracy against AutoAttack, with the Pareto front",
+    "overfitting": "from the best checkpoint to the last",
+    "curves": "learning curves on the validation split",
+    "cost": "AutoAttack against training passes per image",
+    "stability": "places under each seed",
+}
+"""Kind of figure → what it shows; each is a module of `advbench.reports` with a function `draw`."""
+
+
+@click.command(short_help="Draw figures from records.")
+@click.argument("figure", type=click.Choice([*FIGURES, "all"]), default="tradeoff")
 @click.option(
     "--protocol",
     type=read_protocol,
@@ -97,20 +121,58 @@ def leaderboard(
 @click.option("--records", type=click.Path(path_type=Path), help=RECORDS)
 @store_option
 @click.option("--out", type=FOLDER, default=Path("figures"), show_default=True, help="Folder to write into.")
-def plot(*, protocol: "Protocol | None", records: Path | None, store_root: Path | None, out: Path) -> None:
-    """Draw clean accuracy against AutoAttack, PNG and PDF, for each protocol; torch is not needed.
+@click.option("--style", type=click.Choice(["paper", "slides"]), default="paper", show_default=True, help="Sizes.")
+@click.option(
+    "--formats", type=read_names, metavar="LIST", default="png,pdf", show_default=True, help="Among png, pdf, svg."
+)
+def plot(
+    *,
+    figure: str,
+    protocol: "Protocol | None",
+    records: Path | None,
+    store_root: Path | None,
+    out: Path,
+    style: "Look",
+    formats: tuple[str, ...],
+) -> None:
+    """Draw a FIGURE of each protocol's board; torch is not needed.
+
+    \b
+    tradeoff     clean accuracy against AutoAttack, with the Pareto front
+    overfitting  from the best checkpoint to the last
+    curves       learning curves on the validation split
+    cost         AutoAttack against training passes per image
+    stability    places under each seed
+    all          each of them
 
     \b
     Examples:
       advbench plot
-      advbench plot --protocol cifar10-linf --records leaderboards/records --out figures
+      advbench plot overfitting --protocol cifar10-linf --records leaderboards/records --out figures
+      advbench plot all --style slides --formats svg
     """
-    from advbench.benchmark.cli.writing import write_files
-    from advbench.leaderboards import board
+    from importlib import import_module
 
+    from advbench.leaderboards import board
+    from advbench.reports.style import FORMATS, ReportError
+
+    if unknown := [one for one in formats if one not in FORMATS]:
+        raise Refused(f"no format {unknown[0]!r}; there are: {', '.join(FORMATS)}")
     for found in collect(records, store_root, protocol):
-        for path in write_files(board.build(found), out, formats=()):
-            click.echo(f"wrote {path}")
+        out.mkdir(parents=True, exist_ok=True)
+        table = board.build(found)
+        for kind in FIGURES if figure == "all" else (figure,):
+            of = found if kind == "curves" else table
+            stem = out / f"{table.protocol.replace('/', '-')}-{kind}"
+            try:
+                written = import_module(f"advbench.reports.{kind}").draw(of, stem, formats=formats, look=style)
+            except ReportError as error:
+                if figure != "all":
+                    raise
+                click.echo(f"no figure of {kind}: {error}", err=True)
+                continue
+            for path in written:
+                click.echo(f"wrote {path}")
 
 
 @click.command(short_help="Copy records to where published boards read them.")

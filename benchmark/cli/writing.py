@@ -66,6 +66,18 @@ def show_board(records: Sequence[Record], protocol: "Protocol") -> "Table":
     return table
 
 
+def stale_files(tables: "Sequence[Table]", folder: Path) -> list[Path]:
+    """Return the tables in a folder that are missing, differ from what their records give, or have no records."""
+    expected = {
+        folder / f"{table.protocol.replace('/', '-')}.{ending}": writer(kind)(table)
+        for table in tables
+        for kind, ending in FORMATS.items()
+    }
+    there = [path for ending in FORMATS.values() for path in sorted(folder.glob(f"*.{ending}"))]
+    odd = [path for path in there if path not in expected]
+    return [*odd, *(path for path, text in expected.items() if not path.is_file() or path.read_text("utf-8") != text)]
+
+
 def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, *, plots: bool = True) -> list[Path]:
     """Write a board in several formats and its trade-off plot into a folder; return the paths."""
     from advbench.reports import tradeoff

@@ -1,0 +1,76 @@
+"""What is published in this repository comes from the records that are published in it: tables, README and its plot."""
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from advbench.benchmark.cli import main
+from advbench.benchmark.cli.requests import DEFAULT_METHODS
+from advbench.benchmark.protocol import published
+from advbench.leaderboards import board, markdown
+from advbench.reports import tradeoff
+
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "leaderboards" / "records"
+BEGIN, END = "<!-- demo: begin -->\n", "<!-- demo: end -->\n"
+SHOWN = ("rank", "method", "checkpoint", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "passes", "hours")
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """The board that `make demo` ends with."""
+    records = board.load_records(RECORDS / "digits-linf-1")
+    return board.build([record for record in records if record.method.name in DEFAULT_METHODS and record.seed == 0])
+
+
+def test_committed_tables_are_what_their_records_say():
+    words = ["leaderboard", "--records", str(RECORDS), "--out", str(ROOT / "leaderboards" / "tables"), "--check"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_table_that_was_edited_by_hand_is_found(tmp_path):
+    words = ["leaderboard", "--records", str(RECORDS), "--protocol", "digits-linf", "--out", str(tmp_path)]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    path = tmp_path / "digits-linf-1.md"
+    path.write_text(path.read_text("utf-8").replace("65.0", "66.0", 1), "utf-8")
+    result = CliRunner().invoke(main, [*words, "--check"])
+    assert result.exit_code == 1
+    assert "digits-linf-1.md" in result.output
+
+
+def test_the_readme_shows_the_demo_as_recorded(demo):
+    readme = ROOT / "README.md"
+    text = readme.read_text("utf-8")
+    keys = {column.key for column in demo.columns}
+    table = markdown.write(demo.select(columns=[key for key in SHOWN if key in keys]))
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    expected = f"{before}{BEGIN}\n{table}\n{END}{after}"
+    if os.environ.get("ADVBENCH_UPDATE_GOLDEN"):
+        readme.write_text(expected, "utf-8")
+        tradeoff.draw(demo, ROOT / "docs" / "figures" / "demo", formats=("png",))
+        text = expected
+    assert text == expected, "run: ADVBENCH_UPDATE_GOLDEN=1 pytest tests/golden/test_published.py"
+    assert (ROOT / "docs" / "figures" / "demo.png").stat().st_size > 10_000
+
+
+def test_every_robust_method_beats_standard_training_under_autoattack():
+    records = [one for one in board.load_records(RECORDS) if one.protocol_digest == published()["digits-linf/1"].digest]
+    best = {one.method.name: one.checkpoints["best"].evaluation.accuracy("autoattack") for one in records}
+    floor = best.pop("standard")
+    assert floor is not None
+    assert len(best) >= 26
+    assert all(accuracy is not None and accuracy > floor for accuracy in best.values()), best
+    assert all(best[name] >= floor + 0.3 for name in ("pgd_at", "trades"))
+
+
+def test_published_records_are_official_verified_and_from_committed_code():
+    for record in board.load_records(RECORDS):
+        assert record.official
+        assert record.data.verified
+        commit = record.training.environment.commit
+        assert commit
+        assert not commit.endswith("-dirty")
