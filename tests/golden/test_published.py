@@ -74,3 +74,15 @@ def test_published_records_are_official_verified_and_from_committed_code():
         commit = record.training.environment.commit
         assert commit
         assert not commit.endswith("-dirty")
+
+
+def test_every_kind_of_figure_is_drawn_from_published_records(tmp_path):
+    words = ["plot", "all", "--records", str(RECORDS), "--protocol", "digits-linf", "--out", str(tmp_path)]
+    result = CliRunner().invoke(main, [*words, "--formats", "png"])
+    assert result.exit_code == 0, result.output
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {f"digits-linf-1-{kind}.png" for kind in ("tradeoff", "overfitting", "curves", "cost")}
+    assert "no figure of stability: rank stability needs two methods with two seeds" in result.output
+    refused = CliRunner().invoke(main, [*words, "--formats", "gif"])
+    assert refused.exit_code == 2
+    assert "there are: pdf, png, svg" in refused.output
