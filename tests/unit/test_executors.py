@@ -272,7 +272,7 @@ class TestEnding:
         workers = {note["pid"] for note in diary()}
         assert pids_alive(workers) == workers
         os.killpg(process.pid, how)  # as a terminal does
-        said, errors = process.communicate(timeout=20)
+        said, errors = process.communicate(timeout=60)
         if how == signal.SIGINT:
             assert said == b"stopped\n", errors
         wait_for(lambda: not pids_alive(workers))
