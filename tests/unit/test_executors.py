@@ -41,7 +41,11 @@ def perform(job, *, diary, on_progress, store_root=None):
         time.sleep(120)
     if what == "nap":
         time.sleep(0.4)
-    if what == "store":
+    if what == "meet":  # both executors are at work before either gets anywhere
+        end = time.monotonic() + 30
+        while len({json.loads(line)["pid"] for line in open(diary)}) < 3 and time.monotonic() < end:
+            time.sleep(0.02)
+    if what in {"store", "meet"}:
         from advbench.benchmark.store import Store
         folder = Store(pathlib.Path(store_root)).folder(job.run)
         folder.create()
@@ -51,7 +55,7 @@ def perform(job, *, diary, on_progress, store_root=None):
             if not free:
                 return "busy"
             note("work")
-            time.sleep(0.2)
+            time.sleep(0.6)  # longer than a claim waits for a lock: who comes second goes on to other work
             (folder.path / "done").touch()
     note("end")
     return "done"
@@ -242,7 +246,9 @@ def wait_for(condition, seconds: float = 20.0) -> None:
 
 
 EXECUTOR = """
-import sys, pathlib
+import pathlib, signal, sys
+# A shell that runs the tests in the background has Ctrl-C ignored; a terminal has not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from advbench.benchmark.executors.courier import Errand
 from advbench.benchmark.executors.local import Local
 from advbench.benchmark.jobs import Job, RunSpec
@@ -279,7 +285,7 @@ class TestEnding:
         assert {note["event"] for note in diary()} == {"begin"}
 
     def test_two_executors_on_one_store_never_do_a_job_twice(self, diary, tmp_path):
-        both = [executor(diary, tmp_path / "runs", "store", 6) for _ in range(2)]
+        both = [executor(diary, tmp_path / "runs", "meet", 6) for _ in range(2)]
         ended = [process.communicate(timeout=60) for process in both]
         assert [said for said, _ in ended] == [b"6 0\n"] * 2, ended
         worked = Counter(note["job"] for note in diary() if note["event"] == "work")
