@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from advbench.benchmark.corrections import record_files
 from advbench.benchmark.records import Record
 from advbench.leaderboards.table import BoardError
 
@@ -22,7 +23,7 @@ class Filed(NamedTuple):
 
 
 def load(source: Path) -> list[Filed]:
-    """Read a record file, or every record file below a folder, in order of their paths.
+    """Read a record file, or every current record file below a folder, in order of their paths.
 
     Raises:
         BoardError: if there is no such file or folder.
@@ -32,7 +33,7 @@ def load(source: Path) -> list[Filed]:
         return [_read(source, source.parent)]
     if not source.is_dir():
         raise BoardError(f"{source}: no such records folder; give the folder that holds the records' JSON files")
-    return [_read(file, source) for file in sorted(source.rglob("*.json"))]
+    return [_read(file, source) for file in record_files(source)]
 
 
 def _read(file: Path, folder: Path) -> Filed:

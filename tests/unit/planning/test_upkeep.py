@@ -168,7 +168,7 @@ class TestPublish:
         publish([one], tmp_path / "records")
         with pytest.raises(PublishError, match="another record"):
             publish([other], tmp_path / "records")
-        (path,) = publish([other], tmp_path / "records", replace=True)
+        (path,) = publish([other], tmp_path / "records", replace=True, reason="measured on the wrong network")
         assert Record.load(path) == other
 
     def test_two_records_for_one_place_are_refused_before_anything_is_written(self, store, tmp_path, made):
