@@ -25,7 +25,7 @@ COMMANDS = {
     "compare": "comparing:compare",
     "images": "comparing:images",
     "transfer": "diagnosing:transfer",
-    "plot": "boards:plot",
+    "plot": "plotting:plot",
     "publish": "boards:publish",
     "site": "site:site",
     "new-method": "contributing:new_method",
