@@ -27,6 +27,7 @@ COMMANDS = {
     "transfer": "diagnosing:transfer",
     "plot": "plotting:plot",
     "publish": "boards:publish",
+    "export": "exporting:export",
     "site": "site:site",
     "new-method": "contributing:new_method",
     "check": "contributing:check",

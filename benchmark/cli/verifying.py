@@ -9,11 +9,10 @@ import click
 
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import data_option, device_option, open_store, store_option
+from advbench.benchmark.cli.options import data_option, device_option, store_option
+from advbench.benchmark.cli.recorded import find_weights, load_network, read_record
 
 if TYPE_CHECKING:
-    import torch
-
     from advbench.benchmark.records import Record
     from advbench.benchmark.verification import Claim, Verifier
 
@@ -70,11 +69,11 @@ def verify(
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.sealed import write_bytes
 
-    claimed, folder = _read(record, store_root)
+    claimed, folder = read_record(record, store_root)
     names = [name for name in claimed.checkpoints if checkpoint in {name, "both"}]
     if not names:
         raise Refused(f"record {claimed.run} has no {checkpoint} checkpoint")
-    files = {name: _weights(claimed, name, weights, folder) for name in names}
+    files = {name: find_weights(claimed, name, weights, folder) for name in names}
     protocol = Protocol.from_plain(claimed.protocol, f"record {claimed.run}")
     where = choose_device(device)
     torch.set_num_threads(threads or _threads(claimed) or torch.get_num_threads())
@@ -82,7 +81,7 @@ def verify(
     verification.check_provenance(claimed, protocol, dataset.test, dataset.provenance.digest)
     claims: list[Claim] = []
     for name in names:
-        network = _network(files[name], protocol.network, dataset.num_classes, dataset.shape[0]).to(where)
+        network = load_network(files[name], protocol.network, dataset.num_classes, dataset.shape[0]).to(where)
         verifier = verification.Verifier(claimed, protocol, name, network, dataset.test, describe(where))
         claims += _repeat(verifier, families or FAMILIES, count, draw)
     if not claims:
@@ -100,54 +99,6 @@ def verify(
         raise Failed(f"record {claimed.run} is NOT what comes out: {named}")
     equal = all(one.verdict == "equal" for one in claims)
     click.echo(f"record {claimed.run}: {'equal to the bit' if equal else 'equal within tolerance'}")
-
-
-def _read(reference: str, store_root: Path | None) -> "tuple[Record, Path | None]":
-    """Return a record and the folder where its weights may lie."""
-    from advbench.benchmark.records import Record
-    from advbench.benchmark.store import StoreError
-
-    store = open_store(store_root)
-    path = Path(reference)
-    if path.is_file() or path.suffix == ".json":
-        record = Record.load(path)
-        try:
-            return record, store.find(record.run).path
-        except StoreError:
-            return record, path.parent
-    folder = store.find(reference)
-    found = folder.record()
-    if found is None:
-        raise Refused(f"{folder.spec.label} has no whole record; `advbench evaluate {folder.id[:8]}` makes one")
-    return found, folder.path
-
-
-def _weights(record: "Record", name: str, weights: Path | None, folder: Path | None) -> Path:
-    """Find the weights of a checkpoint and compare them with what the record names.
-
-    Raises:
-        Refused: if they are not there, or other weights.
-    """
-    from advbench.benchmark.checkpoint import sha256
-
-    place = weights or folder or Path()
-    path = place if place.is_file() else place / f"{name}.safetensors"
-    if not path.is_file():
-        raise Refused(f"{path}: no weights of {name} there; give them with --weights")
-    said, found = record.checkpoints[name].sha256, sha256(path)  # type: ignore[index]
-    if said != found:
-        raise Refused(f"{path}: not the weights of {name}: sha256 {found[:12]}, the record names {said[:12]}")
-    return path
-
-
-def _network(path: Path, architecture: str, classes: int, channels: int) -> "torch.nn.Module":
-    import torch
-
-    from advbench.benchmark import checkpoint, networks
-
-    with torch.random.fork_rng(devices=[]):
-        network = networks.build(architecture, num_classes=classes, channels=channels)
-    return checkpoint.load_weights(network, path).eval()
 
 
 def _threads(record: "Record") -> int | None:

@@ -1,0 +1,243 @@
+"""Export to RobustBench: claim, checkpoint and zoo entry, read back by RobustBench's own loader."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from advbench.benchmark import bridge, checkpoint, discovery, exporting, networks
+from advbench.benchmark.cli import main
+from advbench.benchmark.jobs import Job, RunSpec
+from advbench.benchmark.protocol import Protocol, published
+from advbench.benchmark.records import Checkpoint, Evaluation, Flag, Outcomes, Record
+from advbench.benchmark.store import Store
+from advbench.benchmark.work import perform
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "leaderboards/records/digits-linf-1/trades/seed0.json"
+needs_robustbench = pytest.mark.skipif(
+    importlib.util.find_spec("robustbench") is None, reason="robustbench is not installed"
+)
+FLAG = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised", reason="0.4")
+
+
+def outcomes(right, n=10_000):
+    return Outcomes.pack(np.arange(n) < right)
+
+
+def row(protocol="cifar10-linf/1", *, n=10_000, clean=8213, robust=4807, flags=(), sha256="0" * 64, **changes):
+    """A published record, as if it had been made under another protocol, with as many images right as said."""
+    plain = published()[protocol].canonical()
+    evaluation = Evaluation(columns={"clean": outcomes(clean, n), "autoattack": outcomes(robust, n)}, flags=flags)
+    record = Record.load(TEMPLATE)
+    name = published()[protocol].data.name
+    classes = {"cifar100": 100, "imagenet": 1000}.get(name, 10)
+    facts = {"name": name, "test": n, "num_classes": classes, "verified": True}
+    return record.model_copy(
+        update={
+            "protocol": plain,
+            "protocol_name": protocol,
+            "protocol_digest": published()[protocol].digest,
+            "network": plain["network"],
+            "data": record.data.model_copy(update=facts),
+            "checkpoints": {"best": Checkpoint(epoch=1, sha256=sha256, evaluation=evaluation)},
+            **changes,
+        }
+    )
+
+
+def network(architecture, classes=10):
+    """A network whose buffers have moved, with fixed weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        net = networks.build(architecture, num_classes=classes, channels=3)
+        net.train()
+        with torch.no_grad():
+            net(torch.rand(8, 3, 32, 32))
+    return net.eval()
+
+
+def test_the_claim_has_the_keys_and_strings_of_their_files():
+    info = exporting.model_info(row(), "best")
+    assert info.pop("footnote").startswith("TRADES, trained and attacked with advbench under its protocol cifar10-linf")
+    assert info == {
+        "link": "https://proceedings.mlr.press/v97/zhang19p.html",
+        "name": "Theoretically Principled Trade-off between Robustness and Accuracy",
+        "authors": "Hongyang Zhang, Yaodong Yu, Jiantao Jiao, Eric Xing, Laurent El Ghaoui, Michael Jordan",
+        "additional_data": False,
+        "number_forward_passes": 1,
+        "dataset": "cifar10",
+        "venue": "ICML 2019",
+        "architecture": "PreActResNet-18",
+        "eps": "8/255",
+        "clean_acc": "82.13",
+        "reported": "48.07",
+        "autoattack_acc": "48.07",
+        "unreliable": False,
+    }
+
+
+@needs_robustbench
+def test_their_dataclass_knows_every_key_of_the_claim():
+    known = bridge.robustbench("utils").ModelInfo.__dataclass_fields__
+    newer = {"unreliable"}  # in their files, not in the release's dataclass
+    assert set(exporting.model_info(row(), "best")) - newer <= set(known)
+
+
+def test_every_method_of_the_repository_gets_a_name_by_their_habit():
+    names = {}
+    for name in discovery.names():
+        card = discovery.load(name).card
+        facts = {"title": card.title, "authors": card.authors, "year": card.year}
+        record = row()
+        record = record.model_copy(update={"method": record.method.model_copy(update=facts)})
+        names[name] = exporting.zoo_name(record)
+        assert exporting.authors(card.authors).count(",") == card.authors.count(" and "), card.authors
+    assert names["trades"] == "Zhang2019Theoretically_PRN18"
+    assert names["at_awp"] == "Wu2020Adversarial_PRN18"
+    assert names["fgsm_rs"] == "Wong2020Fast_PRN18"
+    assert all(one.isascii() for one in names.values())
+
+
+@needs_robustbench
+@pytest.mark.parametrize(
+    ("architecture", "protocol", "classes"),
+    [
+        ("preactresnet18", "cifar10-linf/1", 10),
+        ("preactresnet18", "cifar100-linf/1", 100),
+        ("resnet18", "cifar10-linf/1", 10),
+        ("smallcnn", "cifar10-linf/1", 10),
+    ],
+)
+def test_robustbench_loads_what_was_exported_with_the_same_predictions(architecture, protocol, classes, tmp_path):
+    net = network(architecture, classes)
+    exported = exporting.export(row(protocol, network=architecture), "best", net, tmp_path)
+    found = exporting.compare(exported, net)
+    assert found.same == found.images == 16
+    assert found.difference <= (0 if architecture == "smallcnn" else 1e-6)  # they average pixels by another routine
+    exported.weights.unlink()
+    torch.save({**net.state_dict(), "more": torch.zeros(1)}, exported.weights)
+    with pytest.raises(exporting.ExportError, match="RobustBench cannot load it"):
+        exporting.compare(exported, net)
+    tables = bridge.robustbench("utils").all_models
+    assert not any(exported.name in models for every in tables.values() for models in every.values())
+
+
+@needs_robustbench
+def test_other_weights_are_noticed(tmp_path):
+    exported = exporting.export(row(), "best", network("preactresnet18"), tmp_path)
+    other = network("preactresnet18")
+    with torch.no_grad():
+        other.linear.bias += torch.arange(10)
+    assert exporting.compare(exported, other).same < 16
+
+
+def test_the_other_architectures_have_entries_that_are_python():
+    for architecture, protocol in (("wrn34-10", "cifar10-linf-wrn/1"), ("resnet50", "imagenet-linf/1")):
+        text = exporting.zoo_entry(row(protocol, network=architecture), "Any2020Name", "0" * 64)
+        compile(text, "entry", "exec")
+        assert ("Res256Crop224" in text) == (architecture == "resnet50")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (row("digits-linf/1", n=100), "RobustBench has cifar10, cifar100, imagenet; digits cannot be exported"),
+        (row("tinyimagenet-linf/1"), "tinyimagenet cannot be exported"),
+        (row(checkpoints={}), "no best checkpoint"),
+        (row(network="vgg"), "no zoo entry for vgg"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_even_by_force(record, said):
+    with pytest.raises(exporting.ExportError, match=said):
+        exporting.admit(record, "best", force=True)
+
+
+def test_a_missing_attack_is_not_made_up():
+    record = row()
+    columns = {"clean": outcomes(5)}
+    best = record.checkpoints["best"].model_copy(update={"evaluation": Evaluation(columns=columns)})
+    with pytest.raises(exporting.ExportError, match="autoattack of best was not measured"):
+        exporting.model_info(record.model_copy(update={"checkpoints": {"best": best}}), "best")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (row(flags=(FLAG,)), "flag autoattack-far-below-pgd"),
+        (row("imagenet-linf/1", n=50_000), "eps 2/255, the leaderboard is of 4/255"),
+        (row(n=1000, clean=800, robust=400), "attacked on 1000 test images, there are 10000"),
+        (row(official=False), "not a published one"),
+        (row(division="open"), "open division"),
+        (row(data=row().data.model_copy(update={"verified": False})), "no known checksums"),
+    ],
+)
+def test_what_the_board_would_not_rank_is_forced_with_a_footnote(record, said):
+    with pytest.raises(exporting.ExportError, match=f"{said}.*--force") as refused:
+        exporting.admit(record, "best")
+    assert "\n" not in str(refused.value)
+    against = exporting.admit(record, "best", force=True)
+    info = exporting.model_info(record, "best", against=against)
+    assert said in str(info["footnote"])
+    assert info["unreliable"] == ("flag" in said)
+
+
+def advbench(*words, code=0):
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == code, done.output
+    assert "Traceback" not in done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of standard training on made-up images in CIFAR-10's shape: classes less than eps apart, so all fall."""
+    place = tmp_path_factory.mktemp("run")
+    classes = np.random.default_rng(0).integers(124, 132, (10, 32, 32, 3), dtype=np.uint8)
+    arrays = {}
+    for part, n in (("train", 60), ("test", 20)):
+        arrays[f"y_{part}"] = np.arange(n) % 10
+        arrays[f"x_{part}"] = classes[arrays[f"y_{part}"]]
+    np.savez(place / "cifar10.npz", **arrays)
+    plain = published()["cifar10-linf/1"].canonical()
+    plain |= {"name": "tiny/1", "network": "smallcnn", "seeds": [0]}
+    plain["data"] |= {"validation": 20, "train_limit": 0}
+    plain["training"] |= {"epochs": 10, "batch": 20, "schedule": {"kind": "one-cycle", "peak": 0.2, "rise": "2/5"}}
+    plain["attacks"] |= {"shard": 20}
+    protocol = Protocol.from_plain(plain)
+    spec = RunSpec(protocol, "standard", discovery.make("standard").hyperparameters(), 0)
+    store = Store(place / "runs")
+    perform(Job("train", spec), store.root, data_root=place, device="cpu")
+    for family in ("clean", "autoattack"):
+        perform(Job("evaluate", spec, "best", family, (0,)), store.root, data_root=place, device="cpu")
+    return store, spec.id
+
+
+@needs_robustbench
+def test_a_run_of_the_store_is_exported_by_the_command(run, tmp_path):
+    store, identity = run
+    words = ("export", "robustbench", identity[:6], "--store", store.root, "--out", tmp_path)
+    assert "--force exports it" in advbench(*words, code=2)
+    assert not list(tmp_path.iterdir())
+    said = advbench(*words, "--force", "--name", "Tiny2026Run")
+    assert "the same classes on 16 images, logits equal to the bit" in said
+    assert "footnote: its protocol, tiny/1, is not a published one" in said
+    record = store.find(identity).record()
+    info = json.loads((tmp_path / "model_info/cifar10/Linf/Tiny2026Run.json").read_text(encoding="utf-8"))
+    clean = record.checkpoints["best"].evaluation.columns["clean"].correct.sum()
+    assert info["clean_acc"] == f"{100 * clean / 20:.2f}"
+    weights = torch.load(tmp_path / "models/cifar10/Linf/Tiny2026Run.pt", weights_only=True)
+    ours = checkpoint.load_weights(
+        networks.build("smallcnn", num_classes=10, channels=3), store.find(identity).weights("best")
+    )
+    assert weights.keys() == ours.state_dict().keys()
+    taken = advbench(*words, "--force", "--name", "Wong2020Fast", code=2)
+    assert "RobustBench has a model named Wong2020Fast" in taken
+
+
+def test_a_published_record_of_digits_is_one_line():
+    assert "digits cannot be exported" in advbench("export", "robustbench", TEMPLATE, "--force", code=2)
