@@ -11,11 +11,8 @@ from click.testing import CliRunner
 
 from advbench.benchmark import bridge, checkpoint, discovery, exporting, networks
 from advbench.benchmark.cli import main
-from advbench.benchmark.jobs import Job, RunSpec
-from advbench.benchmark.protocol import Protocol, published
+from advbench.benchmark.protocol import published
 from advbench.benchmark.records import Checkpoint, Evaluation, Flag, Outcomes, Record
-from advbench.benchmark.store import Store
-from advbench.benchmark.work import perform
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "leaderboards/records/digits-linf-1/trades/seed0.json"
@@ -193,50 +190,47 @@ def advbench(*words, code=0):
     return done.output
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of standard training on made-up images in CIFAR-10's shape: classes less than eps apart, so all fall."""
-    place = tmp_path_factory.mktemp("run")
-    classes = np.random.default_rng(0).integers(124, 132, (10, 32, 32, 3), dtype=np.uint8)
-    arrays = {}
-    for part, n in (("train", 60), ("test", 20)):
-        arrays[f"y_{part}"] = np.arange(n) % 10
-        arrays[f"x_{part}"] = classes[arrays[f"y_{part}"]]
-    np.savez(place / "cifar10.npz", **arrays)
-    plain = published()["cifar10-linf/1"].canonical()
-    plain |= {"name": "tiny/1", "network": "smallcnn", "seeds": [0]}
-    plain["data"] |= {"validation": 20, "train_limit": 0}
-    plain["training"] |= {"epochs": 10, "batch": 20, "schedule": {"kind": "one-cycle", "peak": 0.2, "rise": "2/5"}}
-    plain["attacks"] |= {"shard": 20}
-    protocol = Protocol.from_plain(plain)
-    spec = RunSpec(protocol, "standard", discovery.make("standard").hyperparameters(), 0)
-    store = Store(place / "runs")
-    perform(Job("train", spec), store.root, data_root=place, device="cpu")
-    for family in ("clean", "autoattack"):
-        perform(Job("evaluate", spec, "best", family, (0,)), store.root, data_root=place, device="cpu")
-    return store, spec.id
-
-
 @needs_robustbench
-def test_a_run_of_the_store_is_exported_by_the_command(run, tmp_path):
-    store, identity = run
-    words = ("export", "robustbench", identity[:6], "--store", store.root, "--out", tmp_path)
+def test_the_command_exports_a_record_and_the_checkpoint_that_it_names(tmp_path):
+    net = network("smallcnn")
+    checkpoint.save_weights(net, tmp_path / "best.safetensors")
+    digest = checkpoint.sha256(tmp_path / "best.safetensors")
+    record = tmp_path / "record.json"
+    record.write_text(row(n=1000, clean=813, robust=402, network="smallcnn", sha256=digest).dumps(), encoding="utf-8")
+    out = tmp_path / "out"
+    words = ("export", "robustbench", record, "--out", out, "--store", tmp_path / "runs")
     assert "--force exports it" in advbench(*words, code=2)
-    assert not list(tmp_path.iterdir())
-    said = advbench(*words, "--force", "--name", "Tiny2026Run")
+    assert not out.exists()
+    said = advbench(*words, "--force", "--name", "Tiny2026Run", "--additional-data")
     assert "the same classes on 16 images, logits equal to the bit" in said
-    assert "footnote: its protocol, tiny/1, is not a published one" in said
-    record = store.find(identity).record()
-    info = json.loads((tmp_path / "model_info/cifar10/Linf/Tiny2026Run.json").read_text(encoding="utf-8"))
-    clean = record.checkpoints["best"].evaluation.columns["clean"].correct.sum()
-    assert info["clean_acc"] == f"{100 * clean / 20:.2f}"
-    weights = torch.load(tmp_path / "models/cifar10/Linf/Tiny2026Run.pt", weights_only=True)
-    ours = checkpoint.load_weights(
-        networks.build("smallcnn", num_classes=10, channels=3), store.find(identity).weights("best")
-    )
-    assert weights.keys() == ours.state_dict().keys()
+    assert "footnote: attacked on 1000 test images, there are 10000" in said
+    info = json.loads((out / "model_info/cifar10/Linf/Tiny2026Run.json").read_text(encoding="utf-8"))
+    assert (info["clean_acc"], info["autoattack_acc"]) == ("81.30", "40.20")
+    assert info["additional_data"] is True
+    weights = torch.load(out / "models/cifar10/Linf/Tiny2026Run.pt", weights_only=True)
+    assert all(torch.equal(value, weights[key]) for key, value in net.state_dict().items())
     taken = advbench(*words, "--force", "--name", "Wong2020Fast", code=2)
     assert "RobustBench has a model named Wong2020Fast" in taken
+    assert "cannot name a model" in advbench(*words, "--force", "--name", "../x", code=2)
+    checkpoint.save_weights(network("preactresnet18"), tmp_path / "best.safetensors")
+    assert "not the weights of best" in advbench(*words, "--force", code=2)
+
+
+def test_without_robustbench_the_files_are_written_and_it_is_said(tmp_path, monkeypatch):
+    net = network("smallcnn")
+    checkpoint.save_weights(net, tmp_path / "w.safetensors")
+    record = tmp_path / "record.json"
+    digest = checkpoint.sha256(tmp_path / "w.safetensors")
+    record.write_text(row(network="smallcnn", sha256=digest).dumps(), encoding="utf-8")
+
+    def missing(_part="eval"):
+        raise bridge.BridgeError("robustbench is not installed: pip install")
+
+    monkeypatch.setattr(bridge, "robustbench", missing)
+    words = ("--weights", tmp_path / "w.safetensors", "--out", tmp_path / "out")
+    said = advbench("export", "robustbench", record, *words)
+    assert "not loaded with RobustBench: robustbench is not installed" in said
+    assert len(list((tmp_path / "out").rglob("*.*"))) == 3
 
 
 def test_a_published_record_of_digits_is_one_line():
