@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from advbench.benchmark.records import MethodIdentity
-from advbench.leaderboards.table import BoardError
+from advbench.leaderboards.cells import BoardError
 from advbench.leaderboards.texts import latex_escape
 
 JOURNALS = re.compile(
@@ -26,6 +26,30 @@ def write(methods: Iterable[MethodIdentity]) -> str:
         if known[0] != text:
             raise BoardError(f"citation key {method.key!r} names two papers, of {known[1]} and {method.name}")
     return "\n".join(entries[key][0] for key in sorted(entries))
+
+
+def gather(methods: Iterable[MethodIdentity]) -> tuple[str, tuple[str, ...]]:
+    """Return the entries of the methods that can be cited, as `write` does, and why the others cannot."""
+    entries: dict[str, str] = {}
+    problems: dict[str, None] = {}
+    for method in methods:
+        try:
+            text = entry(method)
+        except BoardError as error:
+            problems[str(error)] = None
+            continue
+        if entries.setdefault(method.key, text) != text:
+            problems[f"method {method.name!r} is not cited: another paper has its key {method.key!r}"] = None
+    return "\n".join(entries[key] for key in sorted(entries)), tuple(problems)
+
+
+def citable(method: MethodIdentity) -> bool:
+    """Whether a method has an entry: a table cites no other."""
+    try:
+        entry(method)
+    except BoardError:
+        return False
+    return True
 
 
 def entry(method: MethodIdentity) -> str:

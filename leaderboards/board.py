@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from advbench.benchmark import corrections
+from advbench.benchmark.corrections import Event
 from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol, ProtocolError
 from advbench.benchmark.records import Record
 from advbench.benchmark.statistics import Comparison, Correct, compare, ranks
+from advbench.leaderboards.history import changes
 from advbench.leaderboards.measures import Variant, columns, test_images
 from advbench.leaderboards.notes import board_marks, explain
 from advbench.leaderboards.soundness import invalid, masking
@@ -25,17 +28,24 @@ METRIC = "autoattack"
 
 
 def load_records(path: Path) -> list[Record]:
-    """Read a record file, or every record file below a folder, in order of their paths.
+    """Read a record file, or every current record below a folder, in order of their paths; see `load`."""
+    return load(path)[0]
+
+
+def load(path: Path) -> tuple[list[Record], tuple[Event, ...]]:
+    """Read a record file, or every current record below a folder with what was corrected there.
 
     Raises:
         BoardError: if the path does not exist.
         RecordError: if a file fails the schema; the message names file and key.
+        CorrectionError: if the history of corrections does not hold together; one line naming the file.
     """
     if path.is_file():
-        return [Record.load(path)]
+        return [Record.load(path)], ()
     if not path.is_dir():
         raise BoardError(f"{path}: no such records folder; give the folder that holds the records' JSON files")
-    return [Record.load(file) for file in sorted(path.rglob("*.json"))]
+    found = corrections.read(path)
+    return list(found.records.values()), found.history
 
 
 def group(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -46,12 +56,13 @@ def group(records: Iterable[Record]) -> dict[str, list[Record]]:
     return dict(found)
 
 
-def build(records: Sequence[Record], protocol: Protocol | None = None) -> Table:
+def build(records: Sequence[Record], protocol: Protocol | None = None, *, history: Iterable[Event] = ()) -> Table:
     """Make the board of records that were all made under one protocol digest.
 
     Args:
         records: any number of methods, variants and seeds.
         protocol: whose board it is; needed only where there may be no record yet.
+        history: corrections of published records, as `load` returns them; those of other protocols are left out.
 
     Raises:
         BoardError: for records of two protocols, two records of one run, or neither records nor a protocol.
@@ -86,6 +97,7 @@ def build(records: Sequence[Record], protocol: Protocol | None = None) -> Table:
         rows=tuple(rows),
         marks=board_marks(records, protocol),
         comparisons=comparisons,
+        history=changes(history, protocol.digest),
     )
     return replace(table, notes=explain(table, variants, protocol))
 
@@ -242,5 +254,16 @@ def _row(variant: Variant, checkpoint: str, rank: Cell, label: str, hour: str) -
     notes = (*identity.notes, *(["overrides update"] if identity.overrides_update else []))
     if any(record.division == "open" for record in variant.records):
         notes = (*notes, "open division")
-    runs = tuple(record.run for record in variant.records)
-    return Row(variant.key, checkpoint, identity, label, cells, variant.seeds, runs, tuple(signs), notes)
+    return Row(
+        key=variant.key,
+        checkpoint=checkpoint,
+        identity=identity,
+        label=label,
+        cells=cells,
+        seeds=variant.seeds,
+        runs=tuple(record.run for record in variant.records),
+        marks=tuple(signs),
+        notes=notes,
+        date=max(record.created for record in variant.records)[:10],
+        division="open" if "open division" in notes else "closed",
+    )

@@ -3,10 +3,11 @@
 import csv
 import io
 
-from advbench.leaderboards.table import Cell, Column, Row, Table
+from advbench.leaderboards.table import Cell, Column, Quoted, Row, Table
+from advbench.leaderboards.texts import plain_cell
 
-FORMULA = ("=", "+", "-", "@", "\t")
-"""Spreadsheets execute cells that begin so; a name that does is quoted."""
+ORIGINS = ("measured here", "as published")
+"""The field `origin`: what this benchmark measured, and what was quoted from elsewhere; never average the two."""
 
 
 def write(table: Table) -> str:
@@ -14,43 +15,57 @@ def write(table: Table) -> str:
 
     Text columns are one field. Others are KEY (mean), and where they have them KEY_sd, KEY_low, KEY_high (Wilson 95 %)
     and KEY_n (seeds measured). What was not measured is empty, with the reason in KEY_state. The last fields name
-    the protocol, its digest, the methods' identity, the seeds and the runs.
+    the protocol, its digest, the methods' identity, the seeds and the runs; `origin` tells rows that were quoted from a
+    `source` (at the end) from those measured here, and `corrections` holds the board's, in every row.
     """
     out = io.StringIO()
-    rows = [_fields(table, row) for row in table.rows]
-    header = list(rows[0]) if rows else [column.key for column in table.columns]
+    header = list(_fields(table, None, None))
     writer = csv.DictWriter(out, fieldnames=header, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(_fields(table, row, None) for row in table.rows)
+    writer.writerows(_fields(table, None, one) for one in table.published)
     return out.getvalue()
 
 
-def _fields(table: Table, row: Row) -> dict[str, str]:
+def _fields(table: Table, row: Row | None, quoted: Quoted | None) -> dict[str, str]:
+    """Return the fields of a measured or of a quoted row; which there are depends on the table alone."""
     fields: dict[str, str] = {}
     for column in table.columns:
-        fields.update(_cell(row.cells[column.key], column))
-    fields.update(
-        {
-            "marks": " ".join(row.marks),
-            "notes": _plain("; ".join(row.notes)),
-            "method_name": _plain(row.identity.name),
-            "family": _plain(row.identity.family),
-            "protocol": _plain(table.protocol),
-            "digest": table.digest,
-            "board_marks": "; ".join(table.marks),
-            "images": str(table.images),
-            "seed_list": " ".join(str(seed) for seed in row.seeds),
-            "runs": " ".join(row.runs),
-        }
-    )
-    return fields
+        cell = row.cells[column.key] if row else quoted.cell(column.key) if quoted else Cell()
+        told = _cell(cell, column)
+        if quoted and cell.state == "measured" and column.kind != "text":
+            told |= {f"{column.key}_n": "", f"{column.key}_state": ORIGINS[1]}  # no source says of how many seeds
+        fields.update(told)
+    fields |= dict.fromkeys(("marks", "notes", "method_name", "family"), "")
+    if row:
+        fields["marks"] = " ".join(row.marks)
+        fields["notes"] = plain_cell("; ".join(row.notes))
+        fields["method_name"] = plain_cell(row.identity.name)
+        fields["family"] = plain_cell(row.identity.family)
+    elif quoted:
+        fields["notes"] = plain_cell(quoted.other)
+        fields["method_name"] = plain_cell(quoted.method)
+        fields["family"] = plain_cell(quoted.family)
+    return fields | {
+        "protocol": plain_cell(table.protocol),
+        "digest": table.digest,
+        "board_marks": "; ".join(table.marks),
+        "images": str(table.images) if row else "",
+        "seed_list": " ".join(str(seed) for seed in row.seeds) if row else "",
+        "runs": " ".join(row.runs) if row else "",
+        "date": row.date if row else "",
+        "division": row.division if row else "",
+        "origin": ORIGINS[0] if row else ORIGINS[1],
+        "source": plain_cell(quoted.source) if quoted else "",
+        "corrections": plain_cell(" | ".join(change.text for change in table.history)),
+    }
 
 
 def _cell(cell: Cell, column: Column) -> dict[str, str]:
     """Return the fields of a cell; which there are depends on the column alone, so that rows agree."""
     key = column.key
     if column.kind == "text":
-        return {key: _plain(cell.text)}
+        return {key: plain_cell(cell.text)}
     fields = {key: _number(cell.mean)}
     if column.kind in {"accuracy", "points"}:
         low, high = cell.interval or (None, None)
@@ -67,7 +82,3 @@ def _cell(cell: Cell, column: Column) -> dict[str, str]:
 
 def _number(value: float | None) -> str:
     return "" if value is None else repr(value).removesuffix(".0")
-
-
-def _plain(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA) else text

@@ -6,8 +6,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from advbench.leaderboards.table import Cell, Column, Row, Table, show
-from advbench.leaderboards.texts import display
+from advbench.leaderboards.table import ELSEWHERE, Cell, Column, Row, Table, show
+from advbench.leaderboards.texts import display, split_address
 
 STYLE = """
 :root { color-scheme: light dark; --line: #c9ced6; --soft: #5b6472; --paper: #fff; --ink: #16191d; --accent: #0b5fb0;
@@ -19,6 +19,7 @@ STYLE = """
 body { margin: 0 auto; max-width: 90rem; padding: 1.5rem 1rem 3rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin: 2rem 0 .25rem; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; }
 p, li, summary, label { color: var(--soft); }
 .mark { border: 1px solid currentColor; border-radius: .8em; padding: 0 .6em; font-size: .8rem; margin-left: .4em;
   white-space: nowrap; }
@@ -38,6 +39,7 @@ small { color: var(--soft); font-size: .82em; }
 .state { color: var(--soft); font-style: italic; }
 input, select { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line);
   border-radius: .3rem; padding: .2rem .4rem; margin-right: 1rem; }
+.published { border-style: dashed; margin-top: .4rem; font-size: .92em; }
 ul { padding-left: 1.2rem; font-size: .88rem; }
 """
 
@@ -114,7 +116,16 @@ data-key="{{ cell.key }}" data-value="{{ cell.value }}"{% if cell.title %} title
 {% endfor %}</tbody>
 </table>
 </div>
-{% else %}<p>No records yet.</p>
+{% else %}<p>{{ board.empty }}</p>
+{% endif %}{% if board.published.rows %}<h3>{{ board.published.heading }}</h3>
+<div class="frame published" tabindex="0" role="region" aria-label="{{ board.published.heading }}"><table>
+<thead><tr>{% for head in board.published.heads %}<th scope="col" class="{{ head.kind }}">{{ head.label }}</th>
+{% endfor %}</tr></thead>
+<tbody>{% for row in board.published.rows %}<tr data-origin="as published"><th scope="row">{{ row.label }}</th>
+{% for cell in row.cells %}<td class="{{ cell.kind }}">{{ cell.text }}</td>
+{% endfor %}<td class="text">{{ row.source[0] }}{% if row.source[1] %}\
+<a href="{{ row.source[1] }}">{{ row.source[1] }}</a>{% endif %}{{ row.source[2] }}</td></tr>
+{% endfor %}</tbody></table></div>
 {% endif %}<details open><summary>Notes</summary><ul>
 {% for note in board.notes %}<li>{{ note }}</li>
 {% endfor %}</ul></details>
@@ -176,6 +187,8 @@ def _board(table: Table, decimals: int) -> dict[str, Any]:
             }
             for row in table.rows
         ],
+        "empty": "No row of this board is shown." if table.images else "No records yet.",
+        "published": _published(table),
         "notes": [note.text for note in table.notes],
         "comparisons": [
             (
@@ -191,6 +204,25 @@ def _board(table: Table, decimals: int) -> dict[str, Any]:
             if one.a in labels and one.b in labels
         ],
     }
+
+
+def _published(table: Table) -> dict[str, Any]:
+    """Return the rows that were quoted from elsewhere, each with its source."""
+    columns = table.quoted
+    heads = [("Method", "text"), ("Checkpoint", "text"), *((column.heading, column.kind) for column in columns)]
+    heads += [("Other attack (%)", "text"), ("Source", "text")]
+    rows = []
+    for one in table.published:
+        numbers = [(show(one.cell(column.key), column, one.decimals).plain, column.kind) for column in columns]
+        cells = [(one.checkpoint, "text"), *numbers, (one.other, "text")]
+        rows.append(
+            {
+                "label": one.label,
+                "cells": [{"text": text, "kind": kind} for text, kind in cells],
+                "source": split_address(one.source),
+            }
+        )
+    return {"heading": ELSEWHERE, "heads": [{"label": label, "kind": kind} for label, kind in heads], "rows": rows}
 
 
 def _cell(row: Row, column: Column, decimals: int) -> dict[str, Any]:

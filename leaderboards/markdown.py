@@ -2,7 +2,7 @@
 
 import re
 
-from advbench.leaderboards.table import Column, Row, Table, show
+from advbench.leaderboards.table import ELSEWHERE, Column, Row, Table, show
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
 
@@ -15,20 +15,36 @@ def write(table: Table, *, decimals: int | None = None) -> str:
         decimals: places of accuracies; by default as many as the test set supports.
     """
     places = table.decimals if decimals is None else decimals
-    lines = [f"### {_escape(table.title)}", ""]
+    lines = [f"### {escape(table.title)}", ""]
     if table.rows:
         aligned = ["---" if column.kind == "text" else "---:" for column in table.columns]
-        lines.append(_line([_escape(column.heading) for column in table.columns]))
+        lines.append(_line([escape(column.heading) for column in table.columns]))
         lines.append(_line(aligned))
         lines += [_line([_cell(row, column, places) for column in table.columns]) for row in table.rows]
         lines.append("")
-    lines += [f"- {_escape(note.text)}" for note in table.notes]
+    lines += _quoted(table)
+    lines += [f"- {escape(note.text)}" for note in table.notes]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(table: Table) -> list[str]:
+    """Return the published rows as a table of their own."""
+    if not table.published:
+        return []
+    columns = table.quoted
+    heads = ["Method", "Checkpoint", *(column.heading for column in columns), "Other attack (%)", "Source"]
+    lines = [f"*{ELSEWHERE}*", "", _line([escape(head) for head in heads])]
+    lines.append(_line(["---", "---", *("---:" for _ in columns), "---", "---"]))
+    for one in table.published:
+        numbers = [show(one.cell(column.key), column, one.decimals).plain for column in columns]
+        texts = [one.label, one.checkpoint, *numbers, one.other, one.source]
+        lines.append(_line([escape(text) for text in texts]))
+    return [*lines, ""]
 
 
 def _cell(row: Row, column: Column, decimals: int) -> str:
     cell = row.cells[column.key]
-    text = _escape(show(cell, column, decimals).plain)
+    text = escape(show(cell, column, decimals).plain)
     if cell.bold:
         text = f"**{text}**"
     return f"{text} {row.signs}" if column.key == "method" and row.signs else text
@@ -38,7 +54,7 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Keep Markdown and HTML in names from meaning anything; intervals keep their brackets."""
     escaped = SPECIAL.sub(r"\\\1", " ".join(text.split()))
     return re.sub(r"\\\[([-\d., ]+)\\\]", r"[\1]", escaped)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import Record
+from advbench.leaderboards import history
 from advbench.leaderboards.measures import Variant, data_marks, on_cpu
 from advbench.leaderboards.table import MARKS, Note, Table
 from advbench.leaderboards.texts import display
@@ -32,7 +33,7 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
     """Return the notes of a board in the order in which they are printed."""
     records = [record for variant in variants for record in variant.records]
     if not records:
-        return (_identity(table, protocol), Note("No record has been published under this protocol yet."))
+        return (_identity(table, protocol), _no_record(table), *history.notes(table.history))
     notes = [
         _identity(table, protocol),
         _amount(table, variants),
@@ -56,11 +57,18 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
     notes.extend(_withheld(table))
     notes.extend(_not_run(variants))
     notes.extend(_collapsed(variant) for variant in variants if variant.collapsed)
+    notes.extend(history.notes(table.history))
     used = {mark for row in table.rows for mark in row.marks}
     notes.extend(
         Note(f"{sign} {SIGNS[mark]}.", f"{sign} {SIGNS[mark]}.") for mark, sign in MARKS.items() if mark in used
     )
     return tuple(notes)
+
+
+def _no_record(table: Table) -> Note:
+    if table.history:
+        return Note("Every record under this protocol was withdrawn.")
+    return Note("No record has been published under this protocol yet.")
 
 
 def _identity(table: Table, protocol: Protocol) -> Note:

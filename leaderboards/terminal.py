@@ -7,7 +7,7 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from advbench.leaderboards.table import Cell, Column, Row, Table, show
+from advbench.leaderboards.table import ELSEWHERE, Cell, Column, Row, Table, show
 
 COLUMNS = ("rank", "method", "checkpoint", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "seeds")
 """What fits a terminal; the files hold every column."""
@@ -28,7 +28,8 @@ def render(table: Table, *, width: int, decimals: int | None = None) -> Group:
     if Measurement.get(console, console.options, grid).maximum > width:
         grid = _grid(shown, places, spread=False)
         below.append("Standard deviations do not fit this width; the files hold them.")
-    return Group(grid, *(Text(text, style="dim") for text in below))
+    quoted = [_quoted(table)] if table.published else []
+    return Group(grid, *quoted, *(Text(text, style="dim") for text in below))
 
 
 def write(table: Table, *, decimals: int | None = None, width: int = 120) -> str:
@@ -46,6 +47,23 @@ def _grid(table: Table, decimals: int, *, spread: bool) -> Grid:
         grid.add_column(escape(column.short), justify="left" if column.kind == "text" else "right")
     for row in table.rows:
         grid.add_row(*(_cell(row, column, decimals, spread=spread) for column in table.columns))
+    return grid
+
+
+def _quoted(table: Table) -> Grid:
+    """Return the published rows as a grid of their own, dim."""
+    grid = Grid(title=ELSEWHERE, title_justify="left", box=box.SIMPLE_HEAD, style="dim")
+    grid.collapse_padding, grid.pad_edge = True, False
+    columns = table.quoted
+    for head in ("Method", "Ckpt."):
+        grid.add_column(head)
+    for column in columns:
+        grid.add_column(escape(column.short), justify="right")
+    for head in ("Other attack", "Source"):
+        grid.add_column(head, overflow="fold")
+    for one in table.published:
+        numbers = [show(one.cell(column.key), column, one.decimals).plain for column in columns]
+        grid.add_row(*(Text(text) for text in (one.label, one.checkpoint, *numbers, one.other, one.source)))
     return grid
 
 

@@ -1,7 +1,10 @@
-"""Text for LaTeX: what TeX would read as a command, or pdflatex cannot set, becomes what it means."""
+"""Text for LaTeX, for CSV and for headings: what TeX or a spreadsheet would read as a command becomes what it means."""
 
+import re
 import unicodedata
 
+FORMULA = ("=", "+", "-", "@", "\t")
+"""Spreadsheets execute cells that begin so; a name that does is quoted."""
 PLAIN = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -82,3 +85,14 @@ NAMES = {
 def display(name: str) -> str:
     """Return a data set or network as papers write it; a name that is not known stays as it is."""
     return NAMES.get(name, name)
+
+
+def plain_cell(text: str) -> str:
+    """Return text for a field of CSV that no spreadsheet executes."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def split_address(text: str) -> tuple[str, str, str]:
+    """Split a source into what stands before its web address, the address (or ""), and what stands after."""
+    found = re.search(r"https?://[^\s,;]+", text)
+    return (text[: found.start()], found.group(), text[found.end() :]) if found else (text, "", "")

@@ -247,7 +247,7 @@ def test_an_empty_board_is_a_correct_page():
     assert "No record" in markdown.write(table)
     assert "No records yet" in html.write(table)
     assert "No record" in terminal.write(table)
-    assert csv.write(table).startswith("rank,method")
+    assert csv.write(table).startswith("rank,rank_state,method")
     with pytest.raises(BoardError, match="no rows"):
         latex.write(table)
 

@@ -1,0 +1,147 @@
+"""The float around the tabular: caption, scaling, notes; and which boards and columns go in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from string import ascii_lowercase
+
+from advbench.leaderboards.latex.cells import source
+from advbench.leaderboards.latex.layout import VENUES, Layout
+from advbench.leaderboards.latex.tabular import transposed, upright
+from advbench.leaderboards.table import BoardError, Column, Table
+from advbench.leaderboards.texts import display, latex_escape
+
+APART = "Each protocol is ranked by itself: bold and underlined rows are so within their own block of rows."
+
+
+def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
+    """Return a float with the board, or with several boards as groups of rows, each under its data set and network.
+
+    The document needs booktabs (unless the style is plain) and graphicx; the table is scaled down only if it is wider
+    than the column. Rows of several boards are never ranked together.
+
+    Raises:
+        BoardError: for a venue, column or method that is not there, no row at all, or several boards to transpose.
+    """
+    layout = layout or Layout()
+    if layout.venue is not None and layout.venue not in VENUES:
+        raise BoardError(f"no venue {layout.venue!r}; there are: {', '.join(VENUES)}")
+    boards = [tables] if isinstance(tables, Table) else list(tables)
+    if layout.methods is not None:
+        boards = _narrowed(boards, layout.methods)
+    boards = _ordered([board for board in boards if board.rows], layout)
+    if not boards:
+        raise BoardError("no rows to make a LaTeX table of; train and evaluate first, or choose other rows")
+    if layout.transpose and len(boards) > 1:
+        raise BoardError("only one board can be transposed; choose one with --protocol")
+    places = layout.decimals if layout.decimals is not None else min(board.decimals for board in boards)
+    keys = layout.columns or _default(boards, layout)
+    chosen = [_shared(boards, key) for key in keys if key not in {"method", "checkpoint"}]
+    boards = [_with_units(board, chosen) for board in boards]
+    letters = _letters(boards)
+    if layout.transpose:
+        body = transposed(boards[0], chosen, layout, places, letters)
+    else:
+        body = upright(boards, chosen, layout, places, letters)
+    return _float(body, boards, layout, {column.key for column in chosen}, letters)
+
+
+def _narrowed(boards: Sequence[Table], methods: Sequence[str]) -> list[Table]:
+    """Return the boards with some methods only; a method has to be on one of them."""
+    if len(boards) == 1:
+        return [boards[0].select(methods=methods)]
+    found, missing = [], {}
+    for method in methods:
+        problems = []
+        for board in boards:
+            try:
+                board.select(methods=[method])
+            except BoardError as error:
+                problems.append(error)
+                missing.setdefault(board.digest, set()).add(method)
+        if len(problems) == len(boards):
+            raise problems[0]
+    for board in boards:
+        here = [method for method in methods if method not in missing.get(board.digest, ())]
+        found.append(board.select(methods=here))
+    return found
+
+
+def _ordered(boards: Sequence[Table], layout: Layout) -> list[Table]:
+    """Return boards by the names of what they are grouped by; as given without groups."""
+    if layout.group_by is None:
+        return list(boards)
+    names = ("dataset", "network") if layout.group_by == "dataset" else ("network", "dataset")
+    return sorted(boards, key=lambda board: [display(getattr(board, one)).casefold() for one in names])
+
+
+def _default(boards: Sequence[Table], layout: Layout) -> tuple[str, ...]:
+    """Return the default columns, or those of a board that was narrowed to others."""
+    keys = layout.keys
+    for board in boards:
+        there = tuple(column.key for column in board.columns)
+        if not set(keys) <= set(there):
+            return there
+    if layout.blocks == "attacks" and not layout.transpose:
+        gaps = [f"gap_{key}" for key in keys]
+        return (*keys, *(column.key for column in boards[0].columns if column.key in gaps))
+    return keys
+
+
+def _shared(boards: Sequence[Table], key: str) -> Column:
+    """Return the column all boards share: marked as not standard if it is on any, without a unit where they differ."""
+    columns = [board.column(key) for board in boards]
+    marked = next((column for column in columns if column.short.endswith("*")), columns[0])
+    units = {column.unit for column in columns}
+    return marked if len(units) == 1 else replace(marked, unit="")
+
+
+def _with_units(board: Table, columns: Sequence[Column]) -> Table:
+    """Return a board whose cells name their unit where the shared column names none."""
+    due = {column.key: unit for column in columns if not column.unit and (unit := board.column(column.key).unit)}
+    if not due:
+        return board
+    rows = [
+        replace(row, cells={**row.cells, **{key: replace(row.cells[key], unit=unit) for key, unit in due.items()}})
+        for row in board.rows
+    ]
+    return replace(board, rows=tuple(rows))
+
+
+def _letters(boards: Sequence[Table]) -> dict[str, str]:
+    """Return a letter for each note on published rows: a, b, … z, aa, bb."""
+    notes = dict.fromkeys(source(one) for board in boards for one in board.published)
+    return {text: ascii_lowercase[number % 26] * (1 + number // 26) for number, text in enumerate(notes)}
+
+
+def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str], letters: Mapping[str, str]) -> str:
+    """Wrap the tabular: caption where the venue has it, scaled only if too wide, notes below."""
+    venue = layout.place
+    name = "table*" if layout.span == "double" and venue.columns == 2 else "table"
+    titles = ", ".join(board.title for board in boards)
+    caption = layout.caption if layout.caption is not None else latex_escape(f"Accuracy in % under {titles}.")
+    briefs = dict.fromkeys(
+        note.brief for board in boards for note in board.notes if note.brief and note.about in {"", *keys}
+    )
+    sources = [rf"\textsuperscript{{{letter}}}{text}." for text, letter in letters.items()]
+    notes = [latex_escape(" ".join([*briefs, *([APART] if len(boards) > 1 else [])])), *sources]
+    packages = "graphicx" if layout.style == "plain" else "booktabs,graphicx"
+    size, gap = (r"\footnotesize", "4pt") if layout.wide else (r"\scriptsize", "3pt")
+    titled = [rf"\caption{{{caption}}}", rf"\label{{{layout.label}}}"]
+    above = venue.caption == "above"
+    width = f", for {venue.name}: {venue.page if layout.wide else venue.column:.2f} in" if venue.name else ""
+    return "\n".join(
+        [
+            rf"% needs \usepackage{{{packages}}}{width}",
+            rf"\begin{{{name}}}[t]",
+            r"\centering",
+            *(titled if above else []),
+            rf"{{{size}\setlength{{\tabcolsep}}{{{gap}}}%",
+            r"\sbox0{%",
+            body + "}%",
+            r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
+            rf"\par\smallskip\parbox{{\linewidth}}{{\tiny\sloppy {' '.join(notes)}}}\par}}",
+            *([] if above else titled),
+            rf"\end{{{name}}}",
+            "",
+        ]
+    )

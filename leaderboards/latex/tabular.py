@@ -1,0 +1,228 @@
+"""The tabular of one or several boards: upright with blocks of rows, or transposed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from advbench.leaderboards.latex.cells import alignment, heading, name, quoted_cell, quoted_name, source, tex
+from advbench.leaderboards.latex.layout import PER_CHECKPOINT, Layout
+from advbench.leaderboards.table import ELSEWHERE, Column, Quoted, Row, Table
+from advbench.leaderboards.texts import display, latex_escape
+
+RULES = {
+    "booktabs": (r"\toprule", r"\midrule", r"\bottomrule"),
+    "plain": (r"\hline", r"\hline", r"\hline"),
+}
+FINAL = {"last", "final"}
+"""What sources call the last checkpoint. A number whose checkpoint is not stated stands with best; a note says so."""
+
+
+class Metric(NamedTuple):
+    """One column of the logical table: the heading above its own, the checkpoint it is read at, and the column."""
+
+    group: str
+    checkpoint: str
+    column: Column
+    label: str
+
+
+class Variant(NamedTuple):
+    """The rows of one method by checkpoint."""
+
+    best: Row
+    last: Row | None
+
+    def row(self, checkpoint: str) -> Row | None:
+        """Return the row of a checkpoint."""
+        return next((row for row in self.rows if row.checkpoint == checkpoint), None)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows there are, best first."""
+        return [row for row in (self.best, self.last) if row]
+
+
+class Entry(NamedTuple):
+    """One line of the logical table: a name, and its value by column and checkpoint."""
+
+    name: str
+    value: Callable[[Metric], str]
+
+
+class Block(NamedTuple):
+    """Lines under one heading, perhaps below the title of a group of blocks."""
+
+    heading: str
+    lines: list[list[str]]
+    group: str = ""
+
+
+def upright(
+    boards: Sequence[Table], columns: Sequence[Column], layout: Layout, places: int, letters: Mapping[str, str]
+) -> str:
+    """Return the tabular with one line per method; `letters` mark the sources of published rows, see `cells.source`."""
+    names = checkpoints(boards)
+    metrics, header = _metrics(columns, names, layout)
+    stacked = layout.blocks == "rows"
+    blocks = []
+    for board in boards:
+        group, title = _titles(board, boards, layout)
+        for checkpoint in names if stacked else names[:1]:
+            moved = [metric._replace(checkpoint=checkpoint) for metric in metrics] if stacked else metrics
+            said = f"{checkpoint.capitalize()} checkpoint" if stacked else ""
+            entries = [_measured(variant, layout, places, moved) for variant in variants(board)]
+            lines = [[entry.name, *map(entry.value, moved)] for entry in entries if entry]
+            blocks.append(Block(_joined(title, said), lines, group))
+        if board.published:
+            quoted = [_published(one, letters[source(one)], layout, everywhere=stacked) for one in board.published]
+            lines = [[entry.name, *map(entry.value, metrics)] for entry in quoted]
+            blocks.append(Block(_joined(title, ELSEWHERE), lines, group))
+    return _tabular("l" + alignment([metric.column for metric in metrics]), header, blocks, layout)
+
+
+def transposed(board: Table, columns: Sequence[Column], layout: Layout, places: int, letters: Mapping[str, str]) -> str:
+    """Return the tabular of one board with one column per method, published ones at the end."""
+    names = checkpoints([board])
+    every = [Metric("", one, column, "") for one in names for column in columns]
+    measured = [entry for variant in variants(board) if (entry := _measured(variant, layout, places, every))]
+    quoted = [_published(one, letters[source(one)], layout, everywhere=False) for one in board.published]
+    header = _line(["", *(entry.name for entry in (*measured, *quoted))])
+    if quoted:
+        first = len(measured) + 2
+        above = [*[""] * (first - 1), rf"\multicolumn{{{len(quoted)}}}{{c}}{{{latex_escape(ELSEWHERE)}}}"]
+        header = f"{_line(above)}\n{_rule(layout, [(first, first + len(quoted) - 1)])}\n{header}"
+    moving = [column for column in columns if column.key in PER_CHECKPOINT]
+    fixed = [column for column in columns if column.key not in PER_CHECKPOINT]
+    blocks = []
+    for said, checkpoint, some in (
+        *((f"{one.capitalize()} checkpoint", one, moving) for one in names),
+        ("", "", fixed),
+    ):
+        metrics = [Metric("", checkpoint or names[0], column, "") for column in some]
+        lines = [[heading(one.column), *(entry.value(one) for entry in (*measured, *quoted))] for one in metrics]
+        if lines:
+            blocks.append(Block(said, lines))
+    letters_of = "c" * len(measured) + (rf"@{{\hskip 1.5em}}{'c' * len(quoted)}" if quoted else "")
+    return _tabular(f"l{letters_of}", header, blocks, layout, width=1 + len(measured) + len(quoted))
+
+
+def checkpoints(boards: Sequence[Table]) -> list[str]:
+    """Return which checkpoints any row is of, best first."""
+    there = {row.checkpoint for board in boards for row in board.rows}
+    return [name for name in ("best", "last") if name in there]
+
+
+def variants(table: Table) -> list[Variant]:
+    """Return the rows of a board by method, in its order."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in table.rows:
+        found.setdefault(row.key, {})[row.checkpoint] = row
+    return [
+        Variant(rows.get("best", next(iter(rows.values()))), rows.get("last") if "best" in rows else None)
+        for rows in found.values()
+    ]
+
+
+def _metrics(columns: Sequence[Column], names: Sequence[str], layout: Layout) -> tuple[list[Metric], str]:
+    """Return the columns of an upright table, and its header."""
+    if layout.blocks == "rows":
+        metrics = [Metric("", "best", column, heading(column)) for column in columns]
+        return metrics, _line(["Method", *(metric.label for metric in metrics)])
+    moving = [column for column in columns if column.key in PER_CHECKPOINT]
+    fixed = [column for column in columns if column.key not in PER_CHECKPOINT]
+    if layout.blocks == "columns":
+        metrics = [Metric(one.capitalize(), one, column, heading(column)) for one in names for column in moving]
+    else:
+        gaps = {column.key.removeprefix("gap_"): column for column in fixed if column.key.startswith("gap_")}
+        metrics = []
+        for column in moving:
+            above = heading(column)
+            metrics += [Metric(above, one, column, one.capitalize()) for one in names]
+            if len(names) == 2 and column.key in gaps:
+                metrics.append(Metric(above, "best", gaps[column.key], "Diff."))
+        fixed = [column for column in fixed if column not in gaps.values() or len(names) < 2]
+    metrics += [Metric("", names[0], column, heading(column)) for column in fixed]
+    return metrics, _grouped_header(metrics, layout)
+
+
+def _titles(board: Table, boards: Sequence[Table], layout: Layout) -> tuple[str, str]:
+    """Return the group's title and the board's own: as much of data, network, threat, protocol as tells them apart."""
+    if len(boards) == 1:
+        return "", ""
+    parts = {"dataset": display(board.dataset), "network": display(board.network)}
+    group = parts.pop(layout.group_by) if layout.group_by else ""
+    alike = [one for one in boards if (one.dataset, one.network) == (board.dataset, board.network)]
+    several = {one.threat for one in boards}
+    own = list(parts.values())
+    if len(several) > 1:
+        own.append(board.threat)
+    if len({one.threat for one in alike}) < len(alike):
+        own.append(board.protocol)
+    return latex_escape(group), latex_escape(", ".join(own))
+
+
+def _joined(title: str, said: str) -> str:
+    """Return the heading of a block: whose board, which checkpoint."""
+    if title and said:
+        return f"{title}, {said[:1].lower()}{said[1:]}"
+    return title or said
+
+
+def _measured(variant: Variant, layout: Layout, places: int, metrics: Sequence[Metric]) -> Entry | None:
+    """Return the line of a method; None where it has no row at any of the checkpoints."""
+    rows = [row for metric in metrics if (row := variant.row(metric.checkpoint))]
+
+    def value(metric: Metric) -> str:
+        row = variant.row(metric.checkpoint)
+        return "" if row is None else tex(row.cells[metric.column.key], metric.column, layout, places)
+
+    return Entry(name(variant.best, rows, layout), value) if rows else None
+
+
+def _published(one: Quoted, letter: str, layout: Layout, *, everywhere: bool) -> Entry:
+    """Return the line of published numbers, at the checkpoint they are of unless the block is of no checkpoint."""
+    here = "last" if one.checkpoint in FINAL else "best"
+
+    def value(metric: Metric) -> str:
+        return quoted_cell(one, metric.column, layout) if everywhere or metric.checkpoint == here else ""
+
+    return Entry(quoted_name(one, letter, layout), value)
+
+
+def _grouped_header(metrics: Sequence[Metric], layout: Layout) -> str:
+    """Return two header lines: the groups over their columns, then the columns."""
+    top, rules, position = [""], [], 2
+    for group in dict.fromkeys(metric.group for metric in metrics):
+        width = sum(metric.group == group for metric in metrics)
+        if group:
+            top.append(rf"\multicolumn{{{width}}}{{c}}{{{group}}}")
+            rules.append((position, position + width - 1))
+        else:
+            top += [""] * width
+        position += width
+    return f"{_line(top)}\n{_rule(layout, rules)}\n{_line(['Method', *(metric.label for metric in metrics)])}"
+
+
+def _rule(layout: Layout, spans: Sequence[tuple[int, int]]) -> str:
+    rule = r"\cmidrule(lr)" if layout.style == "booktabs" else r"\cline"
+    return " ".join(f"{rule}{{{first}-{last}}}" for first, last in spans)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _tabular(letters: str, header: str, blocks: Sequence[Block], layout: Layout, width: int = 0) -> str:
+    top, middle, bottom = RULES[layout.style]
+    span = width or len(letters)
+    lines = [rf"\begin{{tabular}}{{@{{}}{letters}@{{}}}}", top, header]
+    group = ""
+    for block in blocks:
+        lines.append(middle)
+        if block.group and block.group != group:
+            group = block.group
+            lines += [rf"\multicolumn{{{span}}}{{@{{}}c@{{}}}}{{{group}}} \\", middle]
+        if block.heading:
+            lines.append(rf"\multicolumn{{{span}}}{{@{{}}l}}{{\textit{{{block.heading}}}}} \\")
+        lines += [_line(cells) for cells in block.lines]
+    lines += [bottom, r"\end{tabular}"]
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""The lines of a board: measured rows, numbers quoted from elsewhere, corrections, and the sentences below."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from advbench.benchmark.records import MethodIdentity
+from advbench.leaderboards.cells import Cell
+
+MARKS = {"masking": "†", "collapsed": "‡", "invalid": "§"}
+"""Footnote signs after a method's name: what is wrong with the row, in every format."""
+ELSEWHERE = "As published, not measured here"
+"""Heading of quoted numbers in every format."""
+
+
+class Note(NamedTuple):
+    """A sentence below a board.
+
+    `brief` is what of it a paper's table says ("" where it says nothing), if the table shows the column `about`.
+    """
+
+    text: str
+    brief: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method variant at one checkpoint.
+
+    Attributes:
+        key: identity of the variant, the same for both checkpoints.
+        checkpoint: "best" or "last".
+        identity: the method as its records name it.
+        cells: by column key.
+        marks: keys of MARKS that apply.
+        seeds, runs: of the records, in the same order.
+        notes: short clauses about the row.
+        date: day (UTC, ISO) on which the newest of the records was written.
+        division: "closed" or "open".
+    """
+
+    key: str
+    checkpoint: str
+    identity: MethodIdentity
+    label: str
+    cells: dict[str, Cell]
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    date: str = ""
+    division: str = "closed"
+
+    @property
+    def signs(self) -> str:
+        """The footnote signs of the row."""
+        return "".join(MARKS[mark] for mark in self.marks)
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """Numbers that a paper or repository published: beside ours, never ranked, never bold, never averaged.
+
+    Attributes:
+        method: name of the method they are of.
+        label: what the source calls the row.
+        checkpoint: "best", "last", or in the source's words, "not stated" included.
+        family: of the method, where a record of the board knows it; else empty.
+        key: its citation key, where a record of the board can be cited; else empty.
+        source: where the numbers stand, with its address.
+        cells: by column key, for the columns that the source gives; see `cell`.
+        other: what was measured with an attack that is no column here: "55.9 under PGD, steps not stated".
+        decimals: as many as the source prints.
+    """
+
+    method: str
+    label: str
+    checkpoint: str
+    family: str
+    key: str
+    source: str
+    cells: Mapping[str, Cell]
+    other: str = ""
+    decimals: int = 2
+
+    def cell(self, key: str) -> Cell:
+        """Return a cell by column key, empty where the source gives none."""
+        return self.cells.get(key, Cell(state="not applicable", reason="not given by the source"))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One correction of a board: a record that was measured again or withdrawn.
+
+    Attributes:
+        date: day of the correction (UTC, ISO).
+        kind: "replaced" or "withdrawn".
+        label, method, seed: row, name of the method and seed of the record.
+        reason: why, in a line.
+        old, new: sha256 of the superseded record file and of what took its place (None: nothing).
+        old_run, new_run: identities of their runs.
+        moved: column key → accuracy in percent on the best checkpoint before and after, None where not measured.
+        text: all of it in a sentence.
+    """
+
+    date: str
+    kind: Literal["replaced", "withdrawn"]
+    label: str
+    method: str
+    seed: int
+    reason: str
+    old: str
+    new: str | None
+    old_run: str
+    new_run: str | None
+    moved: Mapping[str, tuple[float | None, float | None]]
+    text: str
