@@ -23,10 +23,11 @@ from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_f
 from advbench.benchmark.evaluator import dispose, predicted
 from advbench.benchmark.flags import ABOUT
 from advbench.benchmark.losses import ce_each, ce_sum, margin_each
-from advbench.benchmark.offboard import Setting, measure, pieces
+from advbench.benchmark.offboard import measure, pieces
 from advbench.benchmark.outcomes import EvaluationError
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.split import Split
+from advbench.benchmark.threats import Setting
 
 FACTORS = tuple(Fraction(one) for one in ("1/4", "1/2", "3/4", "1", "3/2", "2", "3", "4"))
 """Radii that are tried, in units of the protocol's; 1/2 of the image range follows them."""

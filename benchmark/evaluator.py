@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks import autoattack, cw, pgd, starts
+from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.examination import Subject, examine
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.ledger import Ledger
@@ -209,6 +210,7 @@ def _examination(shard: Shard) -> None:
         y=shard.y,
         right=shard.right,
         first=shard.first,
+        ball=Ball("linf", shard.eps),
         protocol=shard.protocol,
         ledger=shard.ledger,
         predict=predicted,

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks import pgd, starts
+from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.view import View, frozen
 from advbench.benchmark.ledger import Ledger
+from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.protocol import Protocol
 
 PROBABILITY_ROUNDING = 1e-5
@@ -36,6 +38,7 @@ class Subject:
         view: the network; x: images (n, C, H, W); y: labels (n,).
         right: whether the clean image is classified correctly, bool (n,).
         first: test index of the first image.
+        ball: what the adversary may do; the radius of `large_eps` is L∞ whatever it is.
         predict: the evaluator's rule for reading logits.
     """
 
@@ -44,14 +47,19 @@ class Subject:
     y: Tensor
     right: Tensor
     first: int
+    ball: Ball
     protocol: Protocol
     ledger: Ledger
     predict: Predict
 
-    def unit(self, family: str, draw: int = 0) -> Tensor:
-        """Return random numbers in [-1, 1) for every image, on the device."""
-        images = range(self.first, self.first + len(self.x))
-        return starts.uniform(self.protocol.digest, family, images, self.x.shape[1:], draw=draw).to(self.x.device)
+    @property
+    def indices(self) -> range:
+        """Test indices of the images."""
+        return range(self.first, self.first + len(self.x))
+
+    def near(self, family: str, draw: int = 0) -> Tensor:
+        """Return a random point of the ball around every image."""
+        return self.ball.start(self.x, self.protocol.digest, family, self.indices, draw)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits without gradient."""
@@ -62,11 +70,6 @@ class Subject:
     def shown(self, key: str, which: Tensor) -> dict[str, Any]:
         """Return count and test indices of images, as evidence."""
         return {key: int(which.sum()), f"{key}_at": (which.nonzero().flatten() + self.first).tolist()}
-
-    @property
-    def eps(self) -> float:
-        """The protocol's radius."""
-        return float(self.protocol.threat.eps)
 
 
 def examine(subject: Subject, peers: Mapping[str, nn.Module]) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def _gradients(subject: Subject) -> dict[str, Any]:
     """Look at the input gradient of the margin on the clean image and at a random point of the ball."""
     raw = View(subject.view.network, raw=True)
     subject.ledger.watch(raw)
-    points = {"clean": subject.x, "near": pgd.start(subject.x, subject.unit("examination"), subject.eps)}
+    points = {"clean": subject.x, "near": subject.near("examination")}
     evidence: dict[str, Any] = {}
     for place, point in points.items():
         z = point.detach().requires_grad_()
@@ -161,7 +164,8 @@ def _large_eps(subject: Subject) -> dict[str, Any]:
         alive.logical_and_(subject.predict(logits.detach()) == labels)
         return margin_sum(logits, labels)
 
-    start = pgd.start(x, subject.unit("examination", draw=1)[among], eps)
+    unit = starts.uniform(subject.protocol.digest, "examination", subject.indices, subject.x.shape[1:], draw=1)
+    start = pgd.start(x, unit.to(x.device)[among], eps)
     with subject.ledger.differentiating("input"):
         (last,) = pgd.iterates(subject.view, x, y, start, eps=eps, step=eps / 10, at=[flags.large_steps], loss=loss)
     alive &= subject.predict(subject.logits(last)) == y
@@ -173,8 +177,7 @@ def _noise(subject: Subject) -> dict[str, Any]:
     """Count images that are right on the clean image and under every draw of uniform noise."""
     right = subject.right.clone()
     for draw in range(subject.protocol.flags.noise_draws):
-        noisy = pgd.start(subject.x, subject.unit("noise", draw), subject.eps)
-        right &= subject.predict(subject.logits(noisy)) == subject.y
+        right &= subject.predict(subject.logits(subject.near("noise", draw))) == subject.y
     return {"noise_right": int(right.sum())}
 
 
@@ -184,11 +187,13 @@ def _transfer(subject: Subject, peers: Mapping[str, nn.Module]) -> dict[str, Any
     for name, peer in sorted(peers.items()):
         view = View(peer)
         subject.ledger.watch(view)
-        start = pgd.start(subject.x, subject.unit("transfer"), subject.eps)
+
+        def loss(z: Tensor, view: View = view) -> Tensor:
+            return ce_sum(view(z), subject.y)
+
+        start, step = subject.near("transfer"), float(spec.step)
         with frozen(peer), subject.ledger.differentiating("input"):
-            (x_adv,) = pgd.iterates(
-                view, subject.x, subject.y, start, eps=subject.eps, step=float(spec.step), at=[spec.steps]
-            )
+            x_adv = subject.ball.ascend(subject.x, start, loss, step=step, steps=spec.steps)
         right = subject.right & (subject.predict(subject.logits(x_adv)) == subject.y)
         evidence[f"transfer_right:{name}"] = int(right.sum())
     return evidence

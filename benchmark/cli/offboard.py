@@ -174,8 +174,9 @@ def attack_off_board(
     """
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.environment import describe
-    from advbench.benchmark.offboard import FAMILIES, Setting, document, measure
+    from advbench.benchmark.offboard import document, measure
     from advbench.benchmark.sealed import write_bytes
+    from advbench.benchmark.threats import FAMILIES, Setting
 
     if eps is not None and sweep is not None:
         raise Refused("--eps and --eps-sweep: give one of the two")
@@ -265,3 +266,7 @@ def show(measured: "list[Measurement]") -> None:
         for flag in raised(one.evaluation.flags, "masking"):
             about = ABOUT[flag.name]
             click.echo(f"MASKING at {one.setting.said}: {flag.name}: {about.sign} ({flag.reason}); {about.mend}")
+        unseen = [flag for flag in one.evaluation.flags if flag.state == "not run" and flag.kind == "masking"]
+        if unseen:
+            why = "; ".join(f"{flag.name} ({flag.reason})" for flag in unseen)
+            click.echo(f"not looked for at {one.setting.said}: {why}")

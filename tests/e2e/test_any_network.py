@@ -236,6 +236,20 @@ def test_a_run_is_attacked_in_l2_and_marked(place):
         Record.load(place.folder / "l2.json")
 
 
+def test_signs_of_masking_are_looked_for_in_l2_too(place):
+    words = ("--protocol", "tiny.toml", "--threat", "l2", "--eps", "1/2", "--attacks", "pgd,cw", "--device", "cpu")
+    said = place.advbench("evaluate", "mine.py:Masked", *words, "--out", "l2-masked.json")
+    assert "MASKING at L2, eps 1/2: zero-gradients" in said
+    honest = place.advbench("evaluate", place.runs["pgd_at"], *words[2:], "--out", "l2-honest.json")
+    assert "MASKING" not in honest
+    raised = [
+        {flag["name"] for flag in json.loads((place.folder / name).read_text(encoding="utf-8"))["threats"][0]["flags"]}
+        for name in ("l2-masked.json", "l2-honest.json")
+    ]
+    assert "zero-gradients" in raised[0]
+    assert raised[1] == set()
+
+
 def test_the_protocols_own_threat_gives_the_boards_own_numbers(place):
     words = ("--eps-sweep", "1/20,3/20", "--attacks", "pgd,cw", "--out", "sweep.json", "--device", "cpu")
     place.advbench("evaluate", place.runs["pgd_at"], *words)
@@ -259,6 +273,7 @@ def test_a_randomised_network_is_judged_by_votes_over_draws(place):
     words = ("--protocol", "tiny.toml", "--eot", 3, "--attacks", "pgd,autoattack", "--subset", 6, "--out", "eot.json")
     said = place.advbench("evaluate", "mine.py:Noisy", *words, "--device", "cpu")
     assert "EOT over 3 draws" in said
+    assert "random-forwards (the examination did not run)" in said
     columns = json.loads((place.folder / "eot.json").read_text(encoding="utf-8"))["threats"][0]["columns"]
     assert columns["pgd20"]["settings"]["judged"] == "right in most of 3 draws"
     assert columns["autoattack"]["settings"]["version"] == "rand, EOT 3"
