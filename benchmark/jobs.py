@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from advbench.benchmark.protocol import Protocol
@@ -33,9 +34,9 @@ class RunSpec:
     seed: int
     teachers: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """The identity of the run, 16 hex digits."""
+        """The identity of the run, 16 hex digits; kept, since a suite of 100,000 jobs asks for it as often."""
         plain = self.to_plain()
         plain["protocol"] = self.protocol.digest
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
