@@ -6,7 +6,8 @@ batch may be added up in another order, which turns an image whose margin is wit
 whole shard at once, so only shards of it can be repeated.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,15 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advbench.benchmark import flags
 from advbench.benchmark.attacks import cw, pgd, starts
 from advbench.benchmark.attacks.view import View, frozen, strict_fp32
 from advbench.benchmark.evaluator import dispose, evaluate_shard, predicted
-from advbench.benchmark.outcomes import COLUMNS_OF
+from advbench.benchmark.outcomes import COLUMNS_OF, gather
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import Bits, Checkpoint, Environment, Outcomes, Record
 from advbench.benchmark.split import Split
 
 Verdict = Literal["equal", "within tolerance", "different"]
+_TRANSFER = "transfer-beats-white-box"
 LIBRARIES = ("torch", "numpy", "pyautoattack")
 """Libraries that compute outcomes."""
 TOLERANCES = {"clean": 0.001, "pgd20": 0.002, "pgd100": 0.002, "cw": 0.002, "autoattack": 0.005}
@@ -101,6 +104,31 @@ class Claim:
             "verdict": self.verdict,
             "said": self.said,
         }
+
+
+@dataclass(frozen=True)
+class FlagClaim:
+    """One flag of a checkpoint, as claimed and as found again from the recorded outcomes and a new examination."""
+
+    checkpoint: str
+    flag: str
+    claimed: str
+    found: str
+    reason: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the flag is in the same state."""
+        return "equal" if self.claimed == self.found else "different"
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {**dataclasses.asdict(self), "verdict": self.verdict}
+
+
+def _peers(evidence: Mapping[str, Any]) -> set[str]:
+    """Return the names of the peers that a flag was judged by."""
+    return set(evidence.get("peers", ()))
 
 
 def differences(claimed: Environment | None, here: Environment, devices: Sequence[str] = ()) -> tuple[str, ...]:
@@ -194,6 +222,52 @@ class Verifier:
                 parts[column].append(right)
         why = ("other images are in the batch",)
         return [self._claim(column, index, np.concatenate(found), why) for column, found in parts.items()]
+
+    def flags(
+        self, peers: Mapping[str, nn.Module], on_shard: Callable[[int], None] = lambda _shard: None
+    ) -> list[FlagClaim]:
+        """Examine the whole test set again and compare every flag that the record has.
+
+        Args:
+            peers: networks whose examples are tried, by the names that the record's evidence has. The flag that needs
+                them is left out where others are here than there.
+            on_shard: called with the number of each shard.
+        """
+        size, test = self.protocol.attacks.shard, len(self.split)
+        parts = []
+        for number in range(-(-test // size)):
+            on_shard(number)
+            index = torch.arange(number * size, min((number + 1) * size, test))
+            x, y, _ = next(iter(self.split.batches(size, index)))
+            parts.append(
+                evaluate_shard(
+                    self.network,
+                    x,
+                    y,
+                    first=number * size,
+                    family="examination",
+                    protocol=self.protocol,
+                    seed=self.record.seed,
+                    num_classes=self.record.data.num_classes,
+                    peers=peers,
+                )
+            )
+        method, training = self.record.method, self.record.training
+        found = flags.find(
+            self.checkpoint.evaluation,
+            gather(parts),
+            protocol=self.protocol,
+            num_classes=self.record.data.num_classes,
+            training=flags.Training(self.name, method.robust, training.diverged is not None, training.selection),
+        )
+        again = {flag.name: flag for flag in found}
+        claims = []
+        for flag in self.checkpoint.evaluation.flags:
+            now = again.get(flag.name)
+            if now is None or (flag.name == _TRANSFER and _peers(flag.evidence) != _peers(now.evidence)):
+                continue
+            claims.append(FlagClaim(self.name, flag.name, flag.state, now.state, now.reason))
+        return claims
 
     def _repeated(self, family: str, x: Tensor, y: Tensor, images: list[int]) -> dict[str, Bits]:
         """Attack images with the starts that are theirs."""

@@ -1,4 +1,4 @@
-"""`advbench verify`: recompute what a record claims from its checkpoint."""
+"""`advbench verify`: recompute what a record claims from its checkpoint, or hold adversarial examples against it."""
 
 import json
 from functools import partial
@@ -9,27 +9,36 @@ import click
 
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import data_option, device_option, store_option
+from advbench.benchmark.cli.options import data_option, device_option, open_store, store_option
 from advbench.benchmark.cli.recorded import find_weights, load_network, read_record
+from advbench.benchmark.jobs import FAMILIES
 
 if TYPE_CHECKING:
+    import torch
+
+    from advbench.benchmark.data import Dataset
+    from advbench.benchmark.evidence import Judgement
     from advbench.benchmark.records import Record
-    from advbench.benchmark.verification import Claim, Verifier
+    from advbench.benchmark.runfolder import CheckpointName
+    from advbench.benchmark.verification import Claim, FlagClaim, Verifier
+
+_LISTED = 20
+"""Of the fallen images, this many are listed in the terminal."""
 
 
 @click.command(short_help="Recompute what a record claims.")
 @click.argument("record")
 @click.option("--checkpoint", type=click.Choice(["best", "last", "both"]), default="both", show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path), help="The weights file, or a folder of them.")
-@click.option(
-    "--attack",
-    "families",
-    type=click.Choice(["clean", "pgd", "cw", "autoattack"]),
-    multiple=True,
-    help="Repeatable.  [default: all]",
-)
+@click.option("--attack", "families", type=click.Choice(FAMILIES), multiple=True, help="Repeatable.  [default: all]")
 @click.option("--sample", "count", type=click.IntRange(1), help="Only N random images (AutoAttack: shards).")
 @click.option("--draw", default=0, show_default=True, help="Which random sample.")
+@click.option(
+    "--adversarial",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.npz",
+    help="Judge these adversarial examples instead: x_adv and index.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads of torch.  [default: as measured]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JSON.")
 @store_option
@@ -43,6 +52,7 @@ def verify(
     families: tuple[str, ...],
     count: int | None,
     draw: int,
+    adversarial: Path | None,
     threads: int | None,
     out: Path | None,
     store_root: Path | None,
@@ -53,52 +63,176 @@ def verify(
 
     RECORD is a file, or a run of the store. The weights must have the sha256 that the record names. Outcomes are
     compared image by image: equal to the bit on the same kind of CPU with the same libraries and threads; elsewhere
-    a few images may turn, and the limit is printed. Exit code 1: it is different.
+    a few images may turn, and the limit is printed. "examination" repeats the examination and compares every flag.
+    Exit code 1: it is different.
+
+    With --adversarial nothing is attacked: FILE.npz holds what an attack of your own found, `x_adv`, float32
+    (n, C, H, W) in [0,1] and inside the ball, and `index`, (n,) test indices, each once; `checkpoint` ("best" or
+    "last") may be in it, else --checkpoint says which, best by default. Images are judged as the evaluator judges its
+    own. Exit code 1: images that the record counts as robust fall, so the row is found too weak.
 
     \b
     Examples:
       advbench verify 3fa9
       advbench verify leaderboards/records/3fa9.json --weights best.safetensors --checkpoint best --sample 100
+      advbench verify 3fa9 --adversarial found.npz --out verdict.json
     """
     import torch
 
     from advbench.benchmark import data, verification
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.environment import describe
-    from advbench.benchmark.jobs import FAMILIES
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.sealed import write_bytes
 
     claimed, folder = read_record(record, store_root)
-    names = [name for name in claimed.checkpoints if checkpoint in {name, "both"}]
-    if not names:
-        raise Refused(f"record {claimed.run} has no {checkpoint} checkpoint")
-    files = {name: find_weights(claimed, name, weights, folder) for name in names}
+    if adversarial is not None and (families or count):
+        raise Refused("--adversarial judges given examples: leave out --attack and --sample")
     protocol = Protocol.from_plain(claimed.protocol, f"record {claimed.run}")
     where = choose_device(device)
     torch.set_num_threads(threads or _threads(claimed) or torch.get_num_threads())
     dataset = data.load(protocol.data, root=data_root, device=where)
     verification.check_provenance(claimed, protocol, dataset.test, dataset.provenance.digest)
-    claims: list[Claim] = []
-    for name in names:
-        network = load_network(files[name], protocol.network, dataset.num_classes, dataset.shape[0]).to(where)
-        verifier = verification.Verifier(claimed, protocol, name, network, dataset.test, describe(where))
-        claims += _repeat(verifier, families or FAMILIES, count, draw)
-    if not claims:
-        raise Refused(f"record {claimed.run} claims none of these attacks")
-    rows = [
-        (one.checkpoint, one.column, len(one.images), f"{one.claimed.mean():.2%}", f"{one.found.mean():.2%}", one.said)
-        for one in claims
-    ]
-    print_table(("checkpoint", "column", "images", "claimed", "found", "verdict"), rows, right=["images", "claimed"])
-    if out is not None:
-        write_bytes(out, (json.dumps([one.to_plain() for one in claims], indent=1) + "\n").encode())
-    wrong = [one for one in claims if one.verdict == "different"]
+
+    def opened(name: "CheckpointName") -> "Verifier":
+        path = find_weights(claimed, name, weights, folder)
+        network = load_network(path, protocol.network, dataset.num_classes, dataset.shape[0]).to(where)
+        return verification.Verifier(claimed, protocol, name, network, dataset.test, describe(where))
+
+    if adversarial is not None:
+        from advbench.benchmark import evidence
+
+        examples = evidence.read(adversarial, len(dataset.test), tuple(dataset.shape))
+        name = _which(checkpoint, examples.checkpoint)
+        _weak(evidence.judge(examples, opened(name)), claimed, adversarial, out)
+        return
+    names = [name for name in claimed.checkpoints if checkpoint in {name, "both"}]
+    if not names:
+        raise Refused(f"record {claimed.run} has no {checkpoint} checkpoint")
+    verifiers = [opened(name) for name in names]
+    claims = [claim for one in verifiers for claim in _repeat(one, families or FAMILIES, count, draw)]
+    flags: list[FlagClaim] = []
+    if count is None and "examination" in (families or FAMILIES):
+        for one in verifiers:
+            peers = _peers(claimed, store_root, dataset, where)
+            flags += (
+                one.flags(peers, partial(_say, f"{one.name}: examination")) if one.checkpoint.evaluation.flags else []
+            )
+    _report(claimed, claims, flags, out)
+
+
+def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", out: Path | None) -> None:
+    """Show what came out.
+
+    Raises:
+        Refused: if nothing was claimed.
+        Failed: if something is different.
+    """
+    if not claims and not flags:
+        raise Refused(f"record {record.run} claims none of these attacks")
+    if claims:
+        rows = [
+            (
+                one.checkpoint,
+                one.column,
+                len(one.images),
+                f"{one.claimed.mean():.2%}",
+                f"{one.found.mean():.2%}",
+                one.said,
+            )
+            for one in claims
+        ]
+        print_table(
+            ("checkpoint", "column", "images", "claimed", "found", "verdict"), rows, right=["images", "claimed"]
+        )
+    if flags:
+        shown = [(one.checkpoint, one.flag, one.claimed, one.found, one.verdict) for one in flags]
+        print_table(("checkpoint", "flag", "claimed", "found", "verdict"), shown)
+    _write([*(one.to_plain() for one in claims), *(one.to_plain() for one in flags)], out)
+    wrong = [f"{one.checkpoint} {one.column}" for one in claims if one.verdict == "different"]
+    wrong += [f"{one.checkpoint} flag {one.flag}" for one in flags if one.verdict == "different"]
     if wrong:
-        named = ", ".join(f"{one.checkpoint} {one.column}" for one in wrong)
-        raise Failed(f"record {claimed.run} is NOT what comes out: {named}")
+        raise Failed(f"record {record.run} is NOT what comes out: {', '.join(wrong)}")
     equal = all(one.verdict == "equal" for one in claims)
-    click.echo(f"record {claimed.run}: {'equal to the bit' if equal else 'equal within tolerance'}")
+    click.echo(f"record {record.run}: {'equal to the bit' if equal else 'equal within tolerance'}")
+
+
+def _write(plain: object, out: Path | None) -> None:
+    from advbench.benchmark.sealed import write_bytes
+
+    if out is not None:
+        write_bytes(out, (json.dumps(plain, indent=1) + "\n").encode())
+        click.echo(f"wrote {out}", err=True)
+
+
+def _which(asked: str, said: "CheckpointName | None") -> "CheckpointName":
+    """Return the checkpoint that examples are for: the file's, the option's, or best.
+
+    Raises:
+        Refused: if file and option name two.
+    """
+    if said is not None and asked not in {said, "both"}:
+        raise Refused(f"the file is for {said}, --checkpoint says {asked}: name the same, or none")
+    return said or ("last" if asked == "last" else "best")
+
+
+def _weak(found: "Judgement", record: "Record", file: Path, out: Path | None) -> None:
+    """Show what examples do to a record.
+
+    Raises:
+        Failed: if images fall that it counts as robust.
+    """
+    from advbench.benchmark.checkpoint import sha256
+    from advbench.benchmark.evidence import CLOSE
+
+    threat = record.protocol["threat"]
+    counted = "every attack" if found.column == "worst" else "AutoAttack"
+    click.echo(
+        f"{found.shown} examples for {found.checkpoint} of {record.method.row} seed {record.seed} under "
+        f"{record.protocol_name}, {threat['norm']}, eps {threat['eps']}, the farthest pixel {found.farthest:.8g} away"
+    )
+    click.echo(
+        f"{found.fooled} fool the network; {len(found.fallen)} of the {found.claimed} images fall that the record "
+        f"counts as robust ({counted})"
+    )
+    rows = [(one.index, one.label, one.predicted, f"{one.margin:.3g}") for one in found.fallen[:_LISTED]]
+    if rows:
+        print_table(("test image", "label", "predicted", "margin"), rows, right=["test image", "label", "predicted"])
+    if len(found.fallen) > _LISTED:
+        click.echo(f"and {len(found.fallen) - _LISTED} more (--out lists them all)")
+    if found.close:
+        click.echo(f"{found.close} of them by a margin below {CLOSE:g}, which another device may round back")
+    click.echo(
+        f"robust accuracy is at most {found.left / found.test:.2%} (claimed {found.claimed / found.test:.2%}); "
+        f"under AutoAttack and these examples {found.autoattack_left / found.test:.2%} "
+        f"(claimed {found.autoattack / found.test:.2%})"
+    )
+    facts = {"record": record.run, "protocol": record.protocol_name, "protocol_digest": record.protocol_digest}
+    facts |= {"method": record.method.row, "seed": str(record.seed), "norm": threat["norm"], "eps": threat["eps"]}
+    _write({**facts, "file_sha256": sha256(file), **found.to_plain()}, out)
+    if found.fallen:
+        raise Failed(f"record {record.run}: {len(found.fallen)} images that it counts as robust fall: too weak")
+    click.echo(f"record {record.run} stands: none of these examples fools it on an image that it counts as robust")
+
+
+def _peers(
+    record: "Record", store_root: Path | None, dataset: "Dataset", device: "torch.device"
+) -> "dict[str, torch.nn.Module]":
+    """Return the peers of a run of the store, as its examination had them; none for a record from elsewhere."""
+    from advbench.benchmark.store import StoreError
+
+    store = open_store(store_root)
+    try:
+        folder = store.find(record.run)
+    except StoreError:
+        return {}
+    peers = {}
+    for peer in store.peers(folder.spec):
+        trained = peer.trained()
+        if peer.id != folder.id and trained is not None:
+            name = f"{trained.method.name} {trained.checkpoints['best'].sha256}"
+            network = load_network(peer.weights("best"), record.network, dataset.num_classes, dataset.shape[0])
+            peers[name] = network.to(device)
+    return peers
 
 
 def _threads(record: "Record") -> int | None:

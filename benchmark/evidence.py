@@ -1,0 +1,245 @@
+"""Evidence against a row: adversarial examples that somebody else made, judged as the evaluator judges its own.
+
+An adaptive attack (Tramèr et al. 2020, https://arxiv.org/abs/2002.08347) needs no code here: its images are enough. A
+file is an .npz of `x_adv`, float32 (n, C, H, W) in [0,1], and `index`, (n,) test indices, each once; `checkpoint`,
+"best" or "last", may be there. Whatever falls is no longer robust, so accuracy is at most what still stands.
+"""
+
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from advbench.benchmark.attacks.view import View, frozen, strict_fp32
+from advbench.benchmark.evaluator import ROUNDING, dispose, predicted
+from advbench.benchmark.losses import margin_each
+from advbench.benchmark.records import Bits, Evaluation
+from advbench.benchmark.runfolder import CheckpointName
+from advbench.benchmark.verification import Verifier
+
+CHECKPOINTS: tuple[CheckpointName, ...] = ("best", "last")
+TOLERANCE = ROUNDING
+"""A pixel may be this far outside of the ball: fp32 rounding of x + eps. It is clipped before it is judged."""
+CLOSE = 1e-4
+"""A margin below this is within what another device rounds otherwise."""
+_SPARE = 2**20
+
+
+class EvidenceError(ValueError):
+    """A file of adversarial examples that cannot be judged; the message is one line with the mend."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Adversarial images, float32 (n, C, H, W), of the test images `index`, int64 (n,)."""
+
+    x_adv: NDArray[np.float32]
+    index: NDArray[np.int64]
+    checkpoint: CheckpointName | None = None
+
+
+def read(path: Path, test: int, shape: tuple[int, ...]) -> Examples:
+    """Read a file of examples; no code in it runs, and no more is unpacked than the test set is large.
+
+    Args:
+        path: the .npz file.
+        test: images in the test set.
+        shape: (C, H, W) of an image.
+
+    Raises:
+        EvidenceError: if it is anything else than what this module's docstring says.
+    """
+    found = _arrays(path, test * (4 * int(np.prod(shape)) + 8) + _SPARE)
+    odd = sorted(set(found) - {"x_adv", "index", "checkpoint"})
+    if odd or not {"x_adv", "index"} <= set(found):
+        raise EvidenceError(f"{path}: holds {', '.join(sorted(found)) or 'nothing'}; it must hold x_adv and index")
+    said = str(found["checkpoint"]) if "checkpoint" in found else None
+    checkpoint = next((name for name in CHECKPOINTS if name == said), None)
+    if checkpoint != said:
+        raise EvidenceError(f"{path}: checkpoint is {said!r}, neither best nor last")
+    x_adv, index = found["x_adv"], found["index"]
+    if x_adv.dtype != np.float32 or x_adv.shape[1:] != shape or not len(x_adv):
+        said = f"x_adv is {x_adv.dtype} {x_adv.shape}"
+        raise EvidenceError(f"{path}: {said}, it must be float32 (n, {', '.join(map(str, shape))}), n > 0")
+    if index.dtype.kind not in "iu" or index.shape != x_adv.shape[:1]:
+        raise EvidenceError(f"{path}: index is {index.dtype} {index.shape}, it must be integers ({len(x_adv)},)")
+    if int(index.min()) < 0 or int(index.max()) >= test:
+        said = f"index spans {index.min()} to {index.max()}"
+        raise EvidenceError(f"{path}: {said}, test images are 0 to {test - 1}")
+    values, counts = np.unique(index, return_counts=True)
+    if counts.max() > 1:
+        raise EvidenceError(f"{path}: test image {values[counts.argmax()]} is there {counts.max()} times, once is due")
+    return Examples(x_adv, index.astype(np.int64), checkpoint)
+
+
+def _arrays(path: Path, most: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz file that unpacks to no more than `most` bytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size <= most:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise EvidenceError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise EvidenceError(f"{path}: not an .npz file of plain arrays ({str(error).splitlines()[0]})") from None
+    raise EvidenceError(f"{path}: {size:,} bytes unpacked, every test image once is {most:,} at most")
+
+
+@dataclass(frozen=True)
+class Fallen:
+    """One image that is classified wrongly although the record counts it as robust.
+
+    Attributes:
+        predicted: the class that the network gives, −1 for logits that are not finite.
+        margin: max_{j≠y} z_j − z_y; NaN or infinite for such logits.
+    """
+
+    index: int
+    label: int
+    predicted: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What adversarial examples do to a checkpoint's claims.
+
+    Attributes:
+        column: what "robust" means: "worst", every attack together, or "autoattack" where one was not measured.
+        test: images of the test set; shown: examples in the file; claimed: images that the record counts as robust.
+        fooled: examples that are classified wrongly, robust or not before.
+        fallen: those among them that the record counts as robust.
+        autoattack, autoattack_left: images right under AutoAttack, as recorded and without the fallen.
+        farthest: largest distance of a pixel from its clean value.
+    """
+
+    checkpoint: str
+    column: str
+    test: int
+    shown: int
+    claimed: int
+    autoattack: int
+    fooled: int
+    fallen: tuple[Fallen, ...]
+    autoattack_left: int
+    farthest: float
+
+    @property
+    def left(self) -> int:
+        """Images that still count as robust."""
+        return self.claimed - len(self.fallen)
+
+    @property
+    def close(self) -> int:
+        """Fallen images that another device may round back."""
+        return sum(one.margin < CLOSE for one in self.fallen)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {
+            "checkpoint": self.checkpoint,
+            "column": self.column,
+            "test": self.test,
+            "examples": self.shown,
+            "fooled": self.fooled,
+            "claimed": self.claimed,
+            "left": self.left,
+            "robust_accuracy_claimed": self.claimed / self.test,
+            "robust_accuracy_upper_bound": self.left / self.test,
+            "autoattack_claimed": self.autoattack / self.test,
+            "autoattack_upper_bound": self.autoattack_left / self.test,
+            "farthest": self.farthest,
+            "tolerance": TOLERANCE,
+            "fallen": [
+                {**vars(one), "margin": one.margin if math.isfinite(one.margin) else None} for one in self.fallen
+            ],
+            "fallen_within_rounding": self.close,
+        }
+
+
+def claims(evaluation: Evaluation) -> tuple[str, Bits]:
+    """Return which images count as robust, and by which column.
+
+    Raises:
+        EvidenceError: without AutoAttack.
+    """
+    if evaluation.worst is not None:
+        return "worst", evaluation.worst
+    if "autoattack" not in evaluation.columns:
+        raise EvidenceError("the record has no AutoAttack on this checkpoint, so no image counts as robust")
+    return "autoattack", evaluation.columns["autoattack"].correct
+
+
+def judge(examples: Examples, of: Verifier) -> Judgement:
+    """Judge examples in strict fp32, in batches of the protocol's shard size, after clipping them to the ball.
+
+    Args:
+        examples: what `read` returned.
+        of: the recorded checkpoint, its network and the test set.
+
+    Raises:
+        EvidenceError: for an example outside of the ball or of [0,1], or that is not finite.
+    """
+    evaluation = of.checkpoint.evaluation
+    column, robust = claims(evaluation)
+    eps, size = float(of.protocol.threat.eps), of.protocol.attacks.shard
+    order = np.argsort(examples.index)
+    farthest = _inside(examples, of)
+    view, fallen, fooled = View(of.network), list[Fallen](), 0
+    for start in range(0, len(order), size):
+        index = examples.index[order[start : start + size]]
+        x, y, _ = next(iter(of.split.batches(size, torch.from_numpy(index))))
+        x_adv = torch.from_numpy(examples.x_adv[order[start : start + size]]).to(x.device)
+        with frozen(of.network), strict_fp32(x.device), torch.no_grad():
+            logits = view(dispose(x_adv, x, eps))
+            answers, margins = predicted(logits), margin_each(logits, y)
+        rows = zip(index.tolist(), y.tolist(), answers.tolist(), margins.tolist(), strict=True)
+        wrong = [Fallen(*row) for row in rows if row[1] != row[2]]
+        fooled += len(wrong)
+        fallen += [one for one in wrong if robust[one.index]]
+    autoattack = evaluation.columns["autoattack"].correct
+    gone = [one.index for one in fallen]
+    return Judgement(
+        checkpoint=of.name,
+        column=column,
+        test=len(of.split),
+        shown=len(order),
+        claimed=int(robust.sum()),
+        autoattack=int(autoattack.sum()),
+        fooled=fooled,
+        fallen=tuple(fallen),
+        autoattack_left=int(autoattack.sum()) - int(autoattack[gone].sum()),
+        farthest=farthest,
+    )
+
+
+def _inside(examples: Examples, of: Verifier) -> float:
+    """Return the largest distance of a pixel; refuse what no adversary of the protocol may show."""
+    x_adv, eps, size = examples.x_adv, of.protocol.threat.eps, of.protocol.attacks.shard
+    finite = np.isfinite(x_adv).reshape(len(x_adv), -1).all(axis=1)
+    if not finite.all():
+        raise EvidenceError(f"test image {examples.index[int(finite.argmin())]}: its example is not finite")
+    low, high = float(x_adv.min()), float(x_adv.max())
+    if low < 0 or high > 1:
+        raise EvidenceError(f"examples span [{low:.6g}, {high:.6g}]: clip them to [0,1]")
+    distance = np.empty(len(x_adv))
+    for start in range(0, len(x_adv), size):
+        part = slice(start, start + size)
+        x = next(iter(of.split.batches(size, torch.from_numpy(examples.index[part]))))[0].cpu().double().numpy()
+        distance[part] = np.abs(x_adv[part] - x).reshape(len(x), -1).max(axis=1)
+    outside = distance > float(eps) + TOLERANCE
+    if outside.any():
+        first = int(outside.argmax())
+        raise EvidenceError(
+            f"{int(outside.sum())} examples outside of the ball, the first of test image {examples.index[first]} "
+            f"({distance[first]:.8g}, eps {eps} is {float(eps):.8g} and {TOLERANCE:.2g} is tolerated): project them "
+            "onto it, in pixels of [0,1]"
+        )
+    return float(distance.max())
