@@ -1,4 +1,4 @@
-"""The frozen recipe around a method: random streams, learning rate, precision, validation, peak memory."""
+"""The frozen recipe around a method: random streams, precision, validation, peak memory."""
 
 import hashlib
 import logging
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from advbench.benchmark.ascent import evaluating, sign_steps, uniform_start
 from advbench.benchmark.data import Split
 from advbench.benchmark.losses import ce_sum
-from advbench.benchmark.protocol import Protocol, Schedule, Training
+from advbench.benchmark.protocol import Protocol
 
 log = logging.getLogger(__name__)
 VALIDATION_BATCH = 500
@@ -22,23 +22,6 @@ VALIDATION_BATCH = 500
 def derive(seed: int, purpose: str, epoch: int = 0) -> int:
     """Return the 63-bit seed of one random stream of a run."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:8], "big") >> 1
-
-
-def learning_rate(schedule: Schedule, iteration: int, *, per_epoch: int, epochs: int) -> float:
-    """Return the learning rate of a zero-based iteration (protocol.Schedule says how)."""
-    if schedule.kind == "piecewise":
-        return schedule.peak / 10.0 ** sum(iteration // per_epoch >= drop for drop in schedule.drops)
-    total = per_epoch * epochs
-    rise = float(schedule.rise) * total
-    if iteration < rise:
-        return schedule.peak * iteration / rise
-    return schedule.peak * (total - iteration) / (total - rise)
-
-
-def first_drop(training: Training) -> float:
-    """Return the fraction of training at which the learning rate first drops; one half under a one-cycle schedule."""
-    drops = training.schedule.drops
-    return drops[0] / training.epochs if drops else 0.5
 
 
 def precision(device: torch.device) -> str:

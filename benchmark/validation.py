@@ -5,6 +5,7 @@ a refusal.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from advbench.benchmark.jobs import RunSpec
 from advbench.benchmark.plan import sizes
 from advbench.benchmark.protocol import Protocol, ProtocolError, published
 from advbench.benchmark.records import COLUMNS, STAGES, Checkpoint, Evaluation, Passes, Record
+from advbench.benchmark.schedule import rate_at_end
 
 FAR_ABOVE = 0.15
 """This far above the best baseline's band an accuracy under AutoAttack is too good to be believed unseen."""
@@ -84,7 +86,7 @@ def _readable(record: Record) -> Protocol | None:
 
 
 def _training(record: Record) -> Iterator[Remark]:
-    """Epochs, images and passes are those that the protocol grants."""
+    """Epochs, images, passes and learning rates are those that the protocol grants."""
     protocol, training, where = _readable(record), record.training, name(record)
     if protocol is None:
         return
@@ -99,6 +101,12 @@ def _training(record: Record) -> Iterator[Remark]:
         yield _refused("epochs", where, f"{training.images} training images are not epochs x batches x batch size")
     if sum((row.passes for row in training.curve), Passes()) != training.passes:
         yield _refused("passes", where, "the passes of its learning curve do not add up to its total")
+    for row in training.curve if per_epoch else ():
+        due = rate_at_end(protocol.training, row.epoch, per_epoch)
+        if not math.isclose(row.lr, due, rel_tol=1e-9, abs_tol=1e-15):
+            said = f"learning rate {row.lr:g} at the end of epoch {row.epoch}, the protocol's schedule says {due:g}"
+            yield _refused("learning rate", where, said)
+            break
 
 
 def _selection(record: Record) -> Iterator[Remark]:

@@ -12,7 +12,8 @@ from advbench.benchmark import trainer
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Duo, Method, Solo
 from advbench.benchmark.protocol import Schedule, published
-from advbench.benchmark.recipe import derive, first_drop, learning_rate
+from advbench.benchmark.recipe import derive
+from advbench.benchmark.schedule import first_drop, learning_rate
 from advbench.benchmark.weights import matrices, shifted
 from advbench.methods.standard import Standard
 
