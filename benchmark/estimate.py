@@ -84,15 +84,15 @@ class History:
         scan, protocol = folder.scan(), folder.spec.protocol
         if scan.trained is None:
             return
-        place = (protocol.network, protocol.data.name)
+        place, digest = (protocol.network, protocol.data.name), protocol.digest
         record = scan.trained.training
         if record.diverged is None and record.seconds:
-            self.training.setdefault((protocol.digest, folder.spec.method), []).append(record.seconds)
+            self.training.setdefault((digest, folder.spec.method), []).append(record.seconds)
             if record.passes.forwards:
                 self.rates.setdefault((*place, "train"), []).append(record.seconds / record.passes.forwards)
         for (_, family), shards in scan.shards.items():
             for cost in shards.values():
-                self.attacks.setdefault((protocol.digest, family), []).append(cost.seconds)
+                self.attacks.setdefault((digest, family), []).append(cost.seconds)
                 if cost.forwards:
                     self.rates.setdefault((*place, "evaluate"), []).append(cost.seconds / cost.forwards)
         self.sizes.setdefault(protocol.network, []).append(_bytes(folder))

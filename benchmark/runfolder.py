@@ -285,21 +285,21 @@ class RunFolder:
         """Return the key of the lock of one shard."""
         return f"{self.journal(checkpoint, family, trained).parent.name}-{family}-{shard}"
 
-    def _raw_shards(self, checkpoint: CheckpointName, family: str, trained: Trained) -> dict[int, dict[str, Any]]:
-        weights = trained.checkpoints.get(checkpoint)
-        if weights is None:
+    def _raw(self, checkpoint: CheckpointName, family: str, trained: Trained, last: str | None) -> dict[int, Any]:
+        """Return entries by shard, without the key `last` if it is given."""
+        if (weights := trained.checkpoints.get(checkpoint)) is None:
             return {}
-        entries = sealed.entries(self.journal(checkpoint, family, trained))
+        entries = sealed.entries(self.journal(checkpoint, family, trained), without=last)
         return {entry["shard"]: entry for entry in entries if entry["checkpoint_sha256"] == weights.sha256}
 
     def finished(self, checkpoint: CheckpointName, family: str, trained: Trained) -> frozenset[int]:
         """Return the shards that have a valid result."""
-        return frozenset(self._raw_shards(checkpoint, family, trained))
+        return frozenset(self._raw(checkpoint, family, trained, "result"))
 
     def shards(self, checkpoint: CheckpointName, family: str, trained: Trained) -> dict[int, Measured]:
         """Return the valid results by shard, in order; those of other weights count as missing."""
-        found = self._raw_shards(checkpoint, family, trained)
-        return {shard: Measured.model_validate(found[shard]) for shard in sorted(found)}
+        found = sorted(self._raw(checkpoint, family, trained, None).items())
+        return {shard: Measured.model_validate(entry) for shard, entry in found}
 
     def add_shard(self, checkpoint: CheckpointName, family: str, measured: Measured, trained: Trained) -> None:
         """Put one result on disk."""
@@ -374,7 +374,7 @@ class RunFolder:
         if trained is not None:
             for checkpoint in trained.checkpoints:
                 for family in FAMILIES:
-                    raw = self._raw_shards(checkpoint, family, trained)
+                    raw = self._raw(checkpoint, family, trained, "result")
                     shards[checkpoint, family] = {shard: _cost(entry) for shard, entry in raw.items()}
         return Scan(trained=trained, shards=shards, held=self._held(), failures=self.failures())
 

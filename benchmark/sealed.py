@@ -4,6 +4,7 @@ A sealed file is ordinary JSON, `{"sha256": "…", "payload": …}`, on one line
 they stand. A sealed journal has one such line for each entry; a line torn by a kill is skipped, the others stay good.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -39,12 +40,25 @@ def unseal(line: bytes, source: str) -> Any:  # noqa: ANN401 (JSON data)
     Raises:
         TornError: if the checksum does not fit.
     """
+    return json.loads(_checked(line, source))
+
+
+def _checked(line: bytes, source: str) -> bytes:
+    """Return the bytes of the payload of one sealed line."""
     line = line.rstrip()
     raw = line[_START:-1]
     expected = line[len(_HEAD) : len(_HEAD) + 64]
     whole = line.startswith(_HEAD) and line.endswith(b"}") and line[_START - len(_MIDDLE) : _START] == _MIDDLE
     if not whole or hashlib.sha256(raw).hexdigest().encode() != expected:
         raise TornError(f"{source}: torn or edited, its checksum does not fit")
+    return raw
+
+
+def _head(raw: bytes, last: str) -> Any:  # noqa: ANN401 (JSON data)
+    """Return a payload without its last key, whose value is not parsed."""
+    before, found, _ = raw.partition(f',"{last}":'.encode())
+    with contextlib.suppress(json.JSONDecodeError):  # the key stood deeper inside
+        return json.loads(before + b"}" if found else raw)
     return json.loads(raw)
 
 
@@ -93,8 +107,12 @@ def append(path: Path, payload: object) -> None:
         os.fsync(handle.fileno())
 
 
-def entries(path: Path) -> Iterator[Any]:
-    """Yield the payloads of a journal in order; torn lines are skipped with a warning, a missing file has none."""
+def entries(path: Path, *, without: str | None = None) -> Iterator[Any]:
+    """Yield the payloads of a journal in order; torn lines are skipped with a warning, a missing file has none.
+
+    `without` names the last key of the entries where its value is large and not wanted: their checksums are tested as
+    ever, but parsing the rest is several times faster.
+    """
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -103,8 +121,8 @@ def entries(path: Path) -> Iterator[Any]:
         if not line:
             continue
         try:
-            payload = unseal(line, f"{path}, line {number}")
+            raw_payload = _checked(line, f"{path}, line {number}")
         except TornError as error:
             log.warning("%s: it counts as missing", error)
             continue
-        yield payload
+        yield json.loads(raw_payload) if without is None else _head(raw_payload, without)

@@ -114,6 +114,16 @@ class TestSealing:
         assert list(sealed.entries(path)) == ["first", "third"]
         assert "line 2" in caplog.text
 
+    def test_what_is_not_wanted_of_entries_is_not_parsed_but_still_tested(self, tmp_path):
+        path = tmp_path / "journal.jsonl"
+        plain = [{"a": {"z": 1}, "z": [1]}, {"a": ',"z":', "z": 2}, {"a": {"b": 1, "z": 2}, "z": 3}, {"a": 4}]
+        for entry in plain:
+            sealed.append(path, entry)
+        heads = [{"a": {"z": 1}}, {"a": ',"z":'}, plain[2], {"a": 4}]  # the third is parsed whole: "z" stands deeper
+        assert list(sealed.entries(path, without="z")) == heads
+        path.write_bytes(path.read_bytes().replace(b"[1]", b"[2]"))
+        assert list(sealed.entries(path, without="z")) == heads[1:]
+
 
 class TestFolders:
     def test_the_folder_is_named_by_protocol_method_seed_and_identity(self, folder, tmp_path):
