@@ -1,15 +1,16 @@
-"""Have jobs done on this machine: devices and cores shared out, data made ready once, progress shown."""
+"""Have jobs done, here or on a cluster: devices and cores shared out, data made ready once, progress shown."""
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.cluster import Placement, cut, refuse_short
 from advbench.benchmark.cli.console import duration, size
 from advbench.benchmark.cli.progress import Display, Meter
 from advbench.benchmark.estimate import Estimate, Machine, estimate, history, total
@@ -22,6 +23,8 @@ from advbench.benchmark.store import Store
 
 if TYPE_CHECKING:
     import torch
+
+    from advbench.benchmark.executors.slurm.executor import Queued
 
 PERFORM = "advbench.benchmark.work:perform"
 _PROBE_FLOP = 2e10
@@ -37,6 +40,7 @@ class Means:
         device: "cpu", "cuda", "cuda:1": what a worker computes on.
         workers, threads: jobs at once, and threads of each.
         gpus: GPUs shared out, one to each worker; empty: all workers see the same.
+        placement: how jobs go to a cluster; None: they stay here.
     """
 
     store: Store
@@ -45,10 +49,13 @@ class Means:
     workers: int
     threads: int
     gpus: tuple[str, ...] = ()
+    placement: Placement | None = None
 
     @property
     def said(self) -> str:
         """The means in words."""
+        if self.placement is not None and self.placement.profile.parallel is None:
+            return f"as many jobs at once as Slurm starts, on {self.device}"
         jobs = "1 job" if self.workers == 1 else f"{self.workers} jobs"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return f"{jobs} at once on {self.device}, {threads} each"
@@ -72,8 +79,10 @@ def choose_device(name: str) -> "torch.device":
     return device
 
 
-def means(store: Store, data_root: Path | None, device: str, jobs: int | None) -> Means:
-    """Share out the machine.
+def means(
+    store: Store, data_root: Path | None, device: str, jobs: int | None, placement: Placement | None = None
+) -> Means:
+    """Share out the machine, or what jobs ask of the cluster.
 
     Raises:
         Refused: if there is no such device here.
@@ -82,6 +91,11 @@ def means(store: Store, data_root: Path | None, device: str, jobs: int | None) -
 
     from advbench.benchmark.environment import usable_cores
 
+    if placement is not None:
+        if jobs is not None:
+            raise Refused("--jobs is for this machine; with --executor slurm it is --parallel")
+        workers = placement.profile.parallel or 1
+        return Means(store, data_root, placement.device(device), workers, placement.threads, placement=placement)
     chosen = choose_device(device)
     gpus: tuple[str, ...] = ()
     if str(chosen) == "cuda":  # no number: all that are visible
@@ -154,7 +168,7 @@ def _speed(network: "torch.nn.Module", shape: Sequence[int], flop: float, using:
     """Measure FLOP per second in one forward after a first one."""
     import torch
 
-    device = torch.device(using.device)
+    device = torch.device(using.device if using.placement is None or torch.cuda.is_available() else "cpu")
     images = torch.rand(max(1, min(256, int(_PROBE_FLOP / flop))), *shape, device=device)
     before = torch.get_num_threads()
     torch.set_num_threads(using.threads)
@@ -169,26 +183,82 @@ def _speed(network: "torch.nn.Module", shape: Sequence[int], flop: float, using:
         torch.set_num_threads(before)
 
 
-def carry_out(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> Outcome:
-    """Have jobs done and show how they go.
+def carry_out(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> Outcome | None:
+    """Have jobs done and show how they go; return None if they are left to Slurm.
 
     Raises:
         ExecutorError: if no job can be started at all.
     """
     expected, said = estimates(jobs, using, catalogue)
-    click.echo(said, err=True)
-    weights = {job: one.seconds if one.seconds is not None else _UNKNOWN_SECONDS for job, one in expected.items()}
     arguments = {
         "store_root": str(using.store.root.absolute()),
         "data_root": None if using.data_root is None else str(using.data_root.absolute()),
         "device": using.device,
         "threads": using.threads,
     }
-    executor = Local(using.store, using.workers, using.threads, using.gpus)
-    with Display(Meter(weights, using.workers)) as display:
-        outcome = executor.execute(jobs, Errand(PERFORM, arguments), display)
+    if using.placement is not None:
+        outcome = _on_cluster(jobs, using, using.placement, (expected, catalogue), arguments)
+        if outcome is None:
+            return None
+    else:
+        click.echo(said, err=True)
+        executor = Local(using.store, using.workers, using.threads, using.gpus)
+        with Display(Meter(_weights(expected), using.workers)) as display:
+            outcome = executor.execute(jobs, Errand(PERFORM, arguments), display)
     for job, reason in outcome.failed:
         click.echo(f"failed: {job.label}: {reason}", err=True)
     if outcome.blocked:
         click.echo(f"{len(outcome.blocked)} jobs were not begun, since they need what failed", err=True)
     return outcome
+
+
+def _weights(expected: Mapping[str, Estimate]) -> dict[str, float]:
+    return {job: one.seconds if one.seconds is not None else _UNKNOWN_SECONDS for job, one in expected.items()}
+
+
+def _on_cluster(
+    jobs: Sequence[Job],
+    using: Means,
+    placement: Placement,
+    known: tuple[Mapping[str, Estimate], Catalogue],
+    arguments: dict[str, Any],
+) -> Outcome | None:
+    """Queue jobs, and watch them unless they are to be left alone."""
+    from advbench.benchmark import data
+    from advbench.benchmark.executors.slurm.executor import Slurm, here
+
+    reads = any(job.run.protocol.data.name != "digits" for job in jobs)
+    root = data.data_root(using.data_root).absolute()
+    arguments = {**arguments, "data_root": str(root)}
+    slurm = Slurm(using.store, placement.profile, here(), root if reads else None)
+    _, profile = slurm.examine()
+    expected, catalogue = known
+    tried = using.device == "cpu" or choose_device("auto").type == "cuda"
+    refuse_short(jobs, expected, profile, tried=tried)
+    parts = cut(jobs, expected, profile)
+    expected, said = estimates(parts, using, catalogue)
+    click.echo(said, err=True)
+    errand = Errand(PERFORM, arguments)
+    if placement.detach:
+        _say(slurm.submit(parts, errand))
+        return None
+    with Display(Meter(_weights(expected), using.workers)) as display:
+        watching = replace(slurm, on_queue=display.note)
+        try:
+            return watching.execute(parts, errand, display)
+        except KeyboardInterrupt:
+            display.note("jobs that are queued go on; `advbench status` shows them, `advbench cancel` ends them")
+            raise
+
+
+def _say(queued: "Queued") -> None:
+    """Say what a command left in the queue."""
+    arrays = f" in {len(queued.arrays)} arrays ({_few(queued.arrays)})" if queued.arrays else ""
+    before = f", {queued.before} were queued before" if queued.before else ""
+    click.echo(f"queued {queued.jobs} jobs{arrays}{before}; `advbench status` shows them, `advbench cancel` ends them")
+    if queued.unsent:
+        click.echo(f"{queued.unsent} jobs found no room in the queue; the same command queues them later", err=True)
+
+
+def _few(words: Sequence[str]) -> str:
+    return ", ".join(words) if len(words) <= 4 else f"{words[0]} … {words[-1]}"

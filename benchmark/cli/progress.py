@@ -109,6 +109,10 @@ class Display:
         elif event.kind == "progress" and self.live is None:
             self._now_and_then(event)
 
+    def note(self, line: str) -> None:
+        """Show a line that is of no job in particular."""
+        self._say(f"[{self.meter.counts}] {line}")
+
     def _settled(self, event: Event) -> None:
         left = f"; about {duration(self.meter.left())} left" if self.meter.fraction < 1 else ""
         if event.kind == "finished":

@@ -1,11 +1,12 @@
 """`advbench run-all`: from a suite to boards."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
+from advbench.benchmark.cli.cluster import cluster_options, placement
 from advbench.benchmark.cli.console import duration, print_table
 from advbench.benchmark.cli.options import (
     DEFAULT_PROTOCOL,
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
 @data_option
 @device_option
 @click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
-@click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True, help="Where jobs run.")
 @click.option("--out", type=FOLDER, help="Folder for tables and plots.  [default: boards in the store]")
 @click.option("--dry-run", is_flag=True, help="List what is to do with estimated time and disk; do nothing.")
+@cluster_options
 def run_all(
     *,
     protocols: "tuple[Protocol, ...]",
@@ -63,14 +64,17 @@ def run_all(
     data_root: Path | None,
     device: str,
     jobs: int | None,
-    executor: str,  # noqa: ARG001 (one choice so far)
     out: Path | None,
     dry_run: bool,
+    **cluster: Any,  # noqa: ANN401 (options of cli/cluster.py)
 ) -> None:
     """Train, attack and compare: whatever is missing, and nothing twice.
 
     Plans what the store does not hold yet (teachers included), does it, and writes the board of each protocol with
     a trade-off plot. Stop at any time; the same command goes on where it stopped.
+
+    With --executor slurm the jobs go to a cluster as arrays (docs/cluster.md). They go on if this command ends; the
+    same command attaches to them again, `advbench status` shows them, `advbench cancel` ends them.
 
     \b
     Examples:
@@ -78,16 +82,19 @@ def run_all(
       advbench run-all --protocol cifar10-linf-short --methods pgd_at,trades --seeds 0
       advbench run-all --protocol mine.toml --methods trades --set trades.beta=3.0
       advbench run-all --suite paper.toml --jobs 2 --dry-run
+      advbench run-all --suite paper.toml --executor slurm --partition gpu --gpus-per-node 1 --time 8:00:00
+      advbench run-all --suite paper.toml --executor slurm --profile cluster.toml --parallel 16 --detach
     """
     from advbench.benchmark.cli.carrying import carry_out, estimates, make_ready, means
     from advbench.benchmark.cli.writing import from_store, show_and_write
     from advbench.benchmark.plan import plan, survey
     from advbench.benchmark.work import catalogue
 
+    where = placement(cluster)
     wanted = read_suite(protocols, methods, seeds, settings, suite)
     store, known = open_store(store_root), catalogue()
     due = plan(wanted, store, known)
-    using = means(store, data_root, device, jobs)
+    using = means(store, data_root, device, jobs, where)
     if not due:
         click.echo("nothing to do: everything is trained and attacked already")
     if dry_run:
@@ -100,6 +107,8 @@ def run_all(
     if due:
         make_ready({job.run.protocol.digest: job.run.protocol for job in due}.values(), data_root)
         outcome = carry_out(due, using, known)
+        if outcome is None:
+            return
         failed = len(outcome.failed) + len(outcome.blocked)
     for reason in dict.fromkeys(one.reason for one in survey(wanted, store, known) if not one.possible):
         click.echo(f"cannot be done: {reason}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
+from advbench.benchmark.cli.cluster import CLUSTER_NAMES, cluster_options, placement
 from advbench.benchmark.cli.offboard import attack_off_board, leaves_board, off_board_options
 from advbench.benchmark.cli.options import (
     DEFAULT_PROTOCOL,
@@ -46,6 +47,7 @@ BUSY = 75
 @data_option
 @device_option
 @click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+@cluster_options
 def train(
     *,
     method: str,
@@ -56,6 +58,7 @@ def train(
     data_root: Path | None,
     device: str,
     jobs: int | None,
+    **cluster: Any,  # noqa: ANN401 (options of cli/cluster.py)
 ) -> None:
     """Train one METHOD, and the teachers it needs, without attacking it.
 
@@ -63,12 +66,14 @@ def train(
     Examples:
       advbench train pgd_at
       advbench train trades --set beta=3.0 --protocol cifar10-linf-short --seeds 0-2
+      advbench train trades --protocol cifar10-linf --executor slurm --profile cluster.toml
     """
     from advbench.benchmark.cli import requests
     from advbench.benchmark.cli.carrying import carry_out, make_ready, means
     from advbench.benchmark.plan import plan
     from advbench.benchmark.work import catalogue
 
+    where = placement(cluster)
     named = [f"{method}.{setting}" for setting in settings]
     wanted = requests.from_words((protocol,), (method,), seeds, named)
     store, known = open_store(store_root), catalogue()
@@ -77,7 +82,9 @@ def train(
         click.echo("nothing to do: trained already")
     else:
         make_ready((protocol,), data_root)
-        outcome = carry_out(due, means(store, data_root, device, jobs), known)
+        outcome = carry_out(due, means(store, data_root, device, jobs, where), known)
+        if outcome is None:
+            return
         if not outcome.clean:
             raise Failed("training failed; the same command tries again")
     for folder in store.folders():
@@ -109,6 +116,7 @@ def train(
 @data_option
 @device_option
 @click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+@cluster_options
 @off_board_options
 def evaluate(
     *,
@@ -119,7 +127,7 @@ def evaluate(
     data_root: Path | None,
     device: str,
     jobs: int | None,
-    **off_board: Any,  # noqa: ANN401 (options of cli/offboard.py)
+    **more: Any,  # noqa: ANN401 (options of cli/cluster.py and cli/offboard.py)
 ) -> None:
     """Attack a trained RUN: its identity as `advbench status` shows it, or the beginning of it.
 
@@ -131,10 +139,15 @@ def evaluate(
     Examples:
       advbench evaluate 3fa9
       advbench evaluate 3fa9 --checkpoint best --attack autoattack
+      advbench evaluate 3fa9 --executor slurm --partition gpu --gpus-per-node 1 --time 4:00:00
       advbench evaluate net.safetensors --architecture preactresnet18 --protocol cifar10-linf --subset 1000
       advbench evaluate mine.py:defense --protocol cifar10-linf --threat l2 --eps 0.5 --eot 20 --out mine.json
     """
+    where = placement(more)
+    off_board = {name: value for name, value in more.items() if name not in CLUSTER_NAMES}
     if leaves_board(run, off_board):
+        if where is not None:
+            raise Refused("--executor slurm is for runs of a store as they are on the board")
         attack_off_board(
             run,
             checkpoint=checkpoint,
@@ -159,7 +172,9 @@ def evaluate(
         click.echo("nothing to do: attacked already")
     else:
         make_ready((folder.spec.protocol,), data_root)
-        outcome = carry_out(due, means(store, data_root, device, jobs), catalogue())
+        outcome = carry_out(due, means(store, data_root, device, jobs, where), catalogue())
+        if outcome is None:
+            return
         if not outcome.clean:
             raise Failed("attacks failed; the same command tries again")
     records = [record for record in from_store(store, folder.spec.protocol) if record.run == folder.id]
@@ -203,16 +218,31 @@ def _unattacked(folder: "RunFolder", checkpoints: tuple[str, ...], families: tup
 @click.option(
     "--threads", type=click.IntRange(1), help="Threads of torch.  [default: $OMP_NUM_THREADS, else all cores]"
 )
-def job(*, file: Path, store_root: Path | None, data_root: Path | None, device: str, threads: int | None) -> None:
+@click.option("--part", type=click.IntRange(0), help="Which job of a batch file of Slurm's; the file says how.")
+def job(
+    *,
+    file: Path,
+    store_root: Path | None,
+    data_root: Path | None,
+    device: str,
+    threads: int | None,
+    part: int | None,
+) -> None:
     """Do the one job that FILE describes: what every executor runs.
 
     FILE is JSON as an executor writes it. It may be killed and started again at any time. Exit code 75: others
-    hold the work; try again later.
+    hold the work; try again later. With --part, FILE holds many jobs, with store, data, device and threads, and
+    the job puts itself back into Slurm's queue where it stops early.
 
     \b
-    Example:
+    Examples:
       advbench job job.json --store runs
+      advbench job runs/.slurm/20260102-030405-6a7b8c/batch.json --part 17
     """
+    if part is not None:
+        from advbench.benchmark.executors.slurm.node import attend
+
+        raise click.exceptions.Exit(attend(file, part))
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.environment import usable_cores
     from advbench.benchmark.work import WorkError, perform

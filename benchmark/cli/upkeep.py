@@ -1,12 +1,14 @@
 """`advbench status` and `prune`: what a store holds, and what of it may go."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from advbench.benchmark.cli.app import Failed
+from advbench.benchmark.cli.cluster import in_queue
 from advbench.benchmark.cli.console import print_table, size
 from advbench.benchmark.cli.options import FOLDER, open_store, read_names, read_protocol, read_seeds, store_option
 
@@ -39,10 +41,10 @@ def status(
     suite: Path | None,
     store_root: Path | None,
 ) -> None:
-    """Show which runs are done, running, missing, failed or blocked.
+    """Show which runs are done, running, missing, failed or blocked, and what of them is in Slurm's queue.
 
-    Without a suite: every run that the store holds. With the options of `run-all`: every run that it would need.
-    Exit code 1 if a run has failed.
+    Without a suite: every run that the store holds or that is queued. With the options of `run-all`: every run that
+    it would need. Exit code 1 if a run has failed.
 
     \b
     Examples:
@@ -50,6 +52,7 @@ def status(
       advbench status --protocol cifar10-linf-short --methods all
     """
     store = open_store(store_root)
+    queued = in_queue(store)
     if protocols or methods or seeds or settings or suite:
         from advbench.benchmark.cli.running import read_suite
         from advbench.benchmark.status import status as look
@@ -58,17 +61,29 @@ def status(
         runs = look(store, read_suite(protocols, methods, seeds, settings, suite), catalogue()).runs
     else:
         runs = tuple(_stored(folder) for folder in store.folders())
+        stored = {run.id for run in runs}
+        runs += tuple(_waiting(identity, one.label) for identity, one in queued.items() if identity not in stored)
     if not runs:
         click.echo(f"{store.root}: no runs yet; `advbench run-all` makes some")
         return
-    rows = [(run.id[:8], run.label, run.state, _attacks(run), "; ".join(run.reasons)) for run in runs]
+    # What is queued is neither missing nor given up, whatever became of it before.
+    states = {run.id: queued[run.id].state if run.id in queued else run.state for run in runs}
+    reasons = {run.id: [*([queued[run.id].said] if run.id in queued else []), *run.reasons] for run in runs}
+    rows = [(run.id[:8], run.label, states[run.id], _attacks(run), "; ".join(reasons[run.id])) for run in runs]
     print_table(("run", "protocol, method, seed", "state", "attacked", "why"), rows, right=["attacked"])
-    counts = {state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)}
+    counts = Counter(states[run.id] for run in runs)
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
     for log in dict.fromkeys(log for run in runs for log in run.logs):
         click.echo(f"log: {log}")
     if counts.get("failed"):
         raise Failed(f"{counts['failed']} runs failed; `advbench run-all` tries them again")
+
+
+def _waiting(identity: str, label: str) -> "RunStatus":
+    """Return where a run stands that is queued, and of which the store knows nothing yet."""
+    from advbench.benchmark.status import RunStatus
+
+    return RunStatus(identity, label, "missing", trained=False, done=0, total=0, reasons=(), logs=())
 
 
 def _attacks(run: "RunStatus") -> str:

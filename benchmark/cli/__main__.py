@@ -1,0 +1,5 @@
+"""`python -m advbench.benchmark.cli`: the command where no script is on the path, as on the nodes of a cluster."""
+
+from advbench.benchmark.cli.app import main
+
+main()

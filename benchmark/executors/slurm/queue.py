@@ -1,0 +1,126 @@
+"""What of a store's jobs is in Slurm's queue, and what is lost: neither there nor settled. Torch-free."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from advbench.benchmark.executors.courier import ExecutorError
+from advbench.benchmark.executors.slurm import commands
+from advbench.benchmark.executors.slurm.commands import Task
+from advbench.benchmark.executors.slurm.registry import End, Registry, Settled, Submission
+from advbench.benchmark.jobs import Job
+
+_HINTS = {"TIMEOUT": ": raise --time", "OUT_OF_MEMORY": ": raise --mem"}
+_ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "STOPPED", "RESIZING"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job of the store that is in Slurm's queue; `live` is what it says of itself once it has begun."""
+
+    submission: Submission
+    part: int
+    job: Job
+    task: Task
+    live: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """State and reason, or progress, in words: "PENDING (Resources)", "RUNNING on n1, epoch 3/10"."""
+        if self.task.state == "PENDING":
+            why = self.live.get("why", "")
+            return f"PENDING ({self.task.reason})" + (f", again: {why}" if why else "")
+        place = f" on {self.task.node}" if self.task.node else ""
+        total, unit = self.live.get("total"), self.live.get("unit")
+        far = f", {unit} {int(float(self.live.get('done', 0)))}/{total}" if total and unit else ""
+        return f"{self.task.state}{place}{far}"
+
+
+def users(registry: Registry) -> set[str]:
+    """Return who has jobs of the store in a queue, and who asks."""
+    return {commands.me(), *(submission.user for submission, _ in registry.open())}
+
+
+def entries(registry: Registry, live: Mapping[str, Task]) -> list[Entry]:
+    """Return the jobs that are in the queue, by submission and number."""
+    found = []
+    for submission, settled in registry.open():
+        for part, key in submission.keys().items():
+            if part not in settled and key in live:
+                state = submission.live(part)
+                found.append(Entry(submission, part, submission.jobs[part], live[key], state))
+    return found
+
+
+def lost(submission: Submission, settled: Mapping[int, Settled], live: Mapping[str, Task]) -> dict[int, str]:
+    """Return the jobs that were queued, are not in the queue any more, and did not say what became of them."""
+    return {part: key for part, key in submission.keys().items() if part not in settled and key not in live}
+
+
+def verdict(submission: Submission, part: int, key: str) -> tuple[End, str] | None:
+    """Return what became of a lost job, and why; None if Slurm has it after all."""
+    known = commands.fate(key)
+    state, reason = known.get("JobState", ""), known.get("Reason", "")
+    if state in _ALIVE:
+        return None
+    if reason == "DependencyNeverSatisfied":
+        return "blocked", "it needs what failed"
+    if state == "CANCELLED":
+        return "cancelled", "cancelled in Slurm"
+    if not state:
+        settled, names = submission.settled(), {job.id: number for number, job in enumerate(submission.jobs)}
+        needs = [names[need] for need in submission.jobs[part].after if need in names]
+        if any(settled.get(need, Settled("done")).end != "done" for need in needs):
+            return "blocked", "it needs what failed"
+    log = submission.log(key.partition("_")[0])
+    said = f"Slurm ended it as {state}{_HINTS.get(state, '')}" if state else "it left Slurm's queue without a word"
+    code = known.get("ExitCode", "0:0")
+    return "failed", f"{said}{'' if code == '0:0' else f', exit code {code}'} (log: {log})"
+
+
+def bury(registry: Registry, submission: Submission, part: int, end: End, reason: str) -> None:
+    """Say what became of a lost job, in the store as well if it failed; the caller holds the lock."""
+    submission.settle([part], end, reason)
+    submission.end_live(part)
+    if end == "failed":
+        job = submission.jobs[part]
+        folder = registry.store.folder(job.run)
+        folder.create()
+        folder.fail(job, reason)
+
+
+def reconcile(registry: Registry, live: Mapping[str, Task], cluster: str) -> None:
+    """Settle every job that is lost; the caller holds the lock, and asked for the queue under it."""
+    for submission, settled in registry.open():
+        if submission.cluster != cluster:
+            continue
+        for part, key in lost(submission, settled, live).items():
+            found = verdict(submission, part, key)
+            if found is not None:
+                bury(registry, submission, part, *found)
+
+
+def glance(registry: Registry) -> list[Entry]:
+    """Return what is in the queue now, and settle what is lost as far as the disk allows.
+
+    Raises:
+        ExecutorError: if Slurm is not here, or does not answer.
+    """
+    if not any(True for _ in registry.open()):
+        return []
+    if not commands.present():
+        raise ExecutorError("jobs were handed to Slurm, which is not on this machine: look where they were queued")
+    with contextlib.suppress(ExecutorError), registry.locked(patience=1.0):
+        cluster = commands.configuration().cluster
+        reconcile(registry, commands.queue(users(registry)), cluster)
+    return entries(registry, commands.queue(users(registry)))
+
+
+def summary(tasks: Iterable[Task]) -> str:
+    """Return states and reasons with their numbers: "2 running, 5 pending (Resources)"."""
+    counts = Counter(
+        f"pending ({task.reason})" if task.state == "PENDING" and task.reason else task.state.lower() for task in tasks
+    )
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common())
