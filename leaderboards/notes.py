@@ -52,16 +52,15 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
     if max(record.data.num_classes for record in records) < 10:
         text = "AutoAttack is not standard here: fewer than ten classes leave fewer than nine targets."
         notes.append(Note(text, text))
-    for label, said in dict.fromkeys((row.label, row.notes) for row in table.rows if row.notes):
-        notes.append(Note(f"{label}: {'; '.join(said)}."))
+    for key, label, said in dict.fromkeys((row.key, row.label, row.notes) for row in table.rows if row.notes):
+        notes.append(Note(f"{label}: {'; '.join(said)}.", rows=(key,)))
     notes.extend(_withheld(table))
     notes.extend(_not_run(variants))
     notes.extend(_collapsed(variant) for variant in variants if variant.collapsed)
     notes.extend(history.notes(table.history))
-    used = {mark for row in table.rows for mark in row.marks}
-    notes.extend(
-        Note(f"{sign} {SIGNS[mark]}.", f"{sign} {SIGNS[mark]}.") for mark, sign in MARKS.items() if mark in used
-    )
+    for mark, sign in MARKS.items():
+        if marked := tuple(dict.fromkeys(row.key for row in table.rows if mark in row.marks)):
+            notes.append(Note(f"{sign} {SIGNS[mark]}.", f"{sign} {SIGNS[mark]}.", rows=marked))
     return tuple(notes)
 
 
@@ -168,7 +167,7 @@ def _collapsed(variant: Variant) -> Note:
     """Say which seeds of a method have collapsed and why."""
     said = "; ".join(f"seed {seed} collapsed ({why})" for seed, why in variant.collapsed.items())
     brief = f"{variant.identity.row}: {len(variant.collapsed)} of {len(variant.records)} seeds collapsed."
-    return Note(f"{variant.identity.row}: {said}.", brief)
+    return Note(f"{variant.identity.row}: {said}.", brief, rows=(variant.key,))
 
 
 def _not_run(variants: Sequence[Variant]) -> list[Note]:
@@ -190,5 +189,6 @@ def _withheld(table: Table) -> list[Note]:
         rank = row.cells["rank"]
         if row.checkpoint == "best" and rank.state in {"withheld", "unranked"}:
             what = "rank withheld" if rank.state == "withheld" else "not ranked"
-            notes.append(Note(f"{row.label}: {what}, {rank.reason}.", "" if row.marks else f"{row.label}: {what}."))
+            brief = "" if row.marks else f"{row.label}: {what}."
+            notes.append(Note(f"{row.label}: {what}, {rank.reason}.", brief, rows=(row.key,)))
     return notes

@@ -17,11 +17,13 @@ class Note(NamedTuple):
     """A sentence below a board.
 
     `brief` is what of it a paper's table says ("" where it says nothing), if the table shows the column `about`.
+    `rows` are the keys of the rows it speaks of, with which it goes; none for the whole board.
     """
 
     text: str
     brief: str = ""
     about: str = ""
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

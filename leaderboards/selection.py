@@ -179,11 +179,18 @@ def _value(row: Row, key: str, column: Column | None) -> tuple[float, str] | Non
     return None if cell.mean is None else (cell.mean, "")
 
 
+def listed(names: Names) -> list[str] | None:
+    """Return names as a list, one name as a list of it; None for no filter."""
+    if names is None:
+        return None
+    return [names] if isinstance(names, str) else list(names)
+
+
 def _named(names: Names) -> dict[str, str] | None:
     """Return names by their casefolded form, in order."""
     if names is None:
         return None
-    return {name.casefold(): name for name in ([names] if isinstance(names, str) else names)}
+    return {name.casefold(): name for name in listed(names) or ()}
 
 
 def _names_of(row: Row) -> set[str]:

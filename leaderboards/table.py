@@ -5,11 +5,12 @@ Every writer shows `show(...)` of the same cells, so that no two formats can dis
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from advbench.benchmark.statistics import Comparison
 from advbench.leaderboards.cells import BoardError, Cell, Column, Shown, show
 from advbench.leaderboards.rows import ELSEWHERE, MARKS, Change, Note, Quoted, Row
-from advbench.leaderboards.selection import Day, Names, Selection, hidden, ordered
+from advbench.leaderboards.selection import Day, Names, Selection, hidden, listed, ordered
 
 __all__ = [
     "ELSEWHERE",
@@ -24,6 +25,7 @@ __all__ = [
     "Shown",
     "Table",
     "decimals",
+    "select_all",
     "show",
 ]
 
@@ -107,6 +109,7 @@ class Table:
         """Return the table with some columns and rows only, perhaps in another order.
 
         Ranks stay those of the whole board; a note says how many rows are left out, and another how they are sorted.
+        Notes about rows that are left out go with them.
 
         Args:
             columns: keys of the columns, in the order wanted.
@@ -138,8 +141,54 @@ class Table:
         here = wanted.covers(self.dataset, self.network)
         rows = wanted.rows(self.rows) if here else ()
         quoted = wanted.quoted(self.published) if here else ()
-        notes = (*self.notes, *hidden(self.rows, rows, self.published, quoted))
+        keys = {row.key for row in rows}
+        kept = (note for note in self.notes if not note.rows or keys & set(note.rows))
+        notes = (*kept, *hidden(self.rows, rows, self.published, quoted))
         if sort is not None:
             rows, note = ordered(rows, sort, self.columns)
             notes = (*notes, note)
         return replace(self, columns=chosen, rows=rows, notes=notes, published=quoted)
+
+
+def select_all(
+    tables: Sequence[Table],
+    *,
+    methods: Names = None,
+    family: Names = None,
+    **others: Any,  # noqa: ANN401 (handed on)
+) -> list[Table]:
+    """Select from several boards as `Table.select` does; of several, those without a row left are dropped.
+
+    A method or family has to be on one of the boards only.
+
+    Args:
+        tables: the boards.
+        methods: as for `Table.select`.
+        family: as for `Table.select`.
+        others: the other arguments of `Table.select`.
+
+    Raises:
+        BoardError: as `Table.select`, for a method or family that is on none of the boards.
+    """
+    if len(tables) == 1:
+        return [tables[0].select(methods=methods, family=family, **others)]
+    wanted = {"methods": listed(methods), "family": listed(family)}
+    here: list[dict[str, list[str]]] = [{} for _ in tables]
+    for key, names in wanted.items():
+        for name in names or ():
+            there = [_has(table, key, name) for table in tables]
+            if not any(there):
+                raise BoardError(f"no {key.removesuffix('s')} {name!r} on any of these boards")
+            for found, is_there in zip(here, there, strict=True):
+                found.setdefault(key, []).extend([name] if is_there else [])
+    kept = [(table, found) for table, found in zip(tables, here, strict=True) if all(found.values())]
+    chosen = [table.select(methods=found.get("methods"), family=found.get("family"), **others) for table, found in kept]
+    return [table for table in chosen if table.rows]
+
+
+def _has(table: Table, key: str, name: str) -> bool:
+    try:
+        Selection.read(**{key: name}).rows(table.rows)
+    except BoardError:
+        return False
+    return True

@@ -1,17 +1,19 @@
-"""`advbench leaderboard` and `publish`: from records to tables and published results."""
+"""`advbench leaderboard`: from records to tables."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.options import FOLDER, open_store, read_names, read_protocol, store_option
+from advbench.benchmark.cli.layout import Choice, read_layout, selecting, setting
+from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, store_option
 
 if TYPE_CHECKING:
+    from advbench.benchmark.corrections import Event
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records import Record
-    from advbench.benchmark.store import Store
+    from advbench.leaderboards.table import Table
 
 RECORDS = "Records folder to read instead of the store, such as leaderboards/records."
 ONLY = "Only this one.  [default: every protocol that has records]"
@@ -35,18 +37,12 @@ SEVERAL = "boards differ in their protocols; choose one with --protocol: "
     show_default=True,
     help="What to print.",
 )
-@click.option(
-    "--columns", type=read_names, metavar="LIST", help="Keys of the columns to show, such as clean,autoattack."
-)
-@click.option("--methods", type=read_names, metavar="LIST", help="Only these methods.")
-@click.option(
-    "--checkpoint",
-    type=click.Choice(["best", "last", "both"]),
-    default="both",
-    show_default=True,
-    help="Which checkpoint.",
-)
-@click.option("--out", type=FOLDER, help="Also write every format and the trade-off plot into this folder.")
+@selecting
+@click.option("--published", is_flag=True, help="Add numbers from papers and repositories, apart and never ranked.")
+@click.option("--history", is_flag=True, help="Print what was corrected instead: records replaced or withdrawn.")
+@click.option("--decimals", type=click.IntRange(0, 6), help="Of accuracies.  [default: as many as the images support]")
+@setting
+@click.option("--out", type=FOLDER, help="Also write the whole boards in every format, with trade-off plots.")
 @click.option("--check", is_flag=True, help="Compare the tables in --out with their records; write nothing.")
 def leaderboard(
     *,
@@ -54,114 +50,122 @@ def leaderboard(
     records: Path | None,
     store_root: Path | None,
     kind: str,
-    columns: tuple[str, ...] | None,
-    methods: tuple[str, ...] | None,
-    checkpoint: str,
+    choice: Choice,
+    published: bool,
+    history: bool,
+    decimals: int | None,
+    layout: dict[str, Any],
     out: Path | None,
     check: bool,
 ) -> None:
     """Print the board of each protocol from the records there are; torch is not needed.
 
+    Whatever is left out or sorted, ranks are those of the whole board.
+
     \b
     Examples:
       advbench leaderboard
-      advbench leaderboard --protocol cifar10-linf --format latex --columns clean,pgd20,autoattack
-      advbench leaderboard --records leaderboards/records --out tables
+      advbench leaderboard --dataset cifar10 --family "weight perturbation" --sort clean:desc
+      advbench leaderboard --protocol cifar10-linf --format latex --venue cvpr --blocks per-attack
+      advbench leaderboard --format latex --group-by dataset --width double --second
+      advbench leaderboard --records leaderboards/records --history
       advbench leaderboard --records leaderboards/records --out leaderboards/tables --check
     """
-    from advbench.benchmark.cli.writing import show_board, stale_files, write_files, writer
-    from advbench.leaderboards import board
+    from advbench.benchmark.cli.writing import write_files
 
-    groups = collect(records, store_root, protocol)
+    if layout and kind != "latex":
+        words = ", ".join(f"--{'width' if name == 'span' else name.replace('_', '-')}" for name in layout)
+        raise Refused(f"{words}: only with --format latex")
+    if decimals is not None and kind == "csv":
+        raise Refused("--decimals: CSV has every digit")
+    tables = build(records, store_root, protocol, published=published)
     if check:
-        if out is None:
-            raise Refused("--check compares the tables in a folder: name it with --out")
-        stale = stale_files([board.build(found) for found in groups], out)
-        if stale:
-            names = ", ".join(str(path) for path in stale)
-            raise Failed(f"not what the records say: {names}; `advbench leaderboard --out {out}` writes them anew")
-        click.echo(f"{out}: every table is what its records say")
+        _check(tables, out)
         return
-    if kind in {"csv", "latex", "html"} and len(groups) > 1:
-        raise Refused(SEVERAL + ", ".join(sorted(found[0].protocol_name for found in groups)))
-    narrowed = columns or methods or checkpoint != "both"
-    for found in groups:
-        if kind == "terminal" and not narrowed:
-            table = show_board(found, protocol_of(found))
-        else:
-            table = board.build(found)
-            chosen = table.select(
-                columns=columns, methods=methods, checkpoints=None if checkpoint == "both" else [checkpoint]
-            )
-            click.echo(writer(kind)(chosen), nl=False)
-        if out is not None:
-            for path in write_files(table, out):
-                click.echo(f"wrote {path}", err=True)
+    if history:
+        click.echo(_history(tables, kind), nl=False)
+        return
+    _print(choice.apply(tables), kind, choice, decimals, layout)
+    for table in tables if out is not None else ():
+        for path in write_files(table, out):
+            click.echo(f"wrote {path}", err=True)
 
 
-@click.command(short_help="Copy records to where published boards read them.")
-@click.argument("runs", nargs=-1)
-@click.option(
-    "--protocol", type=read_protocol, metavar="NAME|FILE.toml", help="Publish every finished run of this protocol."
-)
-@store_option
-@click.option(
-    "--records", type=FOLDER, default=Path("leaderboards/records"), show_default=True, help="Folder to publish into."
-)
-@click.option("--replace", is_flag=True, help="Replace a published record that says something else.")
-def publish(
-    *, runs: tuple[str, ...], protocol: "Protocol | None", store_root: Path | None, records: Path, replace: bool
-) -> None:
-    """Copy the records of finished RUNS (identities, or their beginnings) to where boards read them.
-
-    \b
-    Examples:
-      advbench publish 3fa9 77b0
-      advbench publish --protocol digits-linf-full
-    """
-    from advbench.benchmark import publish as publishing
-    from advbench.benchmark.cli.writing import from_store
-
-    if bool(runs) == (protocol is not None):
-        raise Refused("name the runs to publish, or a protocol with --protocol, one of the two")
-    store = open_store(store_root)
-    found = from_store(store, protocol) if protocol is not None else [_record(store, run) for run in runs]
-    whole = [record for record in found if _complete(record)]
-    partial = [record for record in found if not _complete(record)]
-    if partial and runs:
-        names = ", ".join(record.run for record in partial)
-        raise Refused(f"not attacked in full yet: {names}; `advbench evaluate` goes on")
-    for record in partial:
-        click.echo(f"left out, not attacked in full yet: {record.method.row} seed {record.seed}", err=True)
-    if not whole:
-        raise Refused(f"{store.root}: no finished run to publish")
-    changed = publishing.publish(whole, records, replace=replace)
-    for path in changed:
-        click.echo(f"wrote {path}")
-    if len(changed) < len(whole):
-        click.echo(f"{len(whole) - len(changed)} records were published already")
-
-
-def _record(store: "Store", run: str) -> "Record":
-    """Return the record of a run.
+def _check(tables: "list[Table]", out: Path | None) -> None:
+    """Compare the tables in a folder with boards.
 
     Raises:
-        Refused: if it has none.
+        Refused: without a folder.
+        Failed: naming the files that are missing, differ or have no records.
     """
-    folder = store.find(run)
-    record = folder.record()
-    if record is None:
-        raise Refused(f"{folder.spec.label} has no whole record; `advbench evaluate {folder.id[:8]}` makes one")
-    return record
+    from advbench.benchmark.cli.writing import stale_files
+
+    if out is None:
+        raise Refused("--check compares the tables in a folder: name it with --out")
+    stale = stale_files(tables, out)
+    if stale:
+        names = ", ".join(str(path) for path in stale)
+        raise Failed(f"not what the records say: {names}; `advbench leaderboard --out {out}` writes them anew")
+    click.echo(f"{out}: every table is what its records say")
 
 
-def _complete(record: "Record") -> bool:
-    """Whether every column of every checkpoint was measured; a run that diverged may lack both checkpoints."""
-    from advbench.benchmark.records import COLUMNS
+def _print(chosen: "list[Table]", kind: str, choice: Choice, decimals: int | None, layout: dict[str, Any]) -> None:
+    """Print boards in a format.
 
-    evaluations = [checkpoint.evaluation for checkpoint in record.checkpoints.values()]
-    measured = all(column in evaluation.columns for evaluation in evaluations for column in COLUMNS)
-    return measured and (bool(evaluations) or record.training.diverged is not None)
+    Raises:
+        Refused: for several boards in a format that holds one.
+    """
+    from advbench.benchmark.cli.writing import print_board, writer
+
+    if len(chosen) > 1 and (kind == "csv" or (kind == "latex" and "group_by" not in layout)):
+        names = ", ".join(sorted(table.protocol for table in chosen))
+        raise Refused(f"{SEVERAL}{names}{'; or set them apart with --group-by' if kind == 'latex' else ''}")
+    if kind == "terminal":
+        for table in chosen:
+            print_board(table, decimals)
+    else:
+        write = writer(kind, decimals, read_layout(layout, choice.columns, decimals) if kind == "latex" else None)
+        click.echo(write(chosen), nl=False)
+
+
+def _history(tables: "list[Table]", kind: str) -> str:
+    """Return the corrections of boards in a format.
+
+    Raises:
+        Refused: for a format they are not written in.
+    """
+    from advbench.leaderboards import history
+
+    writers = {"terminal": history.write_text, "markdown": history.write_markdown, "csv": history.write_csv}
+    if kind not in writers:
+        raise Refused(f"--history: {kind} shows it below the board; print it as {', '.join(writers)}")
+    return writers[kind](tables)
+
+
+def build(
+    records: Path | None, store_root: Path | None, protocol: "Protocol | None", *, published: bool = False
+) -> "list[Table]":
+    """Return the board of every protocol, also of those whose every record was withdrawn.
+
+    Raises:
+        Refused: if there is none.
+    """
+    from advbench.benchmark.protocol import Protocol
+    from advbench.leaderboards import board, published_numbers
+
+    found, history = load(records, store_root, protocol)
+    groups = board.group(found)
+    boards = [(list(several), protocol_of(several)) for several in groups.values()]
+    for event in history:
+        before = event.before
+        if before.protocol_digest not in {one.digest for _, one in boards}:
+            boards.append(([], Protocol.from_plain(before.protocol, f"record {before.run}")))
+    if not boards:
+        raise Refused(_nothing(records, store_root, protocol))
+    tables = [board.build(several, one, history=history) for several, one in boards]
+    if not published:
+        return tables
+    return [published_numbers.beside(table, one) for table, (_, one) in zip(tables, boards, strict=True)]
 
 
 def collect(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> "list[list[Record]]":
@@ -170,21 +174,37 @@ def collect(records: Path | None, store_root: Path | None, protocol: "Protocol |
     Raises:
         Refused: if there is none.
     """
+    from advbench.leaderboards import board
+
+    found, _ = load(records, store_root, protocol)
+    if not found:
+        raise Refused(_nothing(records, store_root, protocol))
+    return list(board.group(found).values())
+
+
+def load(
+    records: Path | None, store_root: Path | None, protocol: "Protocol | None"
+) -> "tuple[list[Record], tuple[Event, ...]]":
+    """Return the records of a folder with its corrections, or those of the store; of one protocol or of all."""
     from advbench.benchmark.cli.writing import measured
     from advbench.leaderboards import board
 
+    history: tuple[Event, ...] = ()
     if records is not None:
-        found, place = board.load_records(records), records
+        found, history = board.load(records)
     else:
         store = open_store(store_root)
         found = [record for _, record in store.records() if measured(record) or record.training.diverged is not None]
-        place = store.root
     if protocol is not None:
         found = [record for record in found if record.protocol_digest == protocol.digest]
-    if not found:
-        of = "" if protocol is None else f" of {protocol.name}"
-        raise Refused(f"{place}: no records{of}; `advbench run-all` makes some, --records reads another folder")
-    return list(board.group(found).values())
+        history = tuple(event for event in history if event.before.protocol_digest == protocol.digest)
+    return found, history
+
+
+def _nothing(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> str:
+    place = records if records is not None else open_store(store_root).root
+    of = "" if protocol is None else f" of {protocol.name}"
+    return f"{place}: no records{of}; `advbench run-all` makes some, --records reads another folder"
 
 
 def protocol_of(records: "list[Record]") -> "Protocol":

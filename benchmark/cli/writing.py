@@ -15,6 +15,7 @@ from advbench.leaderboards import board
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.store import Store
+    from advbench.leaderboards.latex import Layout
     from advbench.leaderboards.table import Table
 
 FORMATS = {"markdown": "md", "csv": "csv", "html": "html", "latex": "tex"}
@@ -35,16 +36,24 @@ def measured(record: Record) -> bool:
     return any(checkpoint.evaluation.columns for checkpoint in record.checkpoints.values())
 
 
-def writer(kind: str) -> "Callable[[Table], str]":
-    """Return the function that writes a board in a format."""
+def writer(
+    kind: str, decimals: int | None = None, layout: "Layout | None" = None
+) -> "Callable[[Sequence[Table]], str]":
+    """Return the function that writes boards in a format.
+
+    Args:
+        kind: of FORMATS, or "terminal".
+        decimals: places of accuracies, where the format rounds.
+        layout: of LaTeX.
+    """
     from advbench.leaderboards import csv, html, latex, markdown, terminal
 
-    writers: dict[str, Callable[[Table], str]] = {
-        "terminal": lambda table: terminal.write(table, width=_width()),
-        "markdown": markdown.write,
-        "csv": csv.write,
-        "html": html.write,
-        "latex": latex.write,
+    writers: dict[str, Callable[[Sequence[Table]], str]] = {
+        "terminal": lambda tables: "".join(terminal.write(one, width=_width(), decimals=decimals) for one in tables),
+        "markdown": lambda tables: "\n".join(markdown.write(one, decimals=decimals) for one in tables),
+        "csv": lambda tables: "".join(csv.write(one) for one in tables),
+        "html": lambda tables: html.write(tables, decimals=decimals),
+        "latex": lambda tables: latex.write(tables, layout),
     }
     return writers[kind]
 
@@ -54,23 +63,29 @@ def _width() -> int:
 
 
 def show_board(records: Sequence[Record], protocol: "Protocol") -> "Table":
-    """Print a board for people."""
+    """Build a board and print it for people."""
     table = board.build(records, protocol)
+    print_board(table)
+    return table
+
+
+def print_board(table: "Table", decimals: int | None = None) -> None:
+    """Print a board for people, in the colours of a terminal if there is one."""
     if sys.stdout.isatty():
         from advbench.leaderboards import terminal
 
         screen = console()
-        screen.print(terminal.render(table, width=screen.width))
+        screen.print(terminal.render(table, width=screen.width, decimals=decimals))
     else:
-        click.echo(writer("terminal")(table), nl=False)
-    return table
+        click.echo(writer("terminal", decimals)([table]), nl=False)
 
 
 def stale_files(tables: "Sequence[Table]", folder: Path) -> list[Path]:
     """Return the tables in a folder that are missing, differ from what their records give, or have no records."""
     expected = {
-        folder / f"{table.protocol.replace('/', '-')}.{ending}": writer(kind)(table)
+        folder / f"{table.protocol.replace('/', '-')}.{ending}": writer(kind)([table])
         for table in tables
+        if table.rows
         for kind, ending in FORMATS.items()
     }
     there = [path for ending in FORMATS.values() for path in sorted(folder.glob(f"*.{ending}"))]
@@ -87,7 +102,7 @@ def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, 
     written = []
     for kind in formats if table.rows else ():
         path = folder / f"{slug}.{FORMATS[kind]}"
-        write_bytes(path, writer(kind)(table).encode())
+        write_bytes(path, writer(kind)([table]).encode())
         written.append(path)
     if plots and table.rows:
         written += tradeoff.draw(table, folder / f"{slug}-tradeoff", formats=("png", "pdf"))

@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from advbench.leaderboards.latex.cells import source
 from advbench.leaderboards.latex.layout import VENUES, Layout
 from advbench.leaderboards.latex.tabular import transposed, upright
-from advbench.leaderboards.table import BoardError, Column, Table
+from advbench.leaderboards.table import BoardError, Column, Table, select_all
 from advbench.leaderboards.texts import display, latex_escape
 
 APART = "Each protocol is ranked by itself: bold and underlined rows are so within their own block of rows."
@@ -27,7 +27,7 @@ def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
         raise BoardError(f"no venue {layout.venue!r}; there are: {', '.join(VENUES)}")
     boards = [tables] if isinstance(tables, Table) else list(tables)
     if layout.methods is not None:
-        boards = _narrowed(boards, layout.methods)
+        boards = select_all(boards, methods=layout.methods)
     boards = _ordered([board for board in boards if board.rows], layout)
     if not boards:
         raise BoardError("no rows to make a LaTeX table of; train and evaluate first, or choose other rows")
@@ -43,27 +43,6 @@ def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
     else:
         body = upright(boards, chosen, layout, places, letters)
     return _float(body, boards, layout, {column.key for column in chosen}, letters)
-
-
-def _narrowed(boards: Sequence[Table], methods: Sequence[str]) -> list[Table]:
-    """Return the boards with some methods only; a method has to be on one of them."""
-    if len(boards) == 1:
-        return [boards[0].select(methods=methods)]
-    found, missing = [], {}
-    for method in methods:
-        problems = []
-        for board in boards:
-            try:
-                board.select(methods=[method])
-            except BoardError as error:
-                problems.append(error)
-                missing.setdefault(board.digest, set()).add(method)
-        if len(problems) == len(boards):
-            raise problems[0]
-    for board in boards:
-        here = [method for method in methods if method not in missing.get(board.digest, ())]
-        found.append(board.select(methods=here))
-    return found
 
 
 def _ordered(boards: Sequence[Table], layout: Layout) -> list[Table]:

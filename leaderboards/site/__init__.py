@@ -9,6 +9,6 @@ throughout; numbers are the texts of `table.show`, as in every other format.
 
 from advbench.leaderboards.site.build import Site, compose
 from advbench.leaderboards.site.folder import SiteError, write
-from advbench.leaderboards.site.source import Filed, load
+from advbench.leaderboards.site.source import Corrected, Filed, Source, load
 
-__all__ = ["Filed", "Site", "SiteError", "compose", "load", "write"]
+__all__ = ["Corrected", "Filed", "Site", "SiteError", "Source", "compose", "load", "write"]

@@ -1,24 +1,17 @@
 """The page of a board, with the files to download: table, data of the plot and of comparisons, provenance."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from advbench.leaderboards import bibtex, csv, latex, markdown
+from advbench.leaderboards import history
+from advbench.leaderboards.site import downloads, elsewhere, past
 from advbench.leaderboards.site.looks import GROUPS, MARKERS, MEANING, group, marker
 from advbench.leaderboards.site.names import slug
 from advbench.leaderboards.site.render import page
-from advbench.leaderboards.table import BoardError, Cell, Column, Row, Table, show
+from advbench.leaderboards.table import ELSEWHERE, MARKS, Cell, Column, Row, Table, show
 from advbench.leaderboards.texts import display
-
-WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
-    "csv": ("CSV", csv.write),
-    "tex": ("LaTeX", latex.write),
-    "md": ("Markdown", markdown.write),
-    "bib": ("BibTeX", lambda table: cite(table)[0]),
-}
-"""File ending → name on the page and writer."""
-
 
 class Shown(NamedTuple):
     """A board on its way to a page.
@@ -27,58 +20,47 @@ class Shown(NamedTuple):
         table: the board.
         stem: name of its page without ending.
         runs: run → what the page says of it: seed, page, record file, weights and epochs by checkpoint.
+        raised: run → names of the flags raised on any of its checkpoints.
+        corrected: what was corrected on it, as `past.entries` returns it.
+        methods: names of the methods that have a page.
         namesakes: how many other boards have the protocol's name.
     """
 
     table: Table
     stem: str
     runs: Mapping[str, Mapping[str, Any]]
+    raised: Mapping[str, Sequence[str]]
+    corrected: Sequence[Mapping[str, Any]] = ()
+    methods: frozenset[str] = frozenset()
     namesakes: int = 0
 
 
 def add(out: dict[str, bytes], shown: Shown) -> list[str]:
     """Add a board's page and downloads to the files of a site; return what its builder should know, in sentences."""
     table, stem = shown.table, shown.stem
-    _, uncited = cite(table)
-    warnings = [*uncited]
-    downloads = []
-    for ending, (name, write) in WRITERS.items():
-        try:
-            text = write(table) if table.rows else ""
-        except BoardError as error:
-            warnings.append(f"no {name}: {error}")
-            continue
-        if text:
-            out[f"boards/{stem}.{ending}"] = text.encode()
-            downloads.append({"name": name, "file": f"{stem}.{ending}", "bytes": len(text.encode())})
+    made, warnings = downloads.make(table)
+    for one in made:
+        out[f"boards/{stem}.{one.ending}"] = one.text.encode()
     out[f"boards/{stem}.html"] = page(
         "board.html",
         root="../",
         here="boards",
-        board=_context(table),
+        board=_context(table, shown.raised),
+        elsewhere=ELSEWHERE,
+        published=elsewhere.block(table, shown.methods),
+        corrected=shown.corrected,
+        moved=past.HEADS,
         slug=stem,
         data=_data(table, shown.runs),
-        downloads=downloads,
+        downloads=[
+            (kind, [{"name": one.name, "file": f"{stem}.{one.ending}", "bytes": len(one.text.encode())} for one in some])
+            for kind, some in groupby(made, key=lambda one: one.kind)
+        ],
         warnings=warnings,
         namesakes=shown.namesakes,
         records=[run["file"] for run in shown.runs.values()],
     )
     return warnings
-
-
-def cite(table: Table) -> tuple[str, list[str]]:
-    """Return the BibTeX of the methods that can be cited, and for the others why they cannot."""
-    entries: dict[str, str] = {}
-    problems: list[str] = []
-    for identity in {row.identity.name: row.identity for row in table.rows}.values():
-        try:
-            text = bibtex.entry(identity)
-        except BoardError as error:
-            problems.append(str(error))
-            continue
-        if entries.setdefault(identity.key, text) != text:
-            problems.append(f"method {identity.name!r} is not cited: another paper has its key {identity.key!r}")
-    return "\n".join(entries[key] for key in sorted(entries)), problems
 
 
 def standing(table: Table, row: Row) -> dict[str, Any]:
@@ -96,9 +78,12 @@ def standing(table: Table, row: Row) -> dict[str, Any]:
     }
 
 
-def _context(table: Table) -> dict[str, Any]:
+def _context(table: Table, raised: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     labels = {row.key: row.label for row in table.rows}
     places = table.decimals
+    flags = _flags(table, raised)
+    told = {note.text for note in history.notes(table.history)}
+    notes = [note.text for note in table.notes if note.text not in told]
     return {
         "name": table.protocol,
         "digest": table.digest,
@@ -116,9 +101,16 @@ def _context(table: Table) -> dict[str, Any]:
             for key, label in GROUPS.items()
             if key == "evidence" or any(group(c) == key for c in table.columns)
         ],
+        "marked": [mark for mark in MARKS if any(mark in row.marks for row in table.rows)],
+        "flagged": sorted({name for row in table.rows for run in row.runs for name in raised.get(run, ())}),
+        "divisions": sorted({row.division for row in table.rows}),
         "rows": [
             {
                 "checkpoint": row.checkpoint,
+                "variant": flags[row.key][0],
+                "flags": " ".join(flags[row.key][1]),
+                "date": row.date,
+                "division": row.division,
                 "text": f"{row.label} {row.identity.name} {row.identity.family} {row.identity.venue}".lower(),
                 "family": row.identity.family,
                 "marker": marker(row.identity.family),
@@ -135,7 +127,8 @@ def _context(table: Table) -> dict[str, Any]:
             }
             for row in table.rows
         ],
-        "notes": [note.text for note in table.notes],
+        "notes": [text for text in notes if not text.startswith(ELSEWHERE)],
+        "quoted": [text for text in notes if text.startswith(ELSEWHERE)],
         "comparisons": [
             {
                 "a": labels[one.a],
@@ -149,6 +142,16 @@ def _context(table: Table) -> dict[str, Any]:
             for one in table.comparisons
         ],
     }
+
+
+def _flags(table: Table, raised: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, list[str]]]:
+    """Return for each variant its number, and its marks and raised flags on either checkpoint."""
+    found: dict[str, tuple[int, dict[str, None]]] = {}
+    for row in table.rows:
+        _, names = found.setdefault(row.key, (len(found), {}))
+        names.update(dict.fromkeys(row.marks))
+        names.update(dict.fromkeys(name for run in row.runs for name in raised.get(run, ())))
+    return {key: (number, list(names)) for key, (number, names) in found.items()}
 
 
 def _head(column: Column) -> dict[str, str]:

@@ -1,18 +1,22 @@
 """Compose the site: every page and file by its name, in memory, so that bad input leaves an old site untouched."""
 
+import gzip
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import MethodIdentity, Record
 from advbench.leaderboards import board as boards
-from advbench.leaderboards.site import boardpage, methodpage, names, runpage
+from advbench.leaderboards import published_numbers
+from advbench.leaderboards.published_numbers import Published
+from advbench.leaderboards.site import boardpage, methodpage, names, past, runpage
 from advbench.leaderboards.site.render import page, static
-from advbench.leaderboards.site.source import Filed, places
+from advbench.leaderboards.site.source import Corrected, Filed, Source, by_digest, places
 from advbench.leaderboards.table import Table
 from advbench.leaderboards.texts import display
 
@@ -36,82 +40,134 @@ class Board:
     records: tuple[Record, ...]
     slug: str
     namesakes: int
+    corrected: tuple[dict[str, Any], ...] = ()
 
 
 def compose(
     files: Sequence[Filed],
     *,
+    corrected: Sequence[Corrected] = (),
     protocols: Sequence[Protocol] = (),
     cards: Mapping[str, str] | None = None,
     methods: Sequence[MethodIdentity] = (),
     toml: Mapping[str, str] | None = None,
+    numbers: Mapping[str, Sequence[Published]] | None = None,
     title: str = TITLE,
 ) -> Site:
     """Make every page from record files.
 
     Args:
         files: the records; those of each protocol digest become one board.
+        corrected: superseded records with their corrections, oldest first.
         protocols: get a page, and a board that may be empty, even without records.
         cards: method name → its card in Markdown; a method without one is described from its records.
         methods: who the methods of the cards are, where no record says so.
         toml: protocol digest → the protocol as TOML, to download.
+        numbers: published numbers by method, to show beside ours; those of this package by default.
         title: of the front page.
 
     Raises:
         BoardError: for records from which no honest board can be made, such as two of one run.
     """
-    made = _boards([filed.record for filed in files], protocols)
+    source = Source(tuple(files), tuple(corrected))
+    numbers = published_numbers.load_all() if numbers is None else numbers
+    made = _boards(source, protocols, methods, numbers)
     warnings: list[str] = [] if files else ["no record yet: the site holds protocols and cards, and empty boards"]
     for name, times in Counter(one.protocol.name for one in made).items():
         if times > 1:
             warnings.append(f"{times} protocols are named {name}: their boards are kept apart by digest")
-    records = places(files)
-    out: dict[str, bytes] = {f"records/{path}": content for path, _, content in files}
+    identities = _identities(made, methods, corrected)
+    carded = frozenset({*identities, *(cards or {})})
+    out = _record_files(source)
+    at = places(files)
     for one in made:
-        shown = boardpage.Shown(one.table, one.slug, _runs(one.records, records), one.namesakes)
-        said = boardpage.add(out, shown)
-        warnings += [f"{one.table.protocol}: {text}" for text in said]
+        raised = {record.run: _raised(record) for record in one.records}
+        runs = _runs(one, at)
+        shown = boardpage.Shown(one.table, one.slug, runs, raised, one.corrected, carded, one.namesakes)
+        warnings += [f"{one.table.protocol}: {text}" for text in boardpage.add(out, shown)]
     _protocol_pages(out, made, toml or {})
     for filed in files:
-        slug = next(one.slug for one in made if one.protocol.digest == filed.record.protocol_digest)
-        out[f"runs/{names.slug(filed.record.run)}.html"] = runpage.render(filed, slug)
-    entries = methodpage.add(out, _identities(made, methods), cards or {}, _standings(made))
+        of = next(one for one in made if one.protocol.digest == filed.record.protocol_digest)
+        before = [entry for entry in of.corrected if entry["place"] == filed.path]
+        out[f"runs/{names.slug(filed.record.run)}.html"] = runpage.render(filed, of.slug, before)
+    entries = methodpage.add(out, identities, cards or {}, _standings(made), _changed(made))
     out["methods/index.html"] = page("methods.html", root="../", here="methods", methods=entries)
+    assets = static()
     out["index.html"] = page(
         "index.html",
         root="",
         here="boards",
         title=title,
-        boards=[_summary(one) for one in made if one.table.rows],
+        boards=[_summary(one) | {"page": weigh(out[f"boards/{one.slug}.html"])} for one in made if one.table.rows],
         empty=[_summary(one) for one in made if not one.table.rows],
         methods=len(entries),
         runs=len(files),
+        assets=weigh(*assets.values()),
     )
-    out |= {f"assets/{name}": content for name, content in static().items()}
+    out |= {f"assets/{name}": content for name, content in assets.items()}
     return Site(out, tuple(warnings))
 
 
-def _boards(records: Sequence[Record], protocols: Sequence[Protocol]) -> list[Board]:
+def weigh(*contents: bytes) -> dict[str, str]:
+    """Return the weight of files in kB for people: as they are, and as a server sends them compressed."""
+    plain = sum(len(one) for one in contents) / 1000
+    packed = sum(len(gzip.compress(one, mtime=0)) for one in contents) / 1000
+    return {"plain": f"{plain:.0f} kB", "packed": f"{packed:.0f} kB"}
+
+
+def _record_files(source: Source) -> dict[str, bytes]:
+    """Return every record file and what was superseded, as they lie in the folder of records."""
+    found = {f"records/{path}": content for path, _, content in source.files}
+    for one in source.corrected:
+        found |= {f"records/{one.old.path}": one.old.content, f"records/{one.path}": one.content}
+    return found
+
+
+def _boards(
+    source: Source,
+    protocols: Sequence[Protocol],
+    methods: Sequence[MethodIdentity],
+    numbers: Mapping[str, Sequence[Published]],
+) -> list[Board]:
     """Build the board of every digest, those with records first, each group in order of names."""
-    tables: list[tuple[Table, Protocol, tuple[Record, ...]]] = []
-    grouped = boards.group(records)
-    for several in grouped.values():
-        table = boards.build(several)
-        tables.append((table, Protocol.from_plain(several[0].protocol, f"record {several[0].run}"), tuple(several)))
-    known = set(grouped)
-    for protocol in sorted(protocols, key=lambda one: one.name):
-        if protocol.digest not in known:
-            known.add(protocol.digest)
-            tables.append((boards.build([], protocol), protocol, ()))
-    times = Counter(protocol.name for _, protocol, _ in tables)
-    return [
-        Board(table, protocol, found, names.board_slug(protocol.name, protocol.digest), times[protocol.name] - 1)
-        for table, protocol, found in tables
-    ]
+    grouped = boards.group([filed.record for filed in source.files])
+    known = {several[0].protocol_digest: _protocol(several[0]) for several in grouped.values()}
+    withdrawn = [_protocol(one.event.before) for one in source.corrected]
+    for protocol in sorted([*protocols, *withdrawn], key=lambda one: one.name):
+        known.setdefault(protocol.digest, protocol)
+    times = Counter(protocol.name for protocol in known.values())
+    events, files = [one.event for one in source.corrected], by_digest(source)
+    made = []
+    for digest, protocol in known.items():
+        records = grouped.get(digest, [])
+        table = boards.build(records, protocol, history=events)
+        made.append(
+            Board(
+                published_numbers.beside(table, protocol, methods=methods, numbers=numbers),
+                protocol,
+                tuple(records),
+                names.board_slug(protocol.name, digest),
+                times[protocol.name] - 1,
+                tuple(past.entries(table, source.under(digest).corrected, files)),
+            )
+        )
+    return made
 
 
-def _runs(records: Sequence[Record], files: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _protocol(record: Record) -> Protocol:
+    return Protocol.from_plain(record.protocol, f"record {record.run}")
+
+
+def _raised(record: Record) -> list[str]:
+    flags = [flag for checkpoint in record.checkpoints.values() for flag in checkpoint.evaluation.flags]
+    return list(dict.fromkeys(flag.name for flag in flags if flag.state == "raised"))
+
+
+def _runs(one: Board, files: Mapping[str, PurePosixPath]) -> dict[str, dict[str, Any]]:
     """Return what a board's page says of each run behind its numbers."""
+    corrected: dict[PurePosixPath, list[str]] = {}
+    for entry in one.corrected:
+        corrected.setdefault(entry["place"], []).append(f"{entry['date']}: {entry['reason']}")
     return {
         record.run: {
             "seed": record.seed,
@@ -120,7 +176,8 @@ def _runs(records: Sequence[Record], files: Mapping[str, Any]) -> dict[str, dict
             "weights": {name: checkpoint.sha256[:16] for name, checkpoint in sorted(record.checkpoints.items())},
             "epochs": {name: checkpoint.epoch for name, checkpoint in sorted(record.checkpoints.items())},
         }
-        for record in records
+        | ({"corrected": said} if (said := corrected.get(files[record.run])) else {})
+        for record in one.records
     }
 
 
@@ -145,16 +202,33 @@ def _summary(one: Board) -> dict[str, Any]:
         "seeds": len({record.seed for record in one.records}),
         "leaders": [boardpage.standing(table, row) for row in leaders[:4]],
         "more": max(0, len(leaders) - 4),
+        "corrections": len(table.history),
         "ranked": sum(row.cells["rank"].state == "measured" for row in best),
     }
 
 
-def _identities(made: Sequence[Board], methods: Sequence[MethodIdentity]) -> dict[str, MethodIdentity]:
-    """Return each method as this installation or one of its records names it, the unchanged variant where there is."""
+def _identities(
+    made: Sequence[Board], methods: Sequence[MethodIdentity], corrected: Sequence[Corrected]
+) -> dict[str, MethodIdentity]:
+    """Return each method as this installation or one of its records names it, the unchanged variant where there is.
+
+    A method all of whose records were withdrawn is described from them, since the history names it.
+    """
     found = {identity.name: identity for identity in methods}
     for one in made:
         for record in sorted(one.records, key=lambda record: len(record.method.changed)):
             found.setdefault(record.method.name, record.method)
+    for correction in corrected:
+        found.setdefault(correction.event.before.method.name, correction.event.before.method)
+    return found
+
+
+def _changed(made: Sequence[Board]) -> dict[str, list[dict[str, Any]]]:
+    """Return the corrections of each method, those of one board together, the newest first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in made:
+        for entry in one.corrected:
+            found.setdefault(entry["method"], []).append(entry | {"board": one.table.protocol, "slug": one.slug})
     return found
 
 

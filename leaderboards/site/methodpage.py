@@ -18,6 +18,7 @@ def add(
     identities: Mapping[str, MethodIdentity],
     cards: Mapping[str, str],
     standings: Mapping[str, Sequence[Standing]],
+    changed: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[dict[str, Any]]:
     """Add a page per method that has a card or a record, and return the entries of the list of methods.
 
@@ -26,6 +27,7 @@ def add(
         identities: methods that have records, as their records name them.
         cards: method name → card in Markdown, which begins with the label as its heading.
         standings: method name → its rows on the boards.
+        changed: method name → corrections of its records.
     """
     entries = []
     for name in sorted({*identities, *cards}):
@@ -44,6 +46,7 @@ def add(
             marker=marker(identity.family) if identity else None,
             card=markdown(text),
             standings=list(standings.get(name, ())),
+            changed=list(changed.get(name, ())),
             bib=f"{slug(name)}.bib" if citation else "",
             carded=name in cards,
         )

@@ -1,7 +1,7 @@
 """The page of one run: everything its record says, down to the counts behind each accuracy."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.benchmark.jobs import CHECKPOINTS
@@ -17,12 +17,13 @@ WIDTH, HEIGHT = 640, 220
 """Of the plot of the learning curve, in user units."""
 
 
-def render(filed: Filed, board: str) -> bytes:
+def render(filed: Filed, board: str, corrected: Sequence[Mapping[str, Any]] = ()) -> bytes:
     """Return the page of the run in a record file.
 
     Args:
         filed: the record with its file.
         board: file name of its board, without ending.
+        corrected: what was corrected at its place, as `past.entries` returns it.
     """
     record = filed.record
     return page(
@@ -30,6 +31,7 @@ def render(filed: Filed, board: str) -> bytes:
         root="../",
         here="boards",
         board=board,
+        corrected=corrected,
         method=f"../methods/{slug(record.method.name)}.html",
         record=record,
         dataset=display(record.data.name),

@@ -1,10 +1,12 @@
 """Record files with their places: a page that shows a number links the very file it was read from."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from advbench.benchmark.corrections import record_files
+from advbench.benchmark import corrections
+from advbench.benchmark.corrections import Event
 from advbench.benchmark.records import Record
 from advbench.leaderboards.table import BoardError
 
@@ -22,23 +24,66 @@ class Filed(NamedTuple):
         return cls(path, record, record.dumps().encode())
 
 
-def load(source: Path) -> list[Filed]:
-    """Read a record file, or every current record file below a folder, in order of their paths.
+class Corrected(NamedTuple):
+    """A correction with its files: the superseded record, and what says why it is.
+
+    Attributes:
+        event: what happened, verified.
+        old: the superseded record as it is kept.
+        path: where the correction's file lies below the folder of records.
+        content: its bytes.
+    """
+
+    event: Event
+    old: Filed
+    path: PurePosixPath
+    content: bytes
+
+    @property
+    def place(self) -> PurePosixPath:
+        """Where the record stood, and where what took its place stands."""
+        return self.path.parent.parent / self.event.correction.record
+
+
+class Source(NamedTuple):
+    """What a site is made of: the current records in order of their paths, and their corrections, oldest first."""
+
+    files: tuple[Filed, ...]
+    corrected: tuple[Corrected, ...] = ()
+
+    def under(self, digest: str) -> "Source":
+        """Return what is of one protocol digest."""
+        return Source(
+            tuple(one for one in self.files if one.record.protocol_digest == digest),
+            tuple(one for one in self.corrected if one.event.before.protocol_digest == digest),
+        )
+
+
+def load(source: Path) -> Source:
+    """Read a record file, or every current record below a folder with what was corrected there.
 
     Raises:
         BoardError: if there is no such file or folder.
         RecordError: if a file fails the schema; the message names file and key.
+        CorrectionError: if the history of corrections does not hold together; one line naming the file.
     """
     if source.is_file():
-        return [_read(source, source.parent)]
+        return Source((_file(source, source.parent, Record.load(source)),))
     if not source.is_dir():
         raise BoardError(f"{source}: no such records folder; give the folder that holds the records' JSON files")
-    return [_read(file, source) for file in record_files(source)]
+    found = corrections.read(source)
+    files = tuple(_file(path, source, record) for path, record in found.records.items())
+    return Source(files, tuple(_corrected(event, source) for event in found.history))
 
 
-def _read(file: Path, folder: Path) -> Filed:
-    record = Record.load(file)
-    return Filed(PurePosixPath(file.relative_to(folder).as_posix()), record, file.read_bytes())
+def _file(path: Path, folder: Path, record: Record) -> Filed:
+    return Filed(PurePosixPath(path.relative_to(folder).as_posix()), record, path.read_bytes())
+
+
+def _corrected(event: Event, folder: Path) -> Corrected:
+    current = event.path.parent.parent / event.correction.record
+    old = _file(corrections.kept(current, event.correction.old), folder, event.before)
+    return Corrected(event, old, PurePosixPath(event.path.relative_to(folder).as_posix()), event.path.read_bytes())
 
 
 def places(files: Iterable[Filed]) -> dict[str, PurePosixPath]:
@@ -47,3 +92,9 @@ def places(files: Iterable[Filed]) -> dict[str, PurePosixPath]:
     for filed in files:
         found.setdefault(filed.record.run, filed.path)
     return found
+
+
+def by_digest(source: Source) -> dict[str, PurePosixPath]:
+    """Return the file of each sha256, superseded ones included: corrections name files by it."""
+    every = [*source.files, *(one.old for one in source.corrected)]
+    return {hashlib.sha256(one.content).hexdigest(): one.path for one in every}

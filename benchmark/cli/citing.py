@@ -1,0 +1,83 @@
+"""`advbench bibtex`: the entries that a table's citations need."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.boards import ONLY, RECORDS, load
+from advbench.benchmark.cli.options import method_option, open_store, read_names, read_protocol, store_option
+
+if TYPE_CHECKING:
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.records import MethodIdentity
+
+
+@click.command(short_help="Print the BibTeX entries of methods.")
+@click.option("--methods", type=read_names, metavar="LIST", help="Of these methods, recorded or not.")
+@click.option("--protocol", type=read_protocol, metavar="NAME|FILE.toml", help=ONLY)
+@click.option("--records", type=click.Path(path_type=Path), help=RECORDS)
+@store_option
+@method_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the file instead of printing it.")
+def bibtex(
+    *,
+    methods: tuple[str, ...] | None,
+    protocol: "Protocol | None",
+    records: Path | None,
+    store_root: Path | None,
+    out: Path | None,
+) -> None:
+    r"""Print the BibTeX entries of the methods on boards: one for every \cite of `leaderboard --format latex`.
+
+    Entries come from the records, so that they fit the tables; methods that were named and have no record are cited as
+    their cards are. A method that cannot be cited is named on stderr, and no table cites it.
+
+    \b
+    Examples:
+      advbench bibtex --records leaderboards/records > robust.bib
+      advbench bibtex --methods trades,mart --out robust.bib
+    """
+    from advbench.leaderboards import bibtex as citations
+    from advbench.leaderboards.table import BoardError
+
+    identities = _identities(records, store_root, protocol, methods)
+    entries, problems = citations.gather(identities)
+    for problem in problems:
+        click.echo(f"no entry: {problem}", err=True)
+    if not entries:
+        raise BoardError("none of these methods can be cited: complete their cards")
+    if out is None:
+        click.echo(entries, nl=False)
+        return
+    out.write_text(entries, encoding="utf-8")
+    click.echo(f"wrote {out}: {entries.count('@')} entries")
+
+
+def _identities(
+    records: Path | None, store_root: Path | None, protocol: "Protocol | None", names: tuple[str, ...] | None
+) -> "list[MethodIdentity]":
+    """Return who the methods are: from records first, then from the cards of those that were named.
+
+    Raises:
+        Refused: if there is neither a record nor a name, or no method of a name.
+    """
+    found = load(records, store_root, protocol)[0]
+    known = [record.method for record in found]
+    if names is None:
+        if not known:
+            place = records if records is not None else open_store(store_root).root
+            raise Refused(f"{place}: no records; name methods with --methods, or another folder with --records")
+        return known
+    chosen: list[MethodIdentity] = []
+    for name in names:
+        several = [one for one in known if name.casefold() in {one.name.casefold(), one.label.casefold()}]
+        chosen += several or [_card(name)]
+    return chosen
+
+
+def _card(name: str) -> "MethodIdentity":
+    from advbench.benchmark import discovery, work
+
+    return work.identify(discovery.make(name))

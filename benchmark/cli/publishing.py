@@ -1,0 +1,111 @@
+"""`advbench publish`: records to where boards read them; corrections with their reasons."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, store_option
+
+if TYPE_CHECKING:
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.records import Record
+    from advbench.benchmark.store import Store
+
+
+@click.command(short_help="Copy records to where published boards read them.")
+@click.argument("runs", nargs=-1)
+@click.option(
+    "--protocol", type=read_protocol, metavar="NAME|FILE.toml", help="Publish every finished run of this protocol."
+)
+@store_option
+@click.option(
+    "--records", type=FOLDER, default=Path("leaderboards/records"), show_default=True, help="Folder to publish into."
+)
+@click.option("--replace", is_flag=True, help="Replace published records that say something else; they are kept.")
+@click.option(
+    "--withdraw",
+    metavar="RECORD",
+    multiple=True,
+    help="Take a published record off the board: its file, or its run. Repeatable.",
+)
+@click.option("--reason", metavar="TEXT", default="", help="Why a record is replaced or withdrawn; the board shows it.")
+def publish(
+    *,
+    runs: tuple[str, ...],
+    protocol: "Protocol | None",
+    store_root: Path | None,
+    records: Path,
+    replace: bool,
+    withdraw: tuple[str, ...],
+    reason: str,
+) -> None:
+    """Copy the records of finished RUNS (identities, or their beginnings) to where boards read them.
+
+    What is replaced or withdrawn stays under superseded/ with the reason; `leaderboard --history` lists it.
+
+    \b
+    Examples:
+      advbench publish 3fa9 77b0
+      advbench publish --protocol digits-linf-full
+      advbench publish 3fa9 --replace --reason "trained with the wrong beta"
+      advbench publish --withdraw 3fa9 --reason "cannot be reproduced"
+    """
+    from advbench.benchmark import publish as publishing
+    from advbench.benchmark.cli.writing import from_store
+
+    if withdraw:
+        if runs or protocol is not None or replace:
+            raise Refused("--withdraw stands alone: publish or replace with another command")
+        _withdraw(withdraw, records, reason)
+        return
+    if reason and not replace:
+        raise Refused("--reason belongs to --replace or --withdraw")
+    if bool(runs) == (protocol is not None):
+        raise Refused("name the runs to publish, or a protocol with --protocol, one of the two")
+    store = open_store(store_root)
+    found = from_store(store, protocol) if protocol is not None else [_record(store, run) for run in runs]
+    whole = [record for record in found if _complete(record)]
+    partial = [record for record in found if not _complete(record)]
+    if partial and runs:
+        names = ", ".join(record.run for record in partial)
+        raise Refused(f"not attacked in full yet: {names}; `advbench evaluate` goes on")
+    for record in partial:
+        click.echo(f"left out, not attacked in full yet: {record.method.row} seed {record.seed}", err=True)
+    if not whole:
+        raise Refused(f"{store.root}: no finished run to publish")
+    changed = publishing.publish(whole, records, replace=replace, reason=reason)
+    for path in changed:
+        click.echo(f"wrote {path}")
+    if len(changed) < len(whole):
+        click.echo(f"{len(whole) - len(changed)} records were published already")
+
+
+def _withdraw(words: tuple[str, ...], records: Path, reason: str) -> None:
+    from advbench.benchmark import publish as publishing
+
+    for path in [publishing.find(records, word) for word in words]:
+        click.echo(f"withdrew {path}; why: {publishing.withdraw(path, reason=reason)}")
+
+
+def _record(store: "Store", run: str) -> "Record":
+    """Return the record of a run.
+
+    Raises:
+        Refused: if it has none.
+    """
+    folder = store.find(run)
+    record = folder.record()
+    if record is None:
+        raise Refused(f"{folder.spec.label} has no whole record; `advbench evaluate {folder.id[:8]}` makes one")
+    return record
+
+
+def _complete(record: "Record") -> bool:
+    """Whether every column of every checkpoint was measured; a run that diverged may lack both checkpoints."""
+    from advbench.benchmark.records import COLUMNS
+
+    evaluations = [checkpoint.evaluation for checkpoint in record.checkpoints.values()]
+    measured = all(column in evaluation.columns for evaluation in evaluations for column in COLUMNS)
+    return measured and (bool(evaluations) or record.training.diverged is not None)
