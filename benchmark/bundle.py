@@ -204,27 +204,27 @@ def inspect(bundle: Bundle) -> tuple[Remark, ...]:
     """Return everything that is wrong or strange about a bundle; the adapter is read, never run."""
     found = list(validate(bundle.records))
     for record in bundle.records:
-        found += _against_shards(bundle, record)
-        found += _weights(bundle, record)
+        folder = bundle.run(record)
+        if folder is None:
+            said = "the run it was built from is not in the bundle"
+            found.append(Remark("forged record", "refused", name(record), said))
+        else:
+            found += against_run(folder, record)
         if record.division == "closed" and bundle.extra_data != NONE:
             said = f"extra data declared ({bundle.extra_data}): submit --open"
             found.append(Remark("division", "refused", name(record), said))
     return (*found, *_sources(bundle))
 
 
-def _against_shards(bundle: Bundle, record: Record) -> Iterator[Remark]:
-    """Rebuild the record from its shards: an edited number, a shuffled outcome differ from them."""
-    folder = bundle.run(record)
-    if folder is None:
-        yield Remark("forged record", "refused", name(record), "the run it was built from is not in the bundle")
-        return
+def against_run(folder: RunFolder, record: Record) -> Iterator[Remark]:
+    """Rebuild a record from its shards and compare: an edited number, a shuffled outcome, other weights differ."""
+    rebuilt = None
     try:
         rebuilt = build_record(folder)
     except (StoreError, ValueError) as error:
-        said = f"it cannot be rebuilt from its shards: {str(error).replace(str(bundle.folder), '')}"
+        said = f"it cannot be rebuilt from its shards: {str(error).replace(str(folder.path), folder.path.name)}"
         yield Remark("forged record", "refused", name(record), said)
-        return
-    if not same(rebuilt, record):
+    if rebuilt is not None and not same(rebuilt, record):
         differing = [
             field
             for field in type(record).model_fields
@@ -232,12 +232,6 @@ def _against_shards(bundle: Bundle, record: Record) -> Iterator[Remark]:
         ]
         said = f"{', '.join(differing)} are not what its shards give"
         yield Remark("forged record", "refused", name(record), said)
-
-
-def _weights(bundle: Bundle, record: Record) -> Iterator[Remark]:
-    folder = bundle.run(record)
-    if folder is None:
-        return
     for checkpoint, saved in record.checkpoints.items():
         file = folder.weights(checkpoint)
         if file.exists() and _sha256(file) != saved.sha256:
@@ -245,12 +239,22 @@ def _weights(bundle: Bundle, record: Record) -> Iterator[Remark]:
 
 
 def _sources(bundle: Bundle) -> Iterator[Remark]:
-    digests = {_sha256(file): file for file in bundle.sources}
+    """Read the adapters, and say which records they did not make."""
     for file in bundle.sources:
-        for violation in source.examine(file):
-            said = f"line {violation.line}: {violation.said}"
-            yield Remark(violation.rule, "refused", f"methods/{file.name}", said)
-    for record in bundle.records:
+        yield from read_adapter(file, f"methods/{file.name}")
+    yield from unmade(bundle.records, bundle.sources)
+
+
+def read_adapter(file: Path, where: str) -> Iterator[Remark]:
+    """Hold an adapter's source to the rules; it is read, never run."""
+    for violation in source.examine(file):
+        yield Remark(violation.rule, "refused", where, f"line {violation.line}: {violation.said}")
+
+
+def unmade(records: Iterable[Record], sources: Iterable[Path]) -> Iterator[Remark]:
+    """Name the records that none of the adapters made, as they are now."""
+    digests = {_sha256(file) for file in sources}
+    for record in records:
         if record.method.source_sha256 not in digests:
-            said = "the adapter that made it is not in the bundle, or was changed since"
+            said = "the adapter that made it is not here, or was changed since"
             yield Remark("adapter", "suspicious", name(record), said)

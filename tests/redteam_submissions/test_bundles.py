@@ -59,8 +59,8 @@ def pack(files, path, *, reseal=True):
     return path
 
 
-def validate(path, code=1):
-    done = CliRunner().invoke(main, ["validate", str(path), "--device", "cpu", "--draw", "0"])
+def validate(path, *words, code=1):
+    done = CliRunner().invoke(main, ["validate", str(path), "--device", "cpu", "--draw", "0", *map(str, words)])
     assert done.exit_code == code, done.output
     assert "Traceback" not in done.output
     return done.output
@@ -119,6 +119,10 @@ def above_clean(plain):
     columns(plain)["cw"]["bits"] = Outcomes.pack(np.ones(30, bool)).bits
 
 
+def steeper(plain):
+    plain["training"]["curve"][1]["lr"] *= 1.01
+
+
 def more_epochs(plain):
     plain["training"]["epochs"] += 1
     plain["training"]["curve"].append({**plain["training"]["curve"][-1], "epoch": 3})
@@ -149,6 +153,7 @@ FORGED = {
     "attack above clean": (above_clean, "attack above clean"),
     "more epochs": (more_epochs, "epochs"),
     "another best": (other_best, "selection rule"),
+    "another learning rate": (steeper, "learning rate"),
     "digest of another protocol": (other_protocol, "digest of another protocol"),
     "weaker attack": (weaker_attack, "digest of another protocol"),
     "passed off as official": (official, "digest of another protocol"),
@@ -172,27 +177,60 @@ def test_copied_seeds_are_refused(files, tmp_path):
     assert "refused: copied seeds: standard seed 1 under quick: the weights of seeds 0 and 1 are the same" in said
 
 
-def test_a_record_that_is_forged_down_to_its_shards_does_not_come_back(files, honest, tmp_path):
-    """Outcomes shuffled in every shard, checksums and records made anew: only attacking again shows it."""
-    order = np.random.default_rng(0).permutation(30)
+def forged_to_the_shards(files, place, change, families=("",)):
+    """Return a bundle's files with shards changed, checksums and records made anew from them."""
     forged = dict(files)
     for name, raw in files.items():
-        if not name.endswith(".jsonl"):
-            continue
-        entry = sealed.unseal(raw.splitlines()[-1], name)
-        result = entry["result"]
+        if name.endswith(".jsonl") and any(family in name for family in families):
+            entry = sealed.unseal(raw.splitlines()[-1], name)
+            change(entry["result"])
+            forged[name] = sealed.seal(entry)
+    opened = bundle.unpack(pack(forged, place / "half.zip"), place / "half")
+    for record in opened.records:
+        rebuilt = build_record(opened.run(record)).model_copy(update={"division": "open"})
+        forged[record_name(files, record.seed)] = rebuilt.dumps().encode()
+    return pack(forged, place / "forged.zip")
+
+
+def test_a_record_that_is_forged_down_to_its_shards_does_not_come_back(files, tmp_path):
+    """Outcomes shuffled in every shard, checksums and records made anew: only attacking again shows it."""
+    order = np.random.default_rng(0).permutation(30)
+
+    def shuffle(result):
         result["predictions"] = [result["predictions"][i] for i in order]
         for kind in ("columns", "stages"):
             for column, text in result[kind].items():
                 result[kind][column] = Outcomes.pack(Outcomes(n=30, bits=text).correct[order]).bits
-        forged[name] = sealed.seal(entry)
-    opened = bundle.unpack(pack(forged, tmp_path / "half.zip"), tmp_path / "half")
-    for record in opened.records:
-        rebuilt = build_record(opened.run(record)).model_copy(update={"division": "open"})
-        forged[record_name(files, record.seed)] = rebuilt.dumps().encode()
-    said = validate(pack(forged, tmp_path / "forged.zip"))
+
+    said = validate(forged_to_the_shards(files, tmp_path, shuffle))
     assert "refused: outcomes not reproduced" in said
     assert "forged record" not in said
+
+
+@pytest.mark.parametrize(("family", "extent"), [("cw", "quick"), ("autoattack", "full")])
+def test_one_forged_attack_is_found_by_repeating_it(family, extent, files, tmp_path):
+    """All images robust against one attack alone; the quick sample repeats PGD and CW, the full one AutoAttack too."""
+
+    def boast(result):
+        right = Outcomes.pack(np.array([image < 25 for image in range(30)]))
+        for kind in ("columns", "stages"):
+            result[kind] = dict.fromkeys(result[kind], right.bits)
+
+    path = forged_to_the_shards(files, tmp_path, boast, (f"{family}.jsonl",))
+    said = validate(path, "--reattack", extent)
+    assert f"refused: outcomes not reproduced: standard seed 0 under quick, best: {family}: " in said
+    assert "refused" not in validate(path, "--reattack", "none", code=0)
+    if family == "autoattack":
+        assert "refused" not in validate(path, code=0), "the default is cheap"
+
+
+def test_a_record_file_is_held_against_its_run_in_the_store(files, honest, tmp_path):
+    path, store = tmp_path / "record.json", honest.parent / "runs"
+    path.write_bytes(files[record_name(files)])
+    assert "refused" not in validate(path, "--store", store, code=0)
+    path.write_bytes(edited(files, one_pgd_image_more)[record_name(files)])
+    assert "refused" not in validate(path, "--store", tmp_path / "elsewhere", code=0)
+    assert "refused: forged record: " in validate(path, "--store", store)
 
 
 def test_an_edited_file_is_refused_by_the_manifest(files, tmp_path):
