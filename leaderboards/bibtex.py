@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from advbench.benchmark.records import MethodIdentity
 from advbench.leaderboards.cells import BoardError
-from advbench.leaderboards.texts import latex_escape
+from advbench.leaderboards.texts import bibtex_escape
 
 JOURNALS = re.compile(
     r"\b(journal|transactions|letters|arxiv|preprint|TPAMI|TMLR|JMLR|IJCV|TIFS|TNNLS|neurocomputing)\b", re.IGNORECASE
@@ -65,9 +65,9 @@ def entry(method: MethodIdentity) -> str:
         raise BoardError(f"method {method.name!r} cannot be cited: {method.key!r} is no BibTeX key")
     kind, where = ("article", "journal") if JOURNALS.search(method.venue) else ("inproceedings", "booktitle")
     fields = {
-        "title": f"{{{latex_escape(method.title)}}}",  # second braces keep the capitals
-        "author": latex_escape(method.authors),
-        where: latex_escape(method.venue),
+        "title": f"{{{bibtex_escape(method.title)}}}",  # second braces keep the capitals
+        "author": bibtex_escape(method.authors),
+        where: bibtex_escape(method.venue),
         "year": str(method.year),
         "url": method.url.replace("{", "").replace("}", ""),
     }

@@ -68,6 +68,41 @@ def _character(character: str) -> str:
     return base or "?"
 
 
+ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+    "\u0328": "k",
+}
+LIGATURES = {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i"}
+
+
+def bibtex_escape(text: str) -> str:
+    """Return text as `latex_escape` does, in ASCII: styles that make labels of names cut other letters in two."""
+    return "".join(_ascii(character) for character in latex_escape(text))
+
+
+def _ascii(character: str) -> str:
+    """Return a letter as a special character of BibTeX, which is sorted with its base and never cut."""
+    if character.isascii():
+        return character
+    if character in LIGATURES:
+        return rf"{{\{LIGATURES[character]}}}"
+    base, *marks = unicodedata.normalize("NFD", character)
+    if len(marks) == 1 and marks[0] in ACCENTS:
+        return rf"{{\{ACCENTS[marks[0]]}{{{base}}}}}"
+    return base if base.isascii() else "?"
+
+
 NAMES = {
     "digits": "Digits",
     "cifar10": "CIFAR-10",

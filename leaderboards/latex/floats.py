@@ -10,6 +10,8 @@ from advbench.leaderboards.latex.tabular import transposed, upright
 from advbench.leaderboards.table import BoardError, Column, Table, select_all
 from advbench.leaderboards.texts import display, latex_escape
 
+TALL = 48
+"""Lines of a table that fill a page in footnote size; longer ones are set smaller."""
 APART = "Each protocol is ranked by itself: bold and underlined rows are so within their own block of rows."
 
 
@@ -104,7 +106,8 @@ def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str], l
     sources = [rf"\textsuperscript{{{letter}}}{text}." for text, letter in letters.items()]
     notes = [latex_escape(" ".join([*briefs, *([APART] if len(boards) > 1 else [])])), *sources]
     packages = "graphicx" if layout.style == "plain" else "booktabs,graphicx"
-    size, gap = (r"\footnotesize", "4pt") if layout.wide else (r"\scriptsize", "3pt")
+    roomy = layout.wide and body.count("\n") < TALL
+    size, gap = (r"\footnotesize", "4pt") if roomy else (r"\scriptsize", "3pt")
     titled = [rf"\caption{{{caption}}}", rf"\label{{{layout.label}}}"]
     above = venue.caption == "above"
     width = f", for {venue.name}: {venue.page if layout.wide else venue.column:.2f} in" if venue.name else ""
