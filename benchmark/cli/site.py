@@ -11,7 +11,7 @@ from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, st
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records import MethodIdentity
-    from advbench.leaderboards.site import Filed
+    from advbench.leaderboards.site import Source
 
 
 @click.command(short_help="Write boards, cards and protocols as web pages.")
@@ -44,12 +44,13 @@ def site(*, records: Path | None, store_root: Path | None, protocol: "Protocol |
     from advbench.leaderboards.site import compose, folder, write
 
     folder.check(out, records)
-    files = _files(records, store_root, protocol)
+    source = _source(records, store_root, protocol)
     protocols = list(published().values()) if protocol is None else [protocol]
-    every = {one.digest: one for one in [*protocols, *(_protocol(filed) for filed in files)]}
+    every = {one.digest: one for one in [*protocols, *_protocols(source)]}
     cards, methods = _cards()
     made = compose(
-        files,
+        source.files,
+        corrected=source.corrected,
         protocols=protocols,
         cards=cards,
         methods=methods,
@@ -62,38 +63,42 @@ def site(*, records: Path | None, store_root: Path | None, protocol: "Protocol |
     click.echo(f"wrote {len(made.files)} files, {size / 1e6:.1f} MB: open {out / 'index.html'}")
 
 
-def _files(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> "list[Filed]":
-    """Return the records to show with their files; those of the store where publishing would put them.
+def _source(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> "Source":
+    """Return what to show with its files; records of the store as if they were where publishing would put them.
 
     Raises:
         Refused: if the store has two runs that would be published at the same place.
     """
     from advbench.benchmark.cli.writing import measured
     from advbench.benchmark.publish import destination
-    from advbench.leaderboards.site import Filed, load
+    from advbench.leaderboards.site import Filed, Source, load
 
     if records is not None:
-        files = load(records)
+        source = load(records)
     else:
         found = [record for _, record in open_store(store_root).records()]
         shown = [record for record in found if measured(record) or record.training.diverged is not None]
-        files = [Filed.of(record, PurePosixPath(destination(record, Path()).as_posix())) for record in shown]
+        source = Source(
+            tuple(Filed.of(record, PurePosixPath(destination(record, Path()).as_posix())) for record in shown)
+        )
     if protocol is not None:
-        files = [filed for filed in files if filed.record.protocol_digest == protocol.digest]
+        source = source.under(protocol.digest)
     taken: dict[PurePosixPath, str] = {}
-    for filed in files:
+    for filed in source.files:
         other = taken.setdefault(filed.path, filed.record.run)
         if other != filed.record.run:
             raise Refused(
                 f"runs {other} and {filed.record.run} both belong at {filed.path}: keep one, or give --records"
             )
-    return files
+    return source
 
 
-def _protocol(filed: "Filed") -> "Protocol":
+def _protocols(source: "Source") -> "list[Protocol]":
+    """Return the protocols of records and of superseded ones."""
     from advbench.benchmark.protocol import Protocol
 
-    return Protocol.from_plain(filed.record.protocol, f"record {filed.record.run}")
+    every = [*(one.record for one in source.files), *(one.old.record for one in source.corrected)]
+    return [Protocol.from_plain(record.protocol, f"record {record.run}") for record in every]
 
 
 def _cards() -> "tuple[dict[str, str], list[MethodIdentity]]":

@@ -13,6 +13,7 @@ from advbench.leaderboards.site.render import page
 from advbench.leaderboards.table import ELSEWHERE, MARKS, Cell, Column, Row, Table, show
 from advbench.leaderboards.texts import display
 
+
 class Shown(NamedTuple):
     """A board on its way to a page.
 
@@ -53,7 +54,10 @@ def add(out: dict[str, bytes], shown: Shown) -> list[str]:
         slug=stem,
         data=_data(table, shown.runs),
         downloads=[
-            (kind, [{"name": one.name, "file": f"{stem}.{one.ending}", "bytes": len(one.text.encode())} for one in some])
+            (
+                kind,
+                [{"name": one.name, "file": f"{stem}.{one.ending}", "bytes": len(one.text.encode())} for one in some],
+            )
             for kind, some in groupby(made, key=lambda one: one.kind)
         ],
         warnings=warnings,
@@ -128,7 +132,7 @@ def _context(table: Table, raised: Mapping[str, Sequence[str]]) -> dict[str, Any
             for row in table.rows
         ],
         "notes": [text for text in notes if not text.startswith(ELSEWHERE)],
-        "quoted": [text for text in notes if text.startswith(ELSEWHERE)],
+        "quoted": [text.removeprefix(f"{ELSEWHERE}: ") for text in notes if text.startswith(ELSEWHERE)],
         "comparisons": [
             {
                 "a": labels[one.a],

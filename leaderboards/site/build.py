@@ -203,6 +203,7 @@ def _summary(one: Board) -> dict[str, Any]:
         "leaders": [boardpage.standing(table, row) for row in leaders[:4]],
         "more": max(0, len(leaders) - 4),
         "corrections": len(table.history),
+        "published": len(table.published),
         "ranked": sum(row.cells["rank"].state == "measured" for row in best),
     }
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from advbench.leaderboards.site.looks import MARKERS
 
 ADDRESS = re.compile(r"https?://[^\s|)>`\"']+(?<![.,;:])")
-STATIC = ("site.css", "site.js", "board.js", "plot.js")
+STATIC = ("site.css", "site.js", "filters.js", "plot.js", "board.js")
 
 
 @cache

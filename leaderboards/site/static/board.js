@@ -1,5 +1,5 @@
 "use strict";
-/* A board's page: filters, provenance of cells, comparison of two methods. The table itself holds the numbers. */
+/* A board's page: provenance of cells, plot, comparison of two methods. The table itself holds the numbers. */
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const table = document.getElementById("board");
@@ -10,64 +10,10 @@ const rows = [...table.tBodies[0].rows].map(element => ({
   element, ...data.rows[Number(element.dataset.row)], checkpoint: element.dataset.checkpoint,
   family: element.dataset.family, marker: Number(element.dataset.marker), page: element.querySelector("th a").getAttribute("href"),
 }));
-const state = { text: "", checkpoint: "both", hidden: new Set(), chosen: null };
 const cellOf = (row, key) => row.element.cells[place[key]];
 const mean = (row, key) => { const m = cellOf(row, key).dataset.m; return m === undefined ? null : Number(m); };
 const textOf = (row, key) => cellOf(row, key).textContent.trim().replace(/\s+/g, " ");
 const one = (variant, checkpoint) => rows.find(row => row.variant === variant && row.checkpoint === checkpoint);
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
-
-/* Filters ------------------------------------------------------------------------------------------------------- */
-
-const passes = row => !state.hidden.has(row.family) && row.element.dataset.text.includes(state.text);
-const shown = row => passes(row) && (state.checkpoint === "both" || row.checkpoint === state.checkpoint) && (!state.chosen || state.chosen.has(row.variant));
-
-const hideColumn = (index, hide) => {
-  heads[index].hidden = hide;
-  for (const row of rows) row.element.cells[index].hidden = hide;
-};
-
-const apply = () => {
-  for (const row of rows) row.element.hidden = !shown(row);
-  hideColumn(place.checkpoint, state.checkpoint !== "both");
-  table.classList.toggle("single", state.checkpoint !== "both");
-  const all = new Set(rows.map(row => row.variant)).size, seen = new Set(rows.filter(shown).map(row => row.variant)).size;
-  document.getElementById("tally").textContent = seen < all ? `${seen} of ${plural(all, "method")} shown; ranks are those of the whole board.` : "";
-  plot.clear.hidden = !state.chosen;
-  plot.draw();
-};
-
-const setUpFilters = () => {
-  const tools = document.getElementById("tools"), families = document.getElementById("families");
-  tools.hidden = false;
-  document.getElementById("find").addEventListener("input", event => { state.text = event.target.value.trim().toLowerCase(); apply(); });
-  tools.querySelectorAll("[name=checkpoint]").forEach(input => input.addEventListener("change", () => { state.checkpoint = input.value; apply(); }));
-  tools.querySelectorAll("[name=group]").forEach(input => {
-    const change = () => heads.forEach((head, index) => {
-      if (head.dataset.group === input.value) hideColumn(index, !input.checked);
-    });
-    input.addEventListener("change", change);
-    const open = { attacks: "(min-width: 50rem)", gap: "(min-width: 70rem)", cost: "(min-width: 110rem)", evidence: "(min-width: 130rem)" };
-    input.checked = window.matchMedia(open[input.value]).matches;
-    change();
-  });
-  if (window.matchMedia("(max-width: 46rem)").matches) {
-    state.checkpoint = "best";
-    tools.querySelector("[name=checkpoint][value=best]").checked = true;
-  }
-  const names = [...new Map(rows.map(row => [row.family, row.marker]))].sort((a, b) => a[1] - b[1]);
-  if (names.length < 2) return;
-  families.append(...names.map(([family, marker]) => make("button", {
-    type: "button", class: "chip", "aria-pressed": "true",
-    onclick: event => {
-      const hide = !state.hidden.has(family);
-      state.hidden[hide ? "add" : "delete"](family);
-      event.currentTarget.setAttribute("aria-pressed", String(!hide));
-      apply();
-    },
-  }, make("svg", { class: `marker f${marker}`, viewBox: "-8 -8 16 16", "aria-hidden": "true" }, make("path", { d: data.markers[marker] })), family)));
-  families.hidden = false;
-};
 
 /* Provenance ---------------------------------------------------------------------------------------------------- */
 
@@ -92,6 +38,7 @@ const explain = (row, key) => {
     make("p", { class: "soft" }, about.meaning),
     make("div", { class: "frame", tabindex: "0", role: "region", "aria-label": "Runs" },
       make("table", { class: "plain" }, make("thead", {}, make("tr", {}, ...head.map(text => make("th", { scope: "col" }, text)))), make("tbody", {}, ...lines))),
+    ...row.runs.flatMap(run => (data.runs[run].corrected || []).map(said => make("p", { class: "soft" }, `Corrected, seed ${data.runs[run].seed}, ${said} `, make("a", { href: "#corrections", onclick: () => dialog.close() }, "All corrections")))),
     row.notes.length ? make("p", { class: "soft" }, `On this row: ${row.notes.join("; ")}.`) : null,
     make("p", { class: "soft" }, row.paper),
   ].filter(Boolean));
@@ -137,9 +84,9 @@ const setUpProvenance = () => {
 
 const spreadOf = (row, key) => (cellOf(row, key).dataset.e || "0 0").split(" ").map(Number);
 const points = (x, y) => {
-  const checkpoint = state.checkpoint === "last" ? "last" : "best";
+  const { state } = filters, checkpoint = state.checkpoint === "last" ? "last" : "best";
   const usable = row => row && mean(row, x) !== null && mean(row, y) !== null;
-  return rows.filter(row => row.checkpoint === checkpoint && passes(row) && usable(row)).map(row => {
+  return rows.filter(row => row.checkpoint === checkpoint && filters.passes(row) && usable(row)).map(row => {
     const other = state.checkpoint === "both" ? one(row.variant, "last") : null;
     const shares = ["clean", "autoattack", "pgd20", "pgd100", "cw", "worst", "nrr"];
     const moved = usable(other) && (shares.includes(x) || shares.includes(y));
@@ -225,16 +172,18 @@ const setUpComparison = () => {
 };
 
 makeSortable(table);
-setUpFilters();
+const filters = new Filters(table, rows, data.markers, () => {
+  plot.clear.hidden = !filters.state.chosen;
+  plot.draw();
+});
 setUpProvenance();
 const plot = new Plot(document.getElementById("plot"), {
   columns: data.columns, markers: data.markers, points, select: variants => {
     /* The table above grows or shrinks: keep the plot where the reader looks at it. */
     const where = () => document.getElementById("plot").getBoundingClientRect().top, before = where();
-    state.chosen = variants;
-    apply();
+    filters.set("chosen", variants);
     window.scrollBy({ top: where() - before, behavior: "instant" });
   },
 });
 setUpComparison();
-apply();
+filters.apply();

@@ -26,26 +26,40 @@ const showTheme = value => {
   button.hidden = false;
 };
 
-/* Sort the rows of a table by one of its columns; empty cells stay at the end in both directions. */
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
+/* Sort a table by one of its columns; rows of one unit (best and last of a method) stay together, at the place of the
+   first that is shown. Empty cells stay at the end in both directions; ties keep the order of the page. */
 const sortBy = (table, head, direction) => {
-  const body = table.tBodies[0], index = head.cellIndex, sign = direction === "ascending" ? 1 : -1;
-  const worth = row => {
-    const cell = row.cells[index];
+  const index = head.cellIndex, sign = direction === "ascending" ? 1 : -1;
+  const units = new Map();
+  for (const row of [...table.tBodies[0].rows].sort((a, b) => a.place - b.place)) {
+    const unit = row.dataset.unit ?? row;
+    units.set(unit, [...(units.get(unit) || []), row]);
+  }
+  const worth = rows => {
+    const cell = (rows.find(row => !row.hidden) || rows[0]).cells[index];
     return cell.dataset.m !== undefined ? Number(cell.dataset.m) : head.classList.contains("number") ? null : cell.textContent.trim();
   };
-  const rows = [...body.rows].map((row, place) => ({ row, place, worth: worth(row) }));
-  rows.sort((a, b) => {
-    const none = x => x === null || x === "";
-    if (none(a.worth) || none(b.worth)) return none(a.worth) - none(b.worth) || a.place - b.place;
-    const order = typeof a.worth === "number" ? a.worth - b.worth : String(a.worth).localeCompare(String(b.worth), "en", { numeric: true });
-    return sign * order || a.place - b.place;
-  });
-  body.append(...rows.map(one => one.row));
+  const none = x => x === null || x === "";
+  const order = (a, b) => {
+    if (none(a) || none(b)) return none(a) - none(b);
+    return sign * (typeof a === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true }));
+  };
+  const sorted = [...units.values()].map(rows => ({ rows, worth: worth(rows) })).sort((a, b) => order(a.worth, b.worth));
+  table.tBodies[0].append(...sorted.flatMap(one => one.rows));
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", direction);
 };
 
+/* After rows were hidden or shown, another row may stand for its unit. */
+const sortAgain = table => {
+  const head = table.tHead.querySelector("[aria-sort]");
+  if (head) sortBy(table, head, head.getAttribute("aria-sort"));
+};
+
 const makeSortable = table => {
+  [...table.tBodies[0].rows].forEach((row, place) => { row.place = place; });
   for (const head of table.tHead.rows[0].cells) {
     if (!head.dataset.first) continue;
     const button = make("button", { type: "button" }, ...[...head.childNodes].filter(node => node.nodeName !== "SMALL"));
@@ -60,14 +74,14 @@ const makeSortable = table => {
 const filterBoards = form => {
   const apply = () => {
     const text = form.elements.text.value.trim().toLowerCase();
-    const cards = [...document.querySelectorAll("#boards .card")];
+    const cards = [...document.querySelectorAll("[data-board]")];
     for (const card of cards) {
       card.hidden = Boolean(
         (text && !card.dataset.text.includes(text)) ||
-        ["dataset", "network"].some(key => form.elements[key].value && form.elements[key].value !== card.dataset[key]));
+        ["dataset", "network", "threat"].some(key => form.elements[key].value && form.elements[key].value !== card.dataset[key]));
     }
     const seen = cards.filter(card => !card.hidden).length;
-    form.querySelector("output").textContent = seen < cards.length ? `${seen} of ${cards.length} boards` : "";
+    form.querySelector("output").textContent = seen < cards.length ? `${seen} of ${plural(cards.length, "board")}` : "";
   };
   form.hidden = false;
   form.addEventListener("input", apply);

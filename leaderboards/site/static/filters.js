@@ -1,0 +1,111 @@
+"use strict";
+/* What of a board is shown: text, family, checkpoint, division, flags, days, a box drawn in the plot; groups of columns. */
+
+class Filters {
+  /* `rows` are the board's; `changed` is called after every change. */
+  constructor(table, rows, markers, changed) {
+    Object.assign(this, { table, rows, changed });
+    this.state = { text: "", checkpoint: "both", division: "all", flags: "", since: "", until: "", hidden: new Set(), chosen: null };
+    this.heads = [...table.tHead.rows[0].cells];
+    this.quoted = [...document.querySelectorAll(".published tbody tr")];
+    this.tools = document.getElementById("tools");
+    this.more = document.getElementById("more");
+    this.tools.hidden = this.more.hidden = false;
+    const listen = (id, key, kind = "input") => document.getElementById(id).addEventListener(kind, event => this.set(key, event.target.value.trim().toLowerCase()));
+    listen("find", "text");
+    listen("flags", "flags", "change");
+    for (const day of ["since", "until"]) listen(day, day);
+    for (const name of ["checkpoint", "division"]) {
+      for (const input of document.getElementsByName(name)) input.addEventListener("change", () => this.set(name, input.value));
+    }
+    document.getElementById("reset").addEventListener("click", () => this.reset());
+    this.families(markers);
+    this.columns();
+    if (window.matchMedia("(max-width: 46rem)").matches) {
+      this.state.checkpoint = "best";
+      this.tools.querySelector("[name=checkpoint][value=best]").checked = true;
+    }
+  }
+
+  set(key, value) {
+    this.state[key] = value;
+    this.apply();
+  }
+
+  /* Whether a row passes everything but the checkpoint and the box in the plot, which the plot itself shows otherwise. */
+  passes({ family, element }) {
+    const { text, division, flags, since, until, hidden } = this.state, about = element.dataset;
+    const names = about.flags.split(" ").filter(Boolean);
+    return !hidden.has(family) && about.text.includes(text) && (division === "all" || about.division === division) &&
+      (!since || about.date >= since) && (!until || (about.date && about.date <= until)) &&
+      (!flags || (flags === "none" ? !names.length : flags === "any" ? names.length > 0 : names.includes(flags)));
+  }
+
+  shows(row) {
+    const { checkpoint, chosen } = this.state;
+    return this.passes(row) && (checkpoint === "both" || row.checkpoint === checkpoint) && (!chosen || chosen.has(row.variant));
+  }
+
+  apply() {
+    const { checkpoint, text, division, flags, since, until, hidden, chosen } = this.state, single = checkpoint !== "both";
+    for (const row of this.rows) row.element.hidden = !this.shows(row);
+    /* What a source does not say passes no filter. */
+    const unsaid = division !== "all" || flags || since || until;
+    for (const row of this.quoted) row.hidden = Boolean(unsaid) || hidden.has(row.dataset.family) || !row.dataset.text.includes(text);
+    const quoted = document.getElementById("quoted");
+    if (quoted) quoted.textContent = this.count(this.quoted.filter(row => !row.hidden).length, this.quoted.length);
+    this.hide(this.heads.findIndex(head => head.dataset.key === "checkpoint"), single);
+    this.table.classList.toggle("single", single);
+    const variants = some => new Set(some.map(row => row.variant)).size;
+    const all = variants(this.rows), seen = variants(this.rows.filter(row => this.shows(row)));
+    const narrowed = text || unsaid || hidden.size || chosen;
+    document.getElementById("tally").textContent = seen < all ? `${seen} of ${plural(all, "method")} shown; ranks are those of the whole board.` : "";
+    document.getElementById("reset").hidden = !narrowed;
+    this.more.querySelector("summary").textContent = `More filters${unsaid ? " (in use)" : ""}`;
+    sortAgain(this.table);
+    this.changed();
+  }
+
+  count(seen, all) { return seen < all ? `${seen} of ${all}` : String(all); }
+
+  reset() {
+    Object.assign(this.state, { text: "", division: "all", flags: "", since: "", until: "", chosen: null });
+    this.state.hidden.clear();
+    for (const id of ["find", "flags", "since", "until"]) document.getElementById(id).value = "";
+    this.more.querySelector("[name=division][value=all]").checked = true;
+    for (const chip of document.querySelectorAll("#families button")) chip.setAttribute("aria-pressed", "true");
+    document.getElementById("find").focus({ preventScroll: true });
+    this.apply();
+  }
+
+  families(markers) {
+    const names = [...new Map(this.rows.map(row => [row.family, row.marker]))].sort((a, b) => a[1] - b[1]);
+    if (names.length < 2) return;
+    const root = document.getElementById("families");
+    root.append(...names.map(([family, marker]) => make("button", {
+      type: "button", class: "chip", "aria-pressed": "true",
+      onclick: event => {
+        const hide = !this.state.hidden.has(family);
+        this.state.hidden[hide ? "add" : "delete"](family);
+        event.currentTarget.setAttribute("aria-pressed", String(!hide));
+        this.apply();
+      },
+    }, make("svg", { class: `marker f${marker}`, viewBox: "-8 -8 16 16", "aria-hidden": "true" }, make("path", { d: markers[marker] })), family)));
+    root.hidden = false;
+  }
+
+  hide(index, hide) {
+    this.heads[index].hidden = hide;
+    for (const row of this.rows) row.element.cells[index].hidden = hide;
+  }
+
+  columns() {
+    const open = { attacks: "(min-width: 50rem)", gap: "(min-width: 70rem)", cost: "(min-width: 110rem)", evidence: "(min-width: 130rem)" };
+    for (const input of this.tools.querySelectorAll("[name=group]")) {
+      const change = () => this.heads.forEach((head, index) => { if (head.dataset.group === input.value) this.hide(index, !input.checked); });
+      input.addEventListener("change", change);
+      input.checked = window.matchMedia(open[input.value]).matches;
+      change();
+    }
+  }
+}
