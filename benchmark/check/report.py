@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-State = Literal["passed", "failed", "not run"]
-MARKS: dict[State, str] = {"passed": "✓", "failed": "✗", "not run": "–"}
+State = Literal["passed", "suspicious", "failed", "not run"]
+MARKS: dict[State, str] = {"passed": "✓", "suspicious": "!", "failed": "✗", "not run": "–"}
+"""A failure stands in the way; what is suspicious a maintainer looks at."""
 
 
 class Broken(AssertionError):  # noqa: N818 (a verdict, not an accident)
@@ -51,6 +52,11 @@ class Report:
         return tuple(finding for finding in self.findings if finding.state == "failed")
 
     @property
+    def suspicious(self) -> tuple[Finding, ...]:
+        """The findings that a maintainer must look at."""
+        return tuple(finding for finding in self.findings if finding.state == "suspicious")
+
+    @property
     def verdict(self) -> str:
         """The outcome in one line."""
         counts = {state: sum(finding.state == state for finding in self.findings) for state in MARKS}
@@ -62,15 +68,15 @@ def _cell(text: str) -> str:
 
 
 def markdown(reports: Iterable[Report]) -> str:
-    """Return reports as Markdown: failures with their mends first, everything in a table below."""
+    """Return reports as Markdown: failures and suspicions with their mends first, everything in a table below."""
     lines: list[str] = []
     for report in reports:
         lines += [f"## `advbench check {report.method}`", "", f"**{report.verdict}** ({report.file})", ""]
         if not report.official:
             lines += ["Unofficial: the method lies outside the repository.", ""]
-        for finding in report.failed:
-            lines += [f"- **{finding.name}** ({finding.topic}): {_cell(finding.said)}", f"  - {_cell(finding.mend)}"]
-        if report.failed:
+        for finding in (*report.failed, *report.suspicious):
+            lines += [f"- **{finding.name}** ({finding.state}): {_cell(finding.said)}", f"  - {_cell(finding.mend)}"]
+        if report.failed or report.suspicious:
             lines.append("")
         lines += ["| | topic | check | seen | s |", "|---|---|---|---|---:|"]
         for finding in report.findings:

@@ -1,4 +1,6 @@
-"""Where a method stands after a run with the complete attacks: baselines in their bands, columns whole, no flag raised.
+"""Where a method stands after a run with the complete attacks: baselines in their bands, columns whole, flags clear.
+
+Only baselines have bands: a method may be weak on a hundred digits and still be what its paper says.
 
 Torch-free: it reads records.
 """
@@ -6,7 +8,7 @@ Torch-free: it reads records.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from advbench.benchmark.check.report import Finding
+from advbench.benchmark.check.report import Finding, State
 from advbench.benchmark.flags import ABOUT, raised
 from advbench.benchmark.records import COLUMNS, Record
 
@@ -28,6 +30,12 @@ BANDS: Mapping[str, Mapping[str, Band]] = {
     },
 }
 """Published protocol → baseline → band. Whoever misses it has a broken set-up, not a bad method."""
+
+
+BOUNDED = frozenset({"autoattack-far-below-pgd"})
+"""Flags that leave AutoAttack's figure standing: it found what PGD did not. The board withholds the rank and shows why,
+so a method that earns one is no broken adapter (GAIRAT is known for it); any other flag says that AutoAttack itself may
+be no bound, or that the run is not valid."""
 
 
 def baselines(protocol_name: str, *, official: bool) -> tuple[str, ...]:
@@ -86,7 +94,8 @@ def judge(record: Record | None) -> list[Finding]:
         for flag in up:
             about = ABOUT[flag.name]
             said = f"{about.sign} ({flag.reason})" if flag.reason else about.sign
-            found.append(Finding("digits", f"flag {flag.name} on {name}", "failed", said, about.mend))
+            state: State = "suspicious" if flag.name in BOUNDED else "failed"
+            found.append(Finding("digits", f"flag {flag.name} on {name}", state, said, about.mend))
         if not up:
             clear = sum(flag.state == "clear" for flag in evaluation.flags)
             said = f"{clear} clear, {len(evaluation.flags) - clear} could not be judged"

@@ -157,17 +157,16 @@ class _Again:
 
 
 def _bundle(path: Path, again: _Again) -> "list[Remark]":
-    """Return what is to be said of a bundle; a sample is attacked again only where nothing is refused before."""
+    """Return what is to be said of a bundle; a sample is attacked again only while nothing is refused."""
     from advbench.benchmark import bundle
 
     with tempfile.TemporaryDirectory() as place:
         opened = bundle.unpack(path, Path(place))
         found = list(bundle.inspect(opened))
-        if not _refused(found):
-            for record in opened.records:
-                folder = opened.run(record)
-                if folder is not None and not _refused(found):
-                    found += again.attack(folder, record)
+        for record in opened.records:
+            folder = opened.run(record)
+            if folder is not None and not _refused(found):
+                found += again.attack(folder, record)
     return found
 
 

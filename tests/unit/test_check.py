@@ -10,7 +10,10 @@ from advbench.benchmark import discovery, scaffold
 from advbench.benchmark.check import card, report, source, standing, suite, tools
 from advbench.benchmark.check.report import Broken, Finding, Report
 from advbench.benchmark.cli import main
+from advbench.benchmark.flags import ABOUT
+from advbench.benchmark.records import Flag, Record
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [scaffold.Shape(*one) for one in ((1, False, False), (1, True, True), (2, False, True), (2, True, False))]
 
 
@@ -59,7 +62,7 @@ def test_check_reports_in_the_terminal_and_as_markdown(tmp_path):
     assert "error: unfilled: not yet" in said
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Unofficial: the method lies outside the repository." in markdown
-    assert "- **complete** (card): card.title is not filled in\n  - write it from the paper" in markdown
+    assert "- **complete** (failed): card.title is not filled in\n  - write it from the paper" in markdown
 
 
 def test_check_finds_methods_by_name_and_lists_them_otherwise():
@@ -171,3 +174,37 @@ def test_reports_count_and_put_failures_first():
     assert text.index("mend it") < text.index("| ✓ | card | a |")
     assert "bad \\| worse" in text
     assert standing.judge(None)[0].state == "failed"
+
+
+def flagged(name: str, kind: str) -> Record:
+    """A published record with one flag raised on `best`."""
+    record = Record.load(ROOT / "leaderboards/records/digits-linf-1/trades/seed0.json")
+    best = record.checkpoints["best"]
+    flags = tuple(
+        Flag(name=name, kind=kind, state="raised", reason="seen") if flag.name == name else flag
+        for flag in best.evaluation.flags
+    )
+    evaluation = best.evaluation.model_copy(update={"flags": flags})
+    checkpoints = {**record.checkpoints, "best": best.model_copy(update={"evaluation": evaluation})}
+    return record.model_copy(update={"checkpoints": checkpoints})
+
+
+def test_a_flag_fails_unless_autoattacks_figure_stands_in_spite_of_it():
+    """Every flag but one says that AutoAttack is no bound, or that the run is not valid."""
+    states = {}
+    for name, about in ABOUT.items():
+        findings = standing.judge(flagged(name, about.kind))
+        (states[name],) = {one.state for one in findings if one.name == f"flag {name} on best"}
+    assert {name for name, state in states.items() if state == "suspicious"} == {"autoattack-far-below-pgd"}
+    assert set(states.values()) == {"suspicious", "failed"}
+
+
+def test_what_is_suspicious_is_shown_first_and_is_no_failure():
+    findings = (Finding("card", "a", "passed"), Finding("digits", "flag x on best", "suspicious", "seen", "look"))
+    one = Report("m", "m.py", official=True, findings=findings)
+    assert one.verdict == "m: 1 passed, 1 suspicious"
+    assert not one.failed
+    text = report.markdown([one])
+    assert "- **flag x on best** (suspicious): seen\n  - look" in text
+    assert text.index("(suspicious)") < text.index("| ✓ | card | a |")
+    assert "| ! | digits | flag x on best |" in text
