@@ -2,13 +2,17 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
+
+from advbench.benchmark.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(?:^`([^`\n]+)`:\n\n)?^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -104,6 +108,43 @@ def test_workflows_run_the_commands_that_run_locally():
     changed = (ROOT / ".ci/changed").read_text(encoding="utf-8")
     assert "check " in changed
     assert "validate --changed" in changed
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the advbench commands in a text, as words; a line that ends in a backslash goes on."""
+    lines = text.replace("\\\n", " ").splitlines()
+    found = [re.search(r"(?:^|[`/ ])advbench ((?:export )?[a-z][a-z-]+ [^`#]*)", line) for line in lines]
+    return [shlex.split(match.group(1)) for match in found if match is not None]
+
+
+def options(words: list[str]) -> set[str]:
+    """Return the options that a command knows."""
+    context = click.Context(main)
+    command = main.get_command(context, words[0])
+    assert command is not None, words
+    if isinstance(command, click.Group):
+        command = command.get_command(context, words[1])
+    return {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+
+
+def test_every_command_in_templates_workflows_and_container_is_one():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    texts = [text[text.index("### 5. Train") :]]
+    texts += [file.read_text(encoding="utf-8") for file in (ROOT / ".github").rglob("*") if file.is_file()]
+    found = [words for one in texts for words in commands(one)]
+    named = {words[0] for words in found}
+    assert {"verify", "validate", "check", "site", "leaderboard", "publish", "train", "evaluate"} <= named
+    for words in found:
+        used = {word for word in words if word.startswith("--")}
+        assert used <= options(words), words
+
+
+def test_how_a_row_is_found_too_weak_is_said_where_it_is_asked():
+    template = (ROOT / ".github/ISSUE_TEMPLATE/weak-evaluation.yml").read_text(encoding="utf-8")
+    for text in (template, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        assert re.search(r"advbench verify RECORD --adversarial FILE", text)
+        for key in ("x_adv", "index", "checkpoint"):
+            assert f"`{key}`" in text
 
 
 @pytest.mark.skipif(shutil.which("git") is None or os.name == "nt", reason="git and bash are needed")
