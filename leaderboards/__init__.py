@@ -1,17 +1,19 @@
-"""Records to tables: one `Table`, many writers. `load_board` gives a pandas frame."""
+"""Records to tables: one `Table`, many writers. `load_board` and its like give pandas frames."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from advbench.leaderboards.frame import load_board as load_board
+    from advbench.leaderboards.frame import load_history as load_history
+    from advbench.leaderboards.frame import load_published as load_published
 
-__all__ = ["load_board"]
+__all__ = ["load_board", "load_history", "load_published"]
 
 
 def __getattr__(name: str) -> object:
     """Import pandas only when a frame is asked for."""
-    if name == "load_board":
-        from advbench.leaderboards.frame import load_board  # noqa: PLC0415
+    if name in __all__:
+        from advbench.leaderboards import frame  # noqa: PLC0415
 
-        return load_board
+        return getattr(frame, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

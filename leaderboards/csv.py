@@ -33,8 +33,9 @@ def _fields(table: Table, row: Row | None, quoted: Quoted | None) -> dict[str, s
     for column in table.columns:
         cell = row.cells[column.key] if row else quoted.cell(column.key) if quoted else Cell()
         told = _cell(cell, column)
-        if quoted and cell.state == "measured" and column.kind != "text":
-            told |= {f"{column.key}_n": "", f"{column.key}_state": ORIGINS[1]}  # no source says of how many seeds
+        if quoted and f"{column.key}_n" in told:
+            told[f"{column.key}_n"] = ""  # no source says of how many seeds
+            told[f"{column.key}_state"] = ORIGINS[1] if cell.state == "measured" else cell.state
         fields.update(told)
     fields |= dict.fromkeys(("marks", "notes", "method_name", "family"), "")
     if row:

@@ -1,4 +1,4 @@
-"""Records as a tidy pandas frame: one line per run, checkpoint and metric."""
+"""Records as a tidy pandas frame: one line per run, checkpoint and metric; corrections and published numbers apart."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,11 @@ import pandas as pd
 from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import Record
-from advbench.leaderboards.board import group, load_records
+from advbench.leaderboards import published_numbers
+from advbench.leaderboards.board import group, load, load_records
+from advbench.leaderboards.history import FIELDS, MOVED, changes
 from advbench.leaderboards.measures import ACCURACIES, GAPPED, Variant, columns, on_cpu
+from advbench.leaderboards.selection import Day, Names, Selection, listed, sorting
 from advbench.leaderboards.soundness import masking
 from advbench.leaderboards.table import BoardError
 
@@ -28,6 +31,7 @@ DTYPES = {
     "year": "int64",
     "seed": "int64",
     "run": "string",
+    "date": "datetime64[ns]",
     "checkpoint": "category",
     "metric": "category",
     "value": "float64",
@@ -42,29 +46,168 @@ DTYPES = {
 
 `variant` is the label with changed hyper-parameters, one row of a board. `checkpoint` is "best", "last" or "both" (what
 belongs to the run: gaps and cost). `value` is in `unit` ("%", "points", "GPU-h", "GiB", "F", "M") and NaN where it was
-not measured. `collapsed` speaks of the seed, `masked` of the checkpoint: a sign of gradient masking is raised.
+not measured. `date` is the day (UTC) on which the record was written. `collapsed` speaks of the seed, `masked` of the
+checkpoint: a sign of gradient masking is raised.
 """
 
 
-def load_board(path: str | Path | None = None) -> pd.DataFrame:
-    """Return the records of a folder as a tidy frame with the dtypes of `DTYPES`.
+def load_board(
+    path: str | Path | None = None,
+    *,
+    methods: Names = None,
+    dataset: Names = None,
+    network: Names = None,
+    family: Names = None,
+    since: Day = None,
+    until: Day = None,
+    division: str | None = None,
+    sort: str | None = None,
+) -> pd.DataFrame:
+    """Return the current records of a folder as a tidy frame with the dtypes of `DTYPES`.
 
-    Every protocol in the folder is in it; select one by `protocol` or `digest` before comparing methods.
+    Every protocol in the folder is in it; select one by `protocol` or `digest` before comparing methods. Superseded
+    records are not, see `load_history`, nor is what was not measured here, see `load_published`: in one frame a mean
+    would mix them.
 
     Args:
         path: a records folder or file; in a checkout the repository's own by default.
+        methods: only these, by name, label or variant.
+        dataset: only these, by the names of protocols or of papers.
+        network: the same.
+        family: only methods of these families.
+        since: only records written on this day (ISO text or `date`) or later.
+        until: only records written on this day or earlier.
+        division: "closed" or "open".
+        sort: a column of the frame, or a metric, read on best, by which runs are ordered; with ":asc" or ":desc".
+            Without a direction values rise, metrics fall. By default in order of protocols and paths.
 
     Raises:
-        BoardError: if there is no such folder, or no record in it.
+        BoardError: if there is no such folder, or no record in it, or a filter or sort key names what is not there.
         RecordError: if a file fails the schema.
+        CorrectionError: if the history of corrections does not hold together.
     """
-    folder = Path(path) if path is not None else Path(__file__).parent / "records"
-    if path is None and not any(folder.rglob("*.json")):
-        raise BoardError("records are not part of the installed package; give load_board the path of a records folder")
+    wanted = Selection.read(
+        methods=methods, dataset=dataset, network=network, family=family, since=since, until=until, division=division
+    )
+    folder = _folder(path, "load_board")
     records = load_records(folder)
     if not records:
         raise BoardError(f"{folder}: no record (*.json) in this folder; point load_board to one that holds records")
-    return tidy(records)
+    frame = _select(tidy(records), wanted)
+    return frame if sort is None else _sort(frame, sort)
+
+
+def load_history(path: str | Path | None = None) -> pd.DataFrame:
+    """Return the corrections of a records folder, oldest first: one line per record that was replaced or withdrawn.
+
+    Its columns are those of `history.FIELDS`, with accuracies in percent on best before and after.
+
+    Args:
+        path: a records folder; in a checkout the repository's own by default.
+
+    Raises:
+        BoardError: if there is no such folder.
+        CorrectionError: if the history does not hold together.
+    """
+    _, events = load(_folder(path, "load_history"))
+    lines = []
+    for event in events:
+        (change,) = changes([event], event.before.protocol_digest)
+        told = {"protocol": event.before.protocol_name, "digest": event.before.protocol_digest}
+        line = told | {name: getattr(change, name) for name in FIELDS if name not in told}
+        for key in MOVED:
+            line[f"{key}_before"], line[f"{key}_after"] = change.moved[key]
+        lines.append(line)
+    moved = [f"{key}_{when}" for key in MOVED for when in ("before", "after")]
+    frame = pd.DataFrame(lines, columns=[*FIELDS, *moved])
+    kinds = {"date": "datetime64[ns]", "seed": "int64", **dict.fromkeys(moved, "float64")}
+    return frame.astype({name: kinds.get(name, "string") for name in frame.columns})
+
+
+def load_published(*, methods: Names = None, dataset: Names = None, network: Names = None) -> pd.DataFrame:
+    """Return the numbers that papers and repositories published, one line each; none of them was measured here.
+
+    `metric` is a column of boards, or "other" with its `attack` in the source's words; `value` is in percent.
+
+    Args:
+        methods: only these, by name.
+        dataset: only these, as sources write them ("CIFAR-10").
+        network: only these, as sources write them.
+
+    Raises:
+        PublishedError: if a file of numbers does not fit the schema.
+    """
+    wanted = {"method": listed(methods), "dataset": listed(dataset), "network": listed(network)}
+    columns = (
+        "method",
+        "row",
+        "dataset",
+        "network",
+        "norm",
+        "eps",
+        "checkpoint",
+        "metric",
+        "value",
+        "attack",
+        "source",
+    )
+    lines = [
+        one.model_dump() | {"method": method, "metric": metric, "value": value}
+        for method, several in published_numbers.load_all().items()
+        for one in several
+        for metric in (*published_numbers.QUOTED, "other")
+        if (value := getattr(one, metric)) is not None
+    ]
+    frame = pd.DataFrame(lines, columns=list(columns))
+    for name, names in wanted.items():
+        if names is not None:
+            frame = frame[frame[name].str.casefold().isin([one.casefold() for one in names])]
+    return frame.reset_index(drop=True).astype({name: "float64" if name == "value" else "string" for name in columns})
+
+
+def _folder(path: str | Path | None, name: str) -> Path:
+    folder = Path(path) if path is not None else Path(__file__).parent / "records"
+    if path is None and not any(folder.rglob("*.json")):
+        raise BoardError(f"records are not part of the installed package; give {name} the path of a records folder")
+    return folder
+
+
+def _select(frame: pd.DataFrame, wanted: Selection) -> pd.DataFrame:
+    """Return the lines of a frame that a selection takes."""
+    keep = pd.Series(data=True, index=frame.index)
+    if wanted.methods is not None:
+        named = [frame[name].astype("string").str.casefold() for name in ("method", "label", "variant")]
+        wanted.check("method", {value for several in named for value in several}, set(frame["variant"]))
+        keep &= named[0].isin(wanted.methods) | named[1].isin(wanted.methods) | named[2].isin(wanted.methods)
+    if wanted.family is not None:
+        families = frame["family"].astype("string").str.casefold()
+        wanted.check("family", set(families), set(frame["family"]))
+        keep &= families.isin(wanted.family)
+    pairs = frame[["dataset", "network"]].astype("string").itertuples(index=False)
+    keep &= pd.Series([wanted.covers(str(dataset), str(network)) for dataset, network in pairs], dtype=bool)
+    if wanted.division is not None:
+        keep &= frame["division"] == wanted.division
+    if wanted.since:
+        keep &= frame["date"] >= pd.Timestamp(wanted.since)
+    if wanted.until:
+        keep &= frame["date"] <= pd.Timestamp(wanted.until)
+    return frame[keep].reset_index(drop=True)
+
+
+def _sort(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
+    """Return a frame ordered by a column, or its runs by a metric on best; what has no value comes last."""
+    key, down = sorting(sort)
+    if key in frame.columns:
+        values = frame[key].astype("string") if str(frame[key].dtype) == "category" else frame[key]
+        order = values.sort_values(ascending=not down, kind="stable").index
+        return frame.loc[order].reset_index(drop=True)
+    of_key = frame[(frame["metric"] == key) & frame["checkpoint"].isin(["best", "both"])]
+    if of_key.empty:
+        known = ", ".join([*frame.columns, *sorted(set(frame["metric"]))])
+        raise BoardError(f"cannot sort by {key!r}; keys: {known}")
+    values = frame["run"].map(of_key.drop_duplicates("run").set_index("run")["value"])
+    order = values.sort_values(ascending=down is False, kind="stable").index
+    return frame.loc[order].reset_index(drop=True)
 
 
 def tidy(records: list[Record]) -> pd.DataFrame:
@@ -90,6 +233,7 @@ def _lines(record: Record) -> Iterator[dict[str, Any]]:
         "year": record.method.year,
         "seed": record.seed,
         "run": record.run,
+        "date": record.created[:10],
         "images": record.data.test,
         "data_verified": record.data.verified,
         "collapsed": bool(variant.collapsed),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Self
+from typing import Literal, Self
 
 from advbench.leaderboards.cells import BoardError, Column
 from advbench.leaderboards.rows import Note, Quoted, Row
@@ -74,19 +74,26 @@ class Selection:
             wanted is None or bool(wanted & {name.casefold(), display(name).casefold()}) for wanted, name in pairs
         )
 
+    def check(self, what: Literal["method", "family"], there: set[str], shown: Iterable[str]) -> None:
+        """Refuse a method or family that is wanted and not among the casefolded names `there`.
+
+        Raises:
+            BoardError: listing what is `shown`.
+        """
+        wanted, plural = (self.methods, "methods") if what == "method" else (self.family, "families")
+        for low, name in (wanted or {}).items():
+            if low not in there:
+                raise BoardError(f"no {what} {name!r} on this board; {plural}: {', '.join(sorted(shown)) or 'none'}")
+
     def rows(self, rows: Sequence[Row]) -> tuple[Row, ...]:
         """Return the rows that are wanted.
 
         Raises:
             BoardError: if no row has a wanted method or family; the message lists what there is.
         """
-        if self.methods is not None:
-            _check(
-                "method", self.methods, {name for row in rows for name in _names_of(row)}, {row.label for row in rows}
-            )
-        if self.family is not None:
-            families = {row.identity.family for row in rows}
-            _check("family", self.family, {name.casefold() for name in families}, families)
+        self.check("method", {name for row in rows for name in _names_of(row)}, {row.label for row in rows})
+        families = {row.identity.family for row in rows}
+        self.check("family", {name.casefold() for name in families}, families)
         return tuple(row for row in rows if self._takes(row))
 
     def quoted(self, published: Sequence[Quoted]) -> tuple[Quoted, ...]:
@@ -195,13 +202,6 @@ def _named(names: Names) -> dict[str, str] | None:
 
 def _names_of(row: Row) -> set[str]:
     return {row.identity.name.casefold(), row.identity.label.casefold(), row.label.casefold()}
-
-
-def _check(what: str, wanted: dict[str, str], there: set[str], listed: Iterable[str]) -> None:
-    plural = {"method": "methods", "family": "families"}[what]
-    for low, name in wanted.items():
-        if low not in there:
-            raise BoardError(f"no {what} {name!r} on this board; {plural}: {', '.join(sorted(listed)) or 'none'}")
 
 
 def _day(value: Day, name: str) -> str:

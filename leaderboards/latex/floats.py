@@ -103,7 +103,7 @@ def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str], l
     briefs = dict.fromkeys(
         note.brief for board in boards for note in board.notes if note.brief and note.about in {"", *keys}
     )
-    sources = [rf"\textsuperscript{{{letter}}}{text}." for text, letter in letters.items()]
+    sources = [f"{letter}: {text}." for text, letter in letters.items()]
     notes = [latex_escape(" ".join([*briefs, *([APART] if len(boards) > 1 else [])])), *sources]
     packages = "graphicx" if layout.style == "plain" else "booktabs,graphicx"
     roomy = layout.wide and body.count("\n") < TALL
@@ -121,7 +121,7 @@ def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str], l
             r"\sbox0{%",
             body + "}%",
             r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
-            rf"\par\smallskip\parbox{{\linewidth}}{{\tiny\sloppy {' '.join(notes)}}}\par}}",
+            rf"\par\smallskip\parbox{{\linewidth}}{{\tiny\raggedright {' '.join(notes)}}}\par}}",
             *([] if above else titled),
             rf"\end{{{name}}}",
             "",

@@ -10,7 +10,11 @@ from advbench.leaderboards.texts import display, latex_escape
 
 RULES = {
     "booktabs": (r"\toprule", r"\midrule", r"\bottomrule"),
-    "plain": (r"\hline", r"\hline", r"\hline"),
+    "plain": (
+        r"\hline\noalign{\smallskip}",
+        r"\noalign{\smallskip}\hline\noalign{\smallskip}",
+        r"\noalign{\smallskip}\hline",
+    ),
 }
 FINAL = {"last", "final"}
 """What sources call the last checkpoint. A number whose checkpoint is not stated stands with best; a note says so."""

@@ -193,7 +193,7 @@ def test_published_rows_stand_apart_and_read_back(cifar, layout):
         if layout.blocks == "columns":
             assert second[3] == "82.55"  # Clean of Last: the source says final
     plain = text.replace(r"\allowbreak{}", "").replace(r"\_", "_")
-    assert f"\\textsuperscript{{a}}{SOURCE}, checkpoint not stated." in plain
+    assert f" a: {SOURCE}, checkpoint not stated. b: " in plain
     assert r"checkpoint final; 41.40 under PGD, steps not stated." in plain
 
 
