@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from advbench.benchmark import vision
-
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 """Content of scikit-learn's digits as version 1.9.1 ships them: pixels then labels, a byte each (UCI optical digits,
 test part). There is no other published checksum: this one finds a change between versions."""
@@ -138,6 +136,8 @@ class _Official(NamedTuple):
 
 
 def _official(name: str) -> _Official:
+    from advbench.benchmark import vision  # noqa: PLC0415 (loads torch, which no other set needs)
+
     datasets = vision.module("torchvision.datasets")
     listed = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     return _Official(

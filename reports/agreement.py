@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advbench.benchmark.statistics import Correct
-from advbench.reports.style import COLUMN, FORMATS, INK, Look, ReportError, figure, save
+from advbench.reports.heat import heat
+from advbench.reports.style import BLUE, FORMATS, PAGE, TALL, Look, ReportError, Width, figure, inches, save
 
 
 @dataclass(frozen=True)
@@ -78,26 +79,40 @@ def agree(rows: Mapping[str, Correct]) -> Agreement:
 
 
 def draw(
-    found: Agreement, stem: Path, *, title: str, formats: Sequence[str] = FORMATS, look: Look = "paper"
+    found: Agreement,
+    stem: Path,
+    *,
+    title: str,
+    formats: Sequence[str] = FORMATS,
+    look: Look = "paper",
+    width: Width = "auto",
 ) -> list[Path]:
-    """Draw the matrix of agreement beside how many networks each image fools; return the files."""
-    size = max(1.6, 0.8 + 0.22 * len(found.rows))
-    with figure(2 * COLUMN, size + 0.5, look) as made:
-        left, right = made.subplots(1, 2, width_ratios=[3, 2])
-        left.imshow(np.ma.masked_invalid(found.kappa), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for row, column in np.ndindex(found.kappa.shape):
-            value = found.kappa[row, column]
-            said = f"{value:.2f}" if np.isfinite(value) else "–"
-            left.text(column, row, said, ha="center", va="center", fontsize=6, color="white" if value > 0.6 else INK)
-        left.set_yticks(range(len(found.rows)), found.rows)
-        left.set_xticks(range(len(found.rows)), found.rows, rotation=45, ha="right")
-        left.tick_params(length=0)
-        left.grid(visible=False)
-        left.spines[:].set_visible(False)
-        left.set_title(f"{title}: Cohen's kappa", loc="left")
+    """Draw the matrix of agreement above how many networks each image fools; return the files.
+
+    Args:
+        found: what agrees with what.
+        stem: path of the files without their endings.
+        title: what was measured: "AutoAttack, best".
+        formats: some of pdf, png, svg.
+        look: "paper" or "slides".
+        width: columns it takes; by default both.
+    """
+    rows = len(found.rows)
+    across = inches(width, PAGE)
+    beside = look == "slides" or rows <= 8
+    tall = max(1.5, min(0.24 * rows, 0.14 * rows + 1.0) if look == "paper" else 0.125 * rows) + 0.9
+    with figure(across, tall if beside else min(TALL, tall + 1.5), look) as made:
+        if beside:
+            left, right = made.subplots(1, 2, width_ratios=[3, 2])
+        else:
+            left, right = made.subplots(2, 1, height_ratios=[tall, 1.3])
         counts = np.bincount(found.fooled, minlength=found.networks + 1)
-        right.bar(range(found.networks + 1), counts, color="#0072b2")
+        right.bar(range(found.networks + 1), counts, color=BLUE)
         right.set_xlabel(f"networks fooled, of {found.networks}")
         right.set_ylabel("test images")
-        right.xaxis.get_major_locator().set_params(integer=True)
+        right.grid(visible=False, axis="x")
+        for axis in (right.xaxis, right.yaxis):
+            axis.get_major_locator().set_params(integer=True)
+        left.set_title(f"{title}: agreement on images, 100 × Cohen's kappa", loc="left")
+        heat(left, 100 * found.kappa, rows=found.rows, columns=found.rows)
         return save(made, stem, formats)

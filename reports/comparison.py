@@ -10,8 +10,22 @@ from numpy.typing import NDArray
 
 from advbench.benchmark.protocol import Statistics
 from advbench.benchmark.statistics import Comparison, Correct, compare, holm, mcnemar
-from advbench.reports.perclass import Labels
-from advbench.reports.style import COLUMN, FORMATS, GREY, Look, ReportError, figure, save
+from advbench.reports.perclass import NAMED, Labels
+from advbench.reports.points import name_of
+from advbench.reports.style import (
+    BLUE,
+    FORMATS,
+    GREY,
+    INK,
+    ORANGE,
+    Look,
+    ReportError,
+    Width,
+    figure,
+    listed,
+    save,
+    scaled,
+)
 
 SHOWN = 10
 """Images that are listed."""
@@ -124,7 +138,7 @@ def words(found: Contrast) -> list[str]:
     lines = [_verdict(found)]
     low, high = one.interval
     lines.append(
-        f"{one.a} {found.a:.1%}, {one.b} {found.b:.1%} under {found.column}, n = {n}: difference "
+        f"{one.a} {found.a:.1%}, {one.b} {found.b:.1%} under {name_of(found.column)}, n = {n}: difference "
         f"{100 * one.difference:+.1f} points, 95 % interval [{100 * low:+.1f}, {100 * high:+.1f}] "
         f"(bootstrap over seeds and images); exact McNemar p = {one.p:.2g} (largest over pairings of seeds)"
     )
@@ -166,7 +180,9 @@ def _obstacles(found: Contrast) -> list[str]:
     return reasons
 
 
-def draw(found: Contrast, stem: Path, *, formats: Sequence[str] = FORMATS, look: Look = "paper") -> list[Path]:
+def draw(
+    found: Contrast, stem: Path, *, formats: Sequence[str] = FORMATS, look: Look = "paper", width: Width = "auto"
+) -> list[Path]:
     """Draw the difference by class, and over all images with its interval; return the files.
 
     Raises:
@@ -175,23 +191,30 @@ def draw(found: Contrast, stem: Path, *, formats: Sequence[str] = FORMATS, look:
     if not found.classes:
         raise ReportError("no labels of the test images here, so no classes to draw")
     ordered = sorted(found.classes, key=lambda one: one.a - one.b)
-    one = found.overall
-    with figure(COLUMN, 1.0 + 0.17 * (len(ordered) + 1), look) as made:
+    if len(ordered) > NAMED:
+        ordered = ordered[: NAMED // 2] + ordered[-NAMED // 2 :]
+    one, top = found.overall, len(ordered) + 0.3
+    with figure(*listed(look, len(ordered) + 1, head=1.1, width=width), look) as made:
         axes = made.add_subplot()
         for height, part in enumerate(ordered):
-            clear = part.p < found.alpha
-            colour = "#0072b2" if part.a >= part.b else "#d55e00"
+            colour = BLUE if part.a >= part.b else ORANGE
             axes.barh(
-                height, 100 * (part.a - part.b), color=colour if clear else "white", edgecolor=colour, linewidth=0.8
+                height,
+                100 * (part.a - part.b),
+                color=colour if part.p < found.alpha else "white",
+                edgecolor=colour,
+                linewidth=scaled(0.8),
             )
-        top = len(ordered) + 0.3
         low, high = one.interval
-        axes.plot([100 * low, 100 * high], [top, top], color="black", linewidth=1.2)
-        axes.plot(100 * one.difference, top, "D", color="black", markersize=4)
-        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.plot([100 * low, 100 * high], [top, top], color=INK, linewidth=scaled(1.2))
+        axes.plot(100 * one.difference, top, "D", color=INK, markersize=scaled(4))
+        axes.axvline(0, color=GREY, linewidth=scaled(0.8))
         axes.set_yticks([*range(len(ordered)), top], [*(part.name for part in ordered), "all"])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"{one.a} − {one.b}, {found.column} (points)")
-        axes.set_title("filled: p < 0.05 after Holm" if found.alpha == 0.05 else "filled: significant", loc="left")
+        axes.set_xlabel(f"{one.a} − {one.b}, {name_of(found.column)} (points)")
+        said = f"filled: p < {found.alpha:g} after Holm"
+        if len(ordered) < len(found.classes):
+            said += f"; {NAMED} of {len(found.classes)} classes"
+        axes.set_title(said, loc="left", fontsize="x-small", color=GREY)
         return save(made, stem, formats)

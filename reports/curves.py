@@ -1,24 +1,69 @@
-"""Learning curves: validation accuracy, clean and under PGD-10, per method over the epochs."""
+"""Learning curves per method over the epochs: validation, clean and under PGD-10, with what was recorded in training.
+
+Every record has the mean training loss of each epoch. Accuracies on the training batches are there where the method
+logged them, as `train_clean` and `train_robust` (on its own examples): then they are drawn beside validation, and else
+the loss in per cent of its first epoch, which shows whether training goes on where validation has stopped.
+"""
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from advbench.benchmark.records import Record
-from advbench.reports.style import FORMATS, GREY, INK, PAGE, Look, ReportError, figure, save
+from advbench.benchmark.records import Epoch, Record
+from advbench.reports.style import (
+    BLUE,
+    COLUMN,
+    FORMATS,
+    GREY,
+    INK,
+    ORANGE,
+    PAGE,
+    TALL,
+    Look,
+    ReportError,
+    Width,
+    figure,
+    inches,
+    save,
+    scaled,
+)
 
-CLEAN = "#0072b2"
-ROBUST = "#d55e00"
+
+class _Curve(NamedTuple):
+    """One quantity of an epoch: how it is read (None: not recorded), called and drawn."""
+
+    read: Callable[[Epoch], float | None]
+    label: str
+    colour: str
+    line: str | tuple[int, tuple[float, ...]]
+
+
+_VALIDATION = (
+    _Curve(lambda epoch: epoch.clean, "clean, validation", BLUE, "-"),
+    _Curve(lambda epoch: epoch.robust, "PGD-10, validation", ORANGE, "--"),
+)
+_TRAINING = (
+    _Curve(lambda epoch: epoch.logged.get("train_clean"), "clean, training", "#56b4e9", "-."),
+    _Curve(lambda epoch: epoch.logged.get("train_robust"), "adversarial, training", "#e69f00", ":"),
+)
+_LOSS = _Curve(lambda epoch: epoch.loss, "training loss, % of first epoch", GREY, (0, (1, 1)))
 
 
 def draw(
-    records: Sequence[Record], stem: Path, *, formats: Sequence[str] = FORMATS, look: Look = "paper"
+    records: Sequence[Record],
+    stem: Path,
+    *,
+    formats: Sequence[str] = FORMATS,
+    look: Look = "paper",
+    width: Width = "auto",
 ) -> list[Path]:
     """Draw one panel per method, mean over seeds with the range of the seeds, `best` marked; return the files.
 
@@ -26,7 +71,8 @@ def draw(
         records: of one protocol digest.
         stem: path of the files without their endings.
         formats: some of pdf, png, svg.
-        look: "paper" (a page wide) or "slides".
+        look: "paper" or "slides".
+        width: columns it takes; by default as many as the panels need.
 
     Raises:
         ReportError: for records of two protocols, or without any learning curve.
@@ -39,69 +85,90 @@ def draw(
             methods[record.method.row].append(record)
     if not methods:
         raise ReportError("no record has a learning curve; train first")
-    columns = min(4, len(methods))
+    columns = _columns(len(methods), look, width)
     rows = math.ceil(len(methods) / columns)
-    width = PAGE if columns > 2 else PAGE * 0.35 * columns
-    head = 0.35 if columns > 2 else 0.9 / columns
-    with figure(width, head + 1.45 * rows, look) as made:
+    across = inches(width, PAGE if columns > 2 else COLUMN if columns == 1 else PAGE * 0.7)
+    with figure(across, min(TALL, 0.65 + (1.45 if look == "paper" else 1.0) * rows), look) as made:
         grid = made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         flat: list[Axes] = list(grid.ravel())
+        drawn: dict[str, _Curve] = {}
         for axes, (name, several) in zip(flat, methods.items(), strict=False):
-            _panel(axes, name, several)
-        for number, axes in enumerate(flat[len(methods) :], len(methods)):
+            drawn |= _panel(axes, name, several)
+        for axes in flat[len(methods) :]:
             axes.set_axis_off()
-            # The panel above is the lowest one of its column: it shows the epochs.
-            flat[number - columns].tick_params(labelbottom=True)
+        flat[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
         made.supxlabel("Epoch", fontsize="medium")
         made.supylabel("Accuracy (%)", fontsize="medium")
         made.legend(
-            handles=_key(methods),
+            handles=_key(methods, drawn),
             loc="outside upper center",
-            ncols=4 if columns > 2 else columns,
+            ncols=5 if across > 1.5 * COLUMN else 2,
             handlelength=2.2,
             columnspacing=1.2,
         )
         return save(made, stem, formats)
 
 
-def _panel(axes: Axes, name: str, several: Sequence[Record]) -> None:
-    """Draw one method."""
-    for quantity, colour, line in (("clean", CLEAN, "-"), ("robust", ROBUST, "--")):
-        epochs, values = _stack(several, quantity)
-        _band(axes, epochs, values, colour, line)
+def _columns(panels: int, look: Look, width: Width) -> int:
+    """Return how many panels stand side by side: few on paper, as many as a slide is wide."""
+    if width == "single":
+        return min(2, panels)
+    return min(panels, 4 if panels <= 20 else 5) if look == "paper" else math.ceil(math.sqrt(1.7 * panels))
+
+
+def _panel(axes: Axes, name: str, several: Sequence[Record]) -> dict[str, _Curve]:
+    """Draw one method; return the curves by their labels."""
+    drawn = {}
+    training = [curve for curve in _TRAINING if _stack(several, curve) is not None]
+    for curve in (*_VALIDATION, *(training or [_LOSS])):
+        found = _stack(several, curve)
+        if found is None:
+            continue
+        epochs, values = found
+        if curve is _LOSS:
+            if not (values[:, :1] > 0).all():
+                continue
+            values = values / values[:, :1]
+        drawn[curve.label] = curve
+        _band(axes, epochs, values, curve)
     for record in several:
         best = record.training.best_epoch
         if best is not None:
-            axes.axvline(best, color=GREY, linewidth=0.5, linestyle=(0, (1, 2)), zorder=0)
+            axes.axvline(best, color=GREY, linewidth=scaled(0.5), linestyle=(0, (1, 2)), zorder=0)
             at = [epoch.robust for epoch in record.training.curve if epoch.epoch == best]
-            axes.plot([best] * len(at), [100 * value for value in at], "v", color=INK, markersize=3, zorder=4)
+            axes.plot([best] * len(at), [100 * value for value in at], "v", color=INK, markersize=scaled(3), zorder=4)
     stopped = [record.training.diverged for record in several if record.training.diverged]
     axes.set_title(f"{name}{f' ({len(stopped)} diverged)' if stopped else ''}")
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 103)
+    return drawn
 
 
-def _band(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, line: str) -> None:
-    axes.plot(epochs, 100 * values.mean(axis=0), line, color=colour)
+def _band(axes: Axes, epochs: np.ndarray, values: np.ndarray, curve: _Curve) -> None:
+    axes.plot(epochs, 100 * values.mean(axis=0), linestyle=curve.line, color=curve.colour)
     if len(values) > 1:
         low, high = 100 * values.min(axis=0), 100 * values.max(axis=0)
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(epochs, low, high, color=curve.colour, alpha=0.2, linewidth=0)
 
 
-def _stack(several: Sequence[Record], quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return epochs and values (seeds, epochs) over the epochs that every seed has."""
-    curves = [{epoch.epoch: float(getattr(epoch, quantity)) for epoch in record.training.curve} for record in several]
+def _stack(several: Sequence[Record], wanted: _Curve) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return epochs and values (seeds, epochs) over the epochs that every seed has; None where one has none."""
+    curves = [
+        {epoch.epoch: float(value) for epoch in record.training.curve if (value := wanted.read(epoch)) is not None}
+        for record in several
+    ]
     shared = sorted(set.intersection(*(set(curve) for curve in curves)))
-    return np.array(shared), np.array([[curve[epoch] for epoch in shared] for curve in curves])
+    return (np.array(shared), np.array([[curve[epoch] for epoch in shared] for curve in curves])) if shared else None
 
 
-def _key(methods: dict[str, list[Record]]) -> list[Line2D | Patch]:
+def _key(methods: dict[str, list[Record]], drawn: dict[str, _Curve]) -> list[Line2D | Patch]:
     everything = [record for several in methods.values() for record in several]
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=CLEAN, label="clean, validation"),
-        Line2D([], [], color=ROBUST, linestyle="--", label="PGD-10, validation"),
+        Line2D([], [], color=curve.colour, linestyle=curve.line, label=curve.label)
+        for curve in (*_VALIDATION, *_TRAINING, _LOSS)
+        if curve.label in drawn
     ]
     if any(len(several) > 1 for several in methods.values()):
         handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="range of the seeds"))
     if any(record.training.best_epoch is not None for record in everything):
-        handles.append(Line2D([], [], color=INK, marker="v", markersize=3, linestyle="none", label="best"))
+        handles.append(Line2D([], [], color=INK, marker="v", markersize=scaled(3), linestyle="none", label="best"))
     return handles

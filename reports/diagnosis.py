@@ -6,18 +6,42 @@ Reads the JSON data that `benchmark/diagnosis.py` returns.
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from advbench.reports.style import FORMATS, GREY, INK, LIGHT, PAGE, Look, ReportError, figure, save
+from advbench.reports.heat import heat
+from advbench.reports.points import name_of
+from advbench.reports.style import (
+    BLUE,
+    FORMATS,
+    GREY,
+    INK,
+    ORANGE,
+    PAGE,
+    Look,
+    ReportError,
+    Width,
+    figure,
+    inches,
+    save,
+    scaled,
+)
 
-_COLOURS = {"cross-entropy": "#0072b2", "margin": "#d55e00", "noise": GREY}
-LABELS = {"pgd20": "PGD-20", "pgd100": "PGD-100", "cw": "CW", "autoattack": "AutoAttack"}
+_COLOURS = {"cross-entropy": BLUE, "margin": ORANGE, "noise": GREY}
+_LINES = {"cross-entropy": ("-", "o"), "margin": ("--", "s"), "noise": (":", "v")}
 
 
-def draw(found: Mapping[str, Any], stem: Path, *, formats: Sequence[str] = FORMATS, look: Look = "paper") -> list[Path]:
+def draw(
+    found: Mapping[str, Any],
+    stem: Path,
+    *,
+    formats: Sequence[str] = FORMATS,
+    look: Look = "paper",
+    width: Width = "auto",
+) -> list[Path]:
     """Draw the six experiments; return the files.
 
     Raises:
@@ -25,18 +49,25 @@ def draw(found: Mapping[str, Any], stem: Path, *, formats: Sequence[str] = FORMA
     """
     if found.get("kind") != "diagnosis":
         raise ReportError("this is no diagnosis; `advbench diagnose` makes one")
-    with figure(PAGE, 4.9, look) as made:
-        panels = made.subplots(2, 3)
+    single = width == "single"
+    with figure(inches(width, PAGE), 7.4 if single else 4.9 if look == "paper" else 3.9, look) as made:
+        panels = made.subplots(3, 2) if single else made.subplots(2, 3)
         for axes, (title, panel) in zip(panels.flat, _PANELS.items(), strict=True):
             panel(axes, found)
             axes.set_title(title, loc="left")
         part = f"first {found['images']} of {found['test']}" if found["images"] < found["test"] else found["images"]
-        made.supxlabel(f"{found.get('name', 'network')}; L∞, eps {found['eps']}; {part} test images", fontsize=7)
+        made.supxlabel(f"{found.get('name', 'network')}; L∞, eps {found['eps']}; {part} test images", fontsize="medium")
         return save(made, stem, formats)
 
 
 def _percent(values: Sequence[float]) -> list[float]:
     return [100 * value for value in values]
+
+
+def _look(name: str) -> dict[str, Any]:
+    """Return how a curve is drawn: colour, dashes and marker."""
+    line, marker = _LINES[name]
+    return {"color": _COLOURS[name], "linestyle": line, "marker": marker, "markersize": scaled(3)}
 
 
 def _accuracy(axes: Axes) -> None:
@@ -48,9 +79,8 @@ def _eps(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["against_eps"]
     radii = [0.0, *(float(Fraction(radius)) for radius in data["eps"])]
     for name, values in data["curves"].items():
-        style = ":" if name == "noise" else "-"
-        axes.plot(radii, _percent([found["clean"], *values]), style, color=_COLOURS[name], marker=".", label=name)
-    axes.axvline(float(Fraction(found["eps"])), color=LIGHT, zorder=0)
+        axes.plot(radii, _percent([found["clean"], *values]), label=name, **_look(name))
+    axes.axvline(float(Fraction(found["eps"])), color=GREY, linewidth=scaled(0.8), linestyle=(0, (1, 1)), zorder=0)
     axes.set_xlabel(f"eps (PGD-{data['steps']}, step eps/4)")
     axes.legend(loc="best")
     _accuracy(axes)
@@ -59,7 +89,7 @@ def _eps(axes: Axes, found: Mapping[str, Any]) -> None:
 def _steps(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["against_steps"]
     for name, values in data["curves"].items():
-        axes.plot(data["steps"], _percent(values), color=_COLOURS[name], marker=".", label=name)
+        axes.plot(data["steps"], _percent(values), label=name, **_look(name))
     axes.set_xscale("log")
     axes.set_xticks(data["steps"], [str(step) for step in data["steps"]])
     axes.minorticks_off()
@@ -75,17 +105,17 @@ def _losses(axes: Axes, found: Mapping[str, Any]) -> None:
     for side, name in ((axes, "cross-entropy"), (twin, "margin")):
         rows = {key: np.array(values, dtype=float) for key, values in found["against_steps"]["losses"][name].items()}
         steps = np.arange(len(rows["0.5"]))
-        side.plot(steps, rows["0.5"], color=_COLOURS[name])
+        side.plot(steps, rows["0.5"], _LINES[name][0], color=_COLOURS[name])
         for edge in ("0.1", "0.9"):  # lines: areas on two scales would hide each other
-            side.plot(steps, rows[edge], "--", color=_COLOURS[name], linewidth=0.6)
+            side.plot(steps, rows[edge], _LINES[name][0], color=_COLOURS[name], linewidth=scaled(0.4))
         side.set_ylabel(f"{name}", color=_COLOURS[name])
-    axes.set_xlabel("iteration (median; dashed: 10 %, 90 %)")
+    axes.set_xlabel("iteration (median; thin: 10 %, 90 %)")
 
 
 def _noise(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["against_noise"]
-    axes.plot(data["draws"], _percent(data["accuracy"]), ":", color=GREY, marker=".", label="worst of n draws of noise")
-    axes.axhline(100 * found["columns"]["pgd20"], color=_COLOURS["cross-entropy"], label="PGD-20")
+    axes.plot(data["draws"], _percent(data["accuracy"]), label="worst of n draws", **_look("noise"))
+    axes.axhline(100 * found["columns"]["pgd20"], color=BLUE, label="PGD-20")
     axes.set_xscale("log")
     axes.set_xticks(data["draws"], [str(draw) for draw in data["draws"]])
     axes.minorticks_off()
@@ -97,11 +127,13 @@ def _noise(axes: Axes, found: Mapping[str, Any]) -> None:
 def _peers(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["against_peers"]
     names = list(data)
-    colours = [_COLOURS["cross-entropy"], *[LIGHT] * (len(names) - 1)]
-    axes.bar(range(len(names)), _percent(list(data.values())), color=colours, edgecolor=INK, linewidth=0.6)
+    colours = [BLUE, *["white"] * (len(names) - 1)]
+    hatches = ["", *["////"] * (len(names) - 1)]
+    values = _percent(list(data.values()))
+    axes.bar(range(len(names)), values, color=colours, hatch=hatches, edgecolor=INK, linewidth=scaled(0.6))
     for place, value in enumerate(data.values()):
         axes.text(place, 100 * value + 2, f"{100 * value:.0f}", ha="center")
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), [fill(name, 12) for name in names])
     axes.set_xlim(-0.7, max(1, len(names) - 1) + 0.7)
     axes.set_xlabel("PGD-20 examples made on" if len(names) > 1 else "PGD-20 examples made on; no peers here")
     axes.grid(visible=False, axis="x")
@@ -111,18 +143,10 @@ def _peers(axes: Axes, found: Mapping[str, Any]) -> None:
 
 def _agreement(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["agreement"]
-    names = [LABELS[name] for name in data["attacks"]]
+    names = [name_of(name) for name in data["attacks"]]
     table = np.array(data["also"], dtype=float)
-    axes.imshow(np.ma.masked_invalid(table), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for row, column in np.ndindex(table.shape):
-        value = table[row, column]
-        said = f"{100 * value:.0f}" if np.isfinite(value) else "–"
-        axes.text(column, row, said, ha="center", va="center", color="white" if value > 0.6 else INK)
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), [f"{name} ({count})" for name, count in zip(names, data["fooled"], strict=True)])
-    axes.tick_params(length=0)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    rows = [f"{name} ({count})" for name, count in zip(names, data["fooled"], strict=True)]
+    heat(axes, 100 * table, rows=rows, columns=names)
 
 
 _PANELS = {
@@ -170,7 +194,7 @@ def words(found: Mapping[str, Any]) -> list[str]:
 
 
 def _column(found: Mapping[str, Any], name: str) -> str:
-    return f"{LABELS[name]} {found['columns'][name]:.1%}"
+    return f"{name_of(name)} {found['columns'][name]:.1%}"
 
 
 def _risen(name: str, rows: Mapping[str, Sequence[float | None]]) -> str:

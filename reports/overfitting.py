@@ -7,12 +7,20 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from advbench.leaderboards.table import Row, Table, show
-from advbench.reports.points import measured
-from advbench.reports.style import COLUMN, FORMATS, GREY, INK, Look, ReportError, figure, mark, save
+from advbench.reports.points import Measured, measured
+from advbench.reports.style import FORMATS, GREY, INK, Look, ReportError, Width, figure, listed, save, scaled
+
+BAR = "#a8a8a8"
 
 
 def draw(
-    table: Table, stem: Path, *, robust: str = "autoattack", formats: Sequence[str] = FORMATS, look: Look = "paper"
+    table: Table,
+    stem: Path,
+    *,
+    robust: str = "autoattack",
+    formats: Sequence[str] = FORMATS,
+    look: Look = "paper",
+    width: Width = "auto",
 ) -> list[Path]:
     """Draw best → last under one attack, most robust method on top, the gap written at the right; return the files.
 
@@ -21,7 +29,8 @@ def draw(
         stem: path of the files without their endings.
         robust: "autoattack" or "pgd20".
         formats: some of pdf, png, svg.
-        look: "paper" (one column wide) or "slides".
+        look: "paper" or "slides".
+        width: columns it takes; one by default.
 
     Raises:
         ReportError: if no method selected by robustness has both checkpoints measured.
@@ -37,8 +46,10 @@ def draw(
     if not pairs:
         raise ReportError(f"no method of {table.protocol} has {robust} on both checkpoints; evaluate first")
     pairs.sort(key=lambda pair: pair[0].cells[robust].mean or 0.0)
-    with figure(COLUMN, 0.75 + 0.185 * len(pairs), look) as made:
+    with figure(*listed(look, len(pairs), head=0.75, width=width), look) as made:
         axes = made.add_subplot()
+        for height, (best, after) in enumerate(pairs):
+            _bars(axes, height, best, after, robust)
         for height, (best, after) in enumerate(pairs):
             _arrow(axes, height, best, after, robust)
         axes.set_yticks(range(len(pairs)), [f"{best.label} {best.signs}".strip() for best, _ in pairs])
@@ -50,37 +61,68 @@ def draw(
         right = axes.twinx()
         right.set_ylim(axes.get_ylim())
         column = table.column(f"gap_{robust}")
-        gaps = [show(best.cells[column.key], column, table.decimals).plain for best, _ in pairs]
+        gaps = [show(best.cells[column.key], column, table.decimals).plain.replace("-", "−") for best, _ in pairs]
         right.set_yticks(range(len(pairs)), gaps)
         right.tick_params(axis="y", length=0, labelcolor=GREY)
         right.spines[:].set_visible(False)
         right.grid(visible=False)
         right.text(1.02, 1.0, "best − last", transform=axes.transAxes, fontsize="small", color=GREY, va="bottom")
         handles = [
-            Line2D([], [], marker="o", color=INK, linestyle="none", markersize=4, label="best"),
-            Line2D([], [], marker=">", color=INK, markersize=3, label="last"),
+            Line2D([], [], marker="o", color=INK, linestyle="none", markersize=scaled(4), label="best"),
+            Line2D(
+                [],
+                [],
+                marker="|",
+                color=INK,
+                linestyle="none",
+                markersize=scaled(6),
+                markeredgewidth=scaled(1.2),
+                label="last",
+            ),
         ]
-        axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1)
+        if any(_doubtful(best) for best, _ in pairs):
+            handles.append(
+                Line2D(
+                    [], [], marker="o", color=INK, mfc="white", linestyle="none", markersize=scaled(4), label="in doubt"
+                )
+            )
+        axes.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1),
+            ncols=3,
+            borderaxespad=0.1,
+            handletextpad=0.2,
+            columnspacing=1,
+        )
         return save(made, stem, formats)
 
 
-def _arrow(axes: Axes, height: int, best: Row, last: Row, robust: str) -> None:
-    """Draw one method: dot and bar at best, arrow to last."""
+def _both(best: Row, last: Row, robust: str) -> tuple[Measured, Measured]:
     before, after = measured(best, robust), measured(last, robust)
     if before is None or after is None:
         raise AssertionError("a gap is there only where both checkpoints are")
-    look = mark(best.identity.family)
-    for one, offset in ((before, 0.22), (after, -0.22)):
-        # Beside the arrow, not on it: the bar of best above, of last below.
-        span = [one.value - one.below, one.value + one.above]
-        axes.plot(span, [height + offset] * 2, color=look.colour, alpha=0.5, linewidth=1)
-    axes.annotate(
-        "",
-        xy=(after.value, height),
-        xytext=(before.value, height),
-        arrowprops={"arrowstyle": "-|>", "color": look.colour, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 7},
-    )
-    hollow = {"masking", "invalid"} & set(best.marks)
-    axes.plot(
-        before.value, height, "o", color=look.colour, markerfacecolor="white" if hollow else look.colour, markersize=4
-    )
+    return before, after
+
+
+def _bars(axes: Axes, height: int, best: Row, last: Row, robust: str) -> None:
+    """Draw the bars of one method beside its arrow, not on it: of best above, of last below."""
+    for one, offset in zip(_both(best, last, robust), (0.22, -0.22), strict=True):
+        axes.plot([one.value - one.below, one.value + one.above], [height + offset] * 2, color=BAR, linewidth=scaled(1))
+
+
+def _arrow(axes: Axes, height: int, best: Row, last: Row, robust: str) -> None:
+    """Draw one method: dot at best, tick at last, and an arrow between them where there is room for one."""
+    before, after = _both(best, last, robust)
+    low, high = axes.get_xlim()
+    if abs(after.value - before.value) > 0.03 * (high - low):
+        arrow = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0, "mutation_scale": scaled(6)}
+        axes.annotate("", xy=(after.value, height), xytext=(before.value, height), arrowprops=arrow)
+    axes.plot(after.value, height, "|", color=INK, markersize=scaled(6), markeredgewidth=scaled(1.2))
+    face = "white" if _doubtful(best) else INK
+    axes.plot(before.value, height, "o", color=INK, markerfacecolor=face, markersize=scaled(4), zorder=4)
+
+
+def _doubtful(row: Row) -> bool:
+    """Whether the row shows signs of masking or is not valid."""
+    return bool({"masking", "invalid"} & set(row.marks))

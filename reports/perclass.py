@@ -5,10 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from advbench.benchmark.statistics import Correct
-from advbench.reports.style import FORMATS, INK, PAGE, Look, ReportError, figure, save
+from advbench.reports.heat import heat, turn
+from advbench.reports.style import (
+    FILLS,
+    FORMATS,
+    INK,
+    PAGE,
+    TALL,
+    Look,
+    ReportError,
+    Width,
+    figure,
+    inches,
+    save,
+    scaled,
+)
 
 Labels = NDArray[np.int64]
 NAMED = 20
@@ -51,26 +66,58 @@ def by_class(rows: Mapping[str, Correct], labels: Labels, classes: Sequence[str]
 
 
 def draw(
-    table: ClassTable, stem: Path, *, title: str, formats: Sequence[str] = FORMATS, look: Look = "paper"
+    table: ClassTable,
+    stem: Path,
+    *,
+    title: str,
+    formats: Sequence[str] = FORMATS,
+    look: Look = "paper",
+    width: Width = "auto",
 ) -> list[Path]:
-    """Draw the table as a heat map with its numbers, classes from hardest to easiest; return the files."""
+    """Draw the table, classes from hardest to easiest; return the files.
+
+    A few methods are bars, of which each has its hatch; many are a heat map with its numbers.
+
+    Args:
+        table: accuracies.
+        stem: path of the files without their endings.
+        title: what was measured: "AutoAttack, best".
+        formats: some of pdf, png, svg.
+        look: "paper" or "slides".
+        width: columns it takes; by default both.
+    """
     order = table.hardest()
+    about = f"{title}, by class; hardest first"
     if len(order) > NAMED:
+        about += f": {NAMED // 2} hardest and {NAMED // 2} easiest of {len(order)}"
         order = order[: NAMED // 2] + order[-NAMED // 2 :]
     shown = 100 * table.shares[:, order]
-    height = 0.9 + 0.22 * len(table.rows)
-    with figure(PAGE, height, look) as made:
+    names = [table.classes[number] for number in order]
+    bars = len(table.rows) <= len(FILLS)
+    height = 2.2 if bars else min(TALL, 0.9 + (0.19 if look == "paper" else 0.13) * len(table.rows))
+    with figure(inches(width, PAGE), height, look) as made:
         axes = made.add_subplot()
-        axes.imshow(shown, aspect="auto", cmap="Blues", vmin=0, vmax=100)
-        for row, column in np.ndindex(shown.shape):
-            value = shown[row, column]
-            axes.text(
-                column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 60 else INK, fontsize=6
-            )
-        axes.set_yticks(range(len(table.rows)), table.rows)
-        axes.set_xticks(range(len(order)), [table.classes[number] for number in order], rotation=45, ha="right")
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
-        axes.set_title(f"{title} by class (%), hardest class first", loc="left")
+        axes.set_title(f"{about} (%)", loc="left")
+        if bars:
+            _bars(axes, shown, table.rows, names)
+        else:
+            heat(axes, shown, rows=table.rows, columns=names)
         return save(made, stem, formats)
+
+
+def _bars(axes: Axes, shown: NDArray[np.float64], rows: Sequence[str], names: Sequence[str]) -> None:
+    """Draw a group of bars for each class."""
+    share = 0.8 / len(rows)
+    for number, (name, values, (colour, hatch)) in enumerate(zip(rows, shown, FILLS, strict=False)):
+        places = np.arange(len(names)) + (number - (len(rows) - 1) / 2) * share
+        axes.bar(
+            places, values, share, color=colour, edgecolor=INK, hatch=hatch, linewidth=scaled(0.4), label=name, zorder=2
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("Accuracy (%)")
+    axes.grid(visible=False, axis="x")
+    axes.tick_params(axis="x", length=0)
+    axes.figure.legend(loc="outside lower center", ncols=len(rows))
+    turn(axes)

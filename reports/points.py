@@ -4,13 +4,18 @@ from collections.abc import Sequence
 from textwrap import fill
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 
+from advbench.leaderboards.measures import ACCURACIES
 from advbench.leaderboards.table import Row, Table
+from advbench.reports.labels import CROWD
 from advbench.reports.style import GREY, ReportError
 
-LETTERS_PER_INCH = 19
+LETTERS_PER_INCH = 24
 """Of the smallest type, on average."""
+FENCE = 1.5
+"""Interquartile ranges below the first quartile that a method may lie (Tukey's fence)."""
 
 
 class Measured(NamedTuple):
@@ -78,10 +83,44 @@ def pareto(some: Sequence[Point], *, less_is_better_x: bool = False) -> list[Poi
     return sorted(front, key=lambda one: one.x.value)
 
 
-def describe(axes: Axes, table: Table, width: float) -> None:
-    """Say above axes in a figure of `width` inches which board they show, of how many images, and what the bars are."""
-    about = fill(f"{table.title}, n = {table.images}; {spread_note(table)}", int(LETTERS_PER_INCH * width))
-    axes.set_title(about, fontsize="xx-small", color=GREY, loc="left")
+def split(found: Sequence[Point], keys: Sequence[str] = ("y",)) -> tuple[list[Point], list[Point]]:
+    """Part the methods that would squeeze all others into a corner from the others.
+
+    These are the ones without robustness (less than half of the least robust other method), and on a crowded board
+    whatever lies below Tukey's fence in one of the coordinates `keys`.
+    """
+    floor = min((point.y.value for point in found if point.row.identity.robust), default=0.0) / 2
+    aside = [point for point in found if not point.row.identity.robust and point.y.value < floor]
+    shown = [point for point in found if point not in aside]
+    if len(shown) > CROWD:
+        for key in keys:
+            values = [getattr(point, key).value for point in shown]
+            first, third = np.percentile(values, [25, 75])
+            fence = first - FENCE * max(third - first, 1.0)
+            aside += [point for point in shown if getattr(point, key).value < fence]
+            shown = [point for point in shown if getattr(point, key).value >= fence]
+    return shown, aside
+
+
+def describe(axes: Axes, table: Table, width: float, aside: Sequence[Point] = ()) -> None:
+    """Say above axes in a figure of `width` inches what they show, what the bars are, and what lies outside."""
+    about = [f"{table.title}, n = {table.images}; {spread_note(table)}"]
+    if aside:
+        named = "; ".join(f"{point.label} ({point.x.value:.3g}, {point.y.value:.3g})" for point in aside)
+        about.append(f"outside the axes: {named}")
+    lines = [fill(line, int(LETTERS_PER_INCH * width), break_long_words=False) for line in about]
+    axes.set_title("\n".join(lines), fontsize="x-small", color=GREY, loc="left")
+
+
+def name_of(column: str) -> str:
+    """Return how a measured column is called in figures: "AutoAttack".
+
+    Raises:
+        ReportError: if no record has such a column.
+    """
+    if column not in ACCURACIES:
+        raise ReportError(f"no column {column!r}; there are: {', '.join(ACCURACIES)}")
+    return ACCURACIES[column][0]
 
 
 def spread_note(table: Table) -> str:

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advbench.leaderboards.table import Row, Table
-from advbench.reports.style import COLUMN, FORMATS, GREY, Look, ReportError, figure, mark, save
+from advbench.reports.style import FORMATS, GREY, Look, ReportError, Width, figure, listed, mark, save, scaled
 
 
 def draw(
-    table: Table, stem: Path, *, robust: str = "autoattack", formats: Sequence[str] = FORMATS, look: Look = "paper"
+    table: Table,
+    stem: Path,
+    *,
+    robust: str = "autoattack",
+    formats: Sequence[str] = FORMATS,
+    look: Look = "paper",
+    width: Width = "auto",
 ) -> list[Path]:
     """Draw the place of each method under every seed as a line, with its rank on the board; return the files.
 
@@ -21,6 +27,7 @@ def draw(
         robust: column that orders the methods.
         formats: some of pdf, png, svg.
         look: "paper" or "slides".
+        width: columns it takes; one by default.
 
     Raises:
         ReportError: unless two methods share two seeds.
@@ -30,13 +37,18 @@ def draw(
     for number, seed in enumerate(seeds):
         for place, row in enumerate(sorted(rows, key=lambda row: (-_value(row, robust, seed), row.label)), 1):
             places[row.key][number] = place
-    with figure(COLUMN, 0.8 + 0.2 * len(rows), look) as made:
+    with figure(*listed(look, len(rows), head=0.8, width=width), look) as made:
         axes = made.add_subplot()
         for row in rows:
             look_of = mark(row.identity.family)
-            axes.plot(range(len(seeds)), places[row.key], color=look_of.colour, linewidth=1.2, alpha=0.85)
+            axes.plot(range(len(seeds)), places[row.key], color=look_of.colour, linewidth=scaled(1.2), alpha=0.85)
             axes.plot(
-                range(len(seeds)), places[row.key], look_of.marker, color=look_of.colour, markersize=4.5, zorder=3
+                range(len(seeds)),
+                places[row.key],
+                look_of.marker,
+                color=look_of.colour,
+                markersize=scaled(4.5),
+                zorder=3,
             )
         axes.set_xticks(range(len(seeds)), [f"seed {seed}" for seed in seeds])
         axes.set_xlim(-0.15, len(seeds) - 0.85)

@@ -16,6 +16,10 @@ COLUMN = 3.25
 """Inches of one column of a two-column paper."""
 PAGE = 6.875
 """Inches of both."""
+TALL = 8.8
+"""Inches of text on a page: no figure of a paper is higher."""
+Width = Literal["auto", "single", "double"]
+"""Columns of a page that a figure takes; "auto" is what its content needs."""
 GREY = "#7a7a7a"
 LIGHT = "#d9d9d9"
 INK = "#1a1a1a"
@@ -46,6 +50,19 @@ FAMILIES = {
     "single step": Mark("#a6a000", "<"),
 }
 OTHER = Mark(INK, "*")
+BLUE, ORANGE = "#0072b2", "#d55e00"
+FILLS = (("#0072b2", ""), ("#e69f00", "////"), ("#009e73", "...."), ("#f0e442", "xxxx"))
+"""Colour and hatch of bars that stand side by side."""
+STROKES = (
+    (BLUE, "-", "o"),
+    (ORANGE, "--", "s"),
+    ("#009e73", "-.", "^"),
+    ("#cc79a7", (0, (4, 1, 1, 1, 1, 1)), "D"),
+    (INK, ":", "v"),
+    ("#e69f00", (0, (6, 2)), "P"),
+    ("#56b4e9", (0, (2, 1)), "X"),
+)
+"""Colour, dashes and marker of lines that share axes; each of the three tells them apart alone."""
 
 
 def mark(family: str) -> Mark:
@@ -73,6 +90,7 @@ _BASE: dict[str, Any] = {
     "savefig.dpi": 300,
     "savefig.facecolor": "white",
     "lines.solid_capstyle": "round",
+    "hatch.linewidth": 0.5,
 }
 _SIZES: dict[Look, dict[str, Any]] = {
     "paper": {
@@ -101,6 +119,31 @@ _SIZES: dict[Look, dict[str, Any]] = {
 _SCALE: dict[Look, float] = {"paper": 1.0, "slides": 2.0}
 
 
+def inches(width: Width, natural: float) -> float:
+    """Return the width of a figure in inches of paper: what was asked for, else what its content needs.
+
+    Raises:
+        ReportError: for another word.
+    """
+    known = {"auto": natural, "single": COLUMN, "double": PAGE}
+    if width not in known:
+        raise ReportError(f"no width {width!r}; choose {', '.join(known)}")
+    return known[width]
+
+
+def listed(look: Look, rows: int, *, head: float, width: Width = "auto") -> tuple[float, float]:
+    """Return the size in inches of a figure with one line per row: a column on paper, a whole slide on slides.
+
+    Args:
+        look: paper or slides.
+        rows: number of lines.
+        head: inches above and below the lines.
+        width: columns it shall take.
+    """
+    each = 0.185 if look == "paper" else 0.125
+    return inches(width, COLUMN if look == "paper" else PAGE), min(TALL, head + max(each * rows, 0.5))
+
+
 @contextmanager
 def figure(width: float, height: float, look: Look = "paper") -> Iterator[Figure]:
     """Make a figure of a size in inches of paper (slides are twice as large) and keep its style while it is drawn.
@@ -116,6 +159,11 @@ def figure(width: float, height: float, look: Look = "paper") -> Iterator[Figure
         made = Figure(figsize=(width * _SCALE[look], height * _SCALE[look]), layout="constrained")
         FigureCanvasAgg(made)
         yield made
+
+
+def scaled(points: float) -> float:
+    """Return a length in points of paper as it is in the look of the figure that is being drawn."""
+    return points * float(mpl.rcParams["font.size"]) / _SIZES["paper"]["font.size"]
 
 
 def save(made: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
@@ -149,5 +197,6 @@ def legend_of_families(made: Figure, axes: Axes, families: Sequence[str]) -> Non
     for name in ordered:
         look = mark(name)
         handles += axes.plot([], [], look.marker, color=look.colour, label=name, linestyle="none")
-    columns = 3 if made.get_figwidth() < 1.5 * COLUMN else 5
+    wide = made.get_figwidth() > 1.5 * COLUMN * (_SCALE["slides"] if scaled(1) > 1 else 1)
+    columns = 5 if wide else 3
     made.legend(handles=handles, loc="outside upper left", ncols=columns, handletextpad=0.2, columnspacing=1.0)

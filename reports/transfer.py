@@ -7,10 +7,18 @@ from typing import Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from advbench.reports.style import FORMATS, INK, PAGE, Look, ReportError, figure, save
+from advbench.reports.heat import heat
+from advbench.reports.style import FORMATS, ORANGE, PAGE, TALL, Look, ReportError, Width, figure, inches, save, scaled
 
 
-def draw(found: Mapping[str, Any], stem: Path, *, formats: Sequence[str] = FORMATS, look: Look = "paper") -> list[Path]:
+def draw(
+    found: Mapping[str, Any],
+    stem: Path,
+    *,
+    formats: Sequence[str] = FORMATS,
+    look: Look = "paper",
+    width: Width = "auto",
+) -> list[Path]:
     """Draw the matrix, clean accuracy above it, the smallest value of every column framed; return the files.
 
     Raises:
@@ -20,29 +28,30 @@ def draw(found: Mapping[str, Any], stem: Path, *, formats: Sequence[str] = FORMA
         raise ReportError("this is no transfer matrix; `advbench transfer` makes one")
     names = found["names"]
     shares = 100 * np.array([found["clean"], *found["accuracy"]])
-    size = 1.1 + 0.24 * len(names)
-    with figure(min(PAGE, 2.4 + 0.4 * len(names)), size, look) as made:
+    if shares.shape != (len(names) + 1, len(names)):
+        raise ReportError(f"{len(names)} networks, but accuracies of shape {shares.shape}; make the matrix anew")
+    tall = min(TALL, 1.1 + (0.2 if look == "paper" else 0.13) * (len(names) + 1))
+    with figure(inches(width, min(PAGE, 2.4 + 0.4 * len(names))), tall, look) as made:
         axes = made.add_subplot()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-        for row, column in np.ndindex(shares.shape):
-            value = shares[row, column]
-            colour = "white" if value > 60 else INK
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=6)
+        axes.set_ylabel("examples made on")
+        axes.set_xlabel("judged by")
+        part = f"first {found['images']} of {found['test']}" if "test" in found else found["images"]
+        axes.set_title(f"Accuracy (%) on {part} images; framed: strongest examples", loc="left")
+        heat(axes, shares, rows=["clean", *names], columns=names)
         for column in range(len(names)):
             row = 1 + int(shares[1:, column].argmin())
             frame = Rectangle(
-                (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#d55e00", linewidth=1.2, clip_on=False
+                (column - 0.5, row - 0.5),
+                1,
+                1,
+                fill=False,
+                edgecolor=ORANGE,
+                linewidth=scaled(1.2),
+                clip_on=False,
+                zorder=3,
             )
             axes.add_patch(frame)
-        axes.axhline(0.5, color="white", linewidth=2)
-        axes.set_yticks(range(len(names) + 1), ["clean", *names])
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axes.set_ylabel("examples made on")
-        axes.set_xlabel("judged by")
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
-        axes.set_title("accuracy (%); framed: strongest examples", loc="left")
+        axes.axhline(0.5, color="white", linewidth=scaled(2))
         return save(made, stem, formats)
 
 

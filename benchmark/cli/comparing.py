@@ -1,12 +1,7 @@
-"""`advbench compare` and `images`: who is better than whom, on which classes and images; torch is not needed.
-
-Labels of test images are not in records. Where the data are here they are read (which loads torch); where they are
-not, all but the classes is still said.
-"""
+"""`advbench compare` and `images`: who is better than whom, on which classes and images."""
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,43 +12,14 @@ from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.boards import RECORDS, collect, protocol_of
 from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import FOLDER, data_option, read_protocol, store_option
+from advbench.benchmark.cli.outcomes import COLUMN, by_row, in_rows, labels_of, outcomes
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records import Record
     from advbench.benchmark.statistics import Correct
-    from advbench.reports.perclass import Labels
 
-COLUMN = click.Choice(["clean", "pgd20", "pgd100", "cw", "autoattack", "worst"])
 _FORMATS = ("png", "pdf")
-
-
-def outcomes(records: "Sequence[Record]", checkpoint: str, column: str) -> "Correct | None":
-    """Return the outcomes (seeds, images) of the records that have this column, in order of seeds; None of none."""
-    rows = []
-    for record in sorted(records, key=lambda record: record.seed):
-        found = record.checkpoints.get(checkpoint)  # type: ignore[call-overload]
-        if found is None:
-            continue
-        evaluation = found.evaluation
-        bits = evaluation.worst if column == "worst" else None
-        if column in evaluation.columns:
-            bits = evaluation.columns[column].correct
-        if bits is not None:
-            rows.append(bits)
-    return np.stack(rows) if rows else None
-
-
-def labels_of(protocol: "Protocol", data_root: Path | None) -> "tuple[Labels, tuple[str, ...]] | None":
-    """Return labels and class names of the test images, or None, said on stderr, where the data are not here."""
-    try:
-        from advbench.benchmark import data
-
-        dataset = data.load(protocol.data, root=data_root, download=False)
-    except (ImportError, ValueError) as error:
-        click.echo(f"no classes shown: {error}", err=True)
-        return None
-    return dataset.test.labels.cpu().numpy().astype(np.int64), dataset.classes
 
 
 def _several(groups: "list[list[Record]]") -> "list[Record]":
@@ -147,7 +113,7 @@ def compare(
         measured.append((name, correct))
     (name, first), (other, second) = measured
     under = protocol_of(sides[0][1])
-    there = labels_of(under, data_root)
+    there = labels_of(sides[0][1], data_root)
     labels, classes = there or (None, ())
     found = comparison.contrast(
         (name, first), (other, second), column=column, rule=under.statistics, labels=labels, classes=classes
@@ -195,19 +161,13 @@ def images(
       advbench images --protocol cifar10-linf --column worst --records leaderboards/records --out figures
     """
     from advbench.reports import agreement, perclass
+    from advbench.reports.points import name_of
 
     found = _several(collect(records, store_root, protocol))
-    rows: dict[str, Correct] = {}
-    for name in dict.fromkeys(record.method.row for record in found):
-        correct = outcomes([record for record in found if record.method.row == name], checkpoint, column)
-        if correct is not None:
-            rows[name] = correct
-    if not rows:
-        raise Refused(f"no record has {column} on {checkpoint}; `advbench evaluate` measures it")
-    under = protocol_of(found)
-    there = labels_of(under, data_root)
-    title = f"{column} on {checkpoint}"
-    stem = f"{under.slug}-{column}"
+    rows = by_row(in_rows(found), checkpoint, column)
+    there = labels_of(found, data_root)
+    title = f"{name_of(column)} on {checkpoint}"
+    stem = f"{protocol_of(found).slug}-{column}"
     written: list[Path] = []
     if there is not None:
         table = perclass.by_class(rows, *there)

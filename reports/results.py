@@ -1,0 +1,53 @@
+"""Results that are no records, as JSON files: evaluations off the board, diagnoses, transfer matrices. Torch-free."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from advbench.reports.style import ReportError
+
+KINDS = {
+    "evaluation off the board": ("threats", "images", "network"),
+    "diagnosis": (
+        "eps",
+        "images",
+        "test",
+        "clean",
+        "columns",
+        "agreement",
+        "flags",
+        "against_eps",
+        "against_steps",
+        "against_noise",
+        "against_peers",
+    ),
+    "transfer": ("names", "clean", "accuracy", "images"),
+}
+"""Kind of result → keys that its file must have."""
+MAKERS = {
+    "evaluation off the board": "evaluate NETWORK --eps-sweep LIST --out FILE",
+    "diagnosis": "diagnose NETWORK",
+    "transfer": "transfer",
+}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read one result.
+
+    Raises:
+        ReportError: if the file cannot be read, is no result, or is not whole; one line.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise ReportError(f"{path}: no JSON; give a file that evaluate --out, diagnose or transfer wrote") from None
+    kind = found.get("kind") if isinstance(found, dict) else None
+    if kind not in KINDS:
+        made = ", ".join(f"`advbench {command}`" for command in MAKERS.values())
+        raise ReportError(f"{path}: no result that can be drawn; {made} write such files")
+    missing = [key for key in KINDS[kind] if key not in found]
+    if missing:
+        raise ReportError(f"{path}: not a whole {kind}: no {missing[0]}; make it anew")
+    return dict(found)
