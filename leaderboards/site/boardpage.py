@@ -18,7 +18,8 @@ class Shown(NamedTuple):
     """A board on its way to a page.
 
     Attributes:
-        table: the board.
+        table: the board with published numbers.
+        measured: the same board without them.
         stem: name of its page without ending.
         runs: run → what the page says of it: seed, page, record file, weights and epochs by checkpoint.
         raised: run → names of the flags raised on any of its checkpoints.
@@ -28,6 +29,7 @@ class Shown(NamedTuple):
     """
 
     table: Table
+    measured: Table
     stem: str
     runs: Mapping[str, Mapping[str, Any]]
     raised: Mapping[str, Sequence[str]]
@@ -39,7 +41,7 @@ class Shown(NamedTuple):
 def add(out: dict[str, bytes], shown: Shown) -> list[str]:
     """Add a board's page and downloads to the files of a site; return what its builder should know, in sentences."""
     table, stem = shown.table, shown.stem
-    made, warnings = downloads.make(table)
+    made, warnings = downloads.make(shown.measured, table)
     for one in made:
         out[f"boards/{stem}.{one.ending}"] = one.text.encode()
     out[f"boards/{stem}.html"] = page(

@@ -33,9 +33,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Board:
-    """One board on its way to pages."""
+    """One board on its way to pages: `table` with published numbers beside it, `measured` without."""
 
     table: Table
+    measured: Table
     protocol: Protocol
     records: tuple[Record, ...]
     slug: str
@@ -83,7 +84,7 @@ def compose(
     for one in made:
         raised = {record.run: _raised(record) for record in one.records}
         runs = _runs(one, at)
-        shown = boardpage.Shown(one.table, one.slug, runs, raised, one.corrected, carded, one.namesakes)
+        shown = boardpage.Shown(one.table, one.measured, one.slug, runs, raised, one.corrected, carded, one.namesakes)
         warnings += [f"{one.table.protocol}: {text}" for text in boardpage.add(out, shown)]
     _protocol_pages(out, made, toml or {})
     for filed in files:
@@ -144,6 +145,7 @@ def _boards(
         made.append(
             Board(
                 published_numbers.beside(table, protocol, methods=methods, numbers=numbers),
+                table,
                 protocol,
                 tuple(records),
                 names.board_slug(protocol.name, digest),

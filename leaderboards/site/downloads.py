@@ -1,6 +1,5 @@
 """The files of a board to download: CSV, LaTeX in the layouts papers ask for most, Markdown, BibTeX."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from advbench.leaderboards import bibtex, csv, latex, markdown
@@ -25,20 +24,20 @@ class Download(NamedTuple):
     text: str
 
 
-def make(table: Table) -> tuple[list[Download], list[str]]:
+def make(ours: Table, both: Table) -> tuple[list[Download], list[str]]:
     """Return the files of a board, and a sentence for each that could not be made.
 
-    Rows measured here come alone, as in the committed tables; published numbers have a CSV of their own, in which every
-    row says where it is from.
+    Args:
+        ours: the board of what was measured here, the same as in committed tables.
+        both: the same with published numbers, which have a CSV of their own where every row says where it is from.
     """
-    ours = replace(table, published=())
     found: list[Download] = []
     problems: list[str] = []
-    if table.rows:
+    if ours.rows:
         found.append(Download("Data", "CSV", "csv", csv.write(ours)))
-    if table.published:
-        found.append(Download("Data", "CSV with published numbers", "published.csv", csv.write(table)))
-    if not table.rows:
+    if both.published:
+        found.append(Download("Data", "CSV with published numbers", "published.csv", csv.write(both)))
+    if not ours.rows:
         return found, problems
     for ending, (name, layout) in LAYOUTS.items():
         try:
@@ -46,7 +45,7 @@ def make(table: Table) -> tuple[list[Download], list[str]]:
         except BoardError as error:
             problems.append(f"no LaTeX ({name}): {error}")
     found.append(Download("Text", "Markdown", "md", markdown.write(ours)))
-    citations, uncited = bibtex.gather({row.identity.name: row.identity for row in table.rows}.values())
+    citations, uncited = bibtex.gather({row.identity.name: row.identity for row in ours.rows}.values())
     if citations:
         found.append(Download("Citations", "BibTeX", "bib", citations))
     return found, [*uncited, *problems]

@@ -72,12 +72,13 @@ def page(template: str, **context: Any) -> bytes:  # noqa: ANN401 (templates tak
 
 
 def markdown(text: str) -> Markup:
-    """Return Markdown as HTML without any raw HTML of its author; tables can be scrolled on narrow screens."""
+    """Return Markdown as HTML without any raw HTML of its author; tables and code scroll on narrow screens."""
     made = _markdown().render(text)
     number = itertools.count(1)
     frame = '<div class="frame" tabindex="0" role="region" aria-label="Table {} of the card"><table>'
     made = re.sub("<table>", lambda _: frame.format(next(number)), made)
-    return Markup(made.replace("</table>", "</table></div>"))  # noqa: S704 (the renderer escapes)
+    made = made.replace("</table>", "</table></div>").replace("<pre>", '<pre tabindex="0">')
+    return Markup(made)  # noqa: S704 (the renderer escapes)
 
 
 def static() -> dict[str, bytes]:

@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import date
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ import pytest
 from PIL import Image
 
 from advbench.benchmark.protocol import published
+from advbench.benchmark.publish import destination, publish, withdraw
 from advbench.benchmark.records import Flag, Record
-from advbench.leaderboards.site import Filed, compose, write
+from advbench.leaderboards.published_numbers import Published
+from advbench.leaderboards.site import Source, compose, load, write
+from advbench.leaderboards.site.names import board_slug
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
@@ -43,7 +47,8 @@ os.dup2(events, 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
 """Chromium reads commands from descriptor 3 and writes events to 4; this program puts the pipes there."""
-DESKTOP = (1360, 900)
+DESKTOP, PHONE = (1360, 900), (390, 844)
+SHOWN = "[...document.querySelectorAll('#board tbody tr')].filter(row => !row.hidden)"
 
 
 class Browser:
@@ -119,6 +124,15 @@ class Browser:
         )
         return place[0], place[1]
 
+    def column(self, key: str, attribute: str = "textContent.trim()") -> list[Any]:
+        """Return a column of the board's shown rows."""
+        at = self.js(f"document.querySelector('#board th[data-key={key}]').cellIndex")
+        return self.js(f"{SHOWN}.map(row => row.cells[{at}].{attribute})")
+
+    def labels(self) -> list[str]:
+        """Return the names of the board's shown rows."""
+        return self.js(f"{SHOWN}.map(row => row.querySelector('th a').textContent.trim())")
+
     def choose(self, selector: str, index: int, value: str) -> None:
         """Set the n-th element that a selector finds, a field or menu, and tell the page."""
         self.js(
@@ -153,8 +167,9 @@ class Browser:
 
     def key(self, key: str) -> None:
         code = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowRight": 39, "ArrowDown": 40}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
 
     def picture(self, path: Path | None = None, *, whole: bool = False) -> np.ndarray:
         """Return a screenshot (height, width, 3), and keep it where a path is given."""
@@ -180,7 +195,7 @@ class Browser:
         return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory) -> Iterator[Browser]:
     if os.name == "nt":
         pytest.skip("the pipes to Chromium are made for Unix")
@@ -222,21 +237,74 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
 
 
 BOARD = "digits-linf-full/1"
+NUMBERS = {
+    "trades": [
+        Published(
+            dataset="Digits", network="SmallCNN", eps="0.15", source="https://example.org/TRADES table 1", clean=80.25
+        )
+    ],
+    "pgd_at": [
+        Published(
+            dataset="digits",
+            network="SmallCNN",
+            eps="3/20",
+            source="a paper without address",
+            row="PGD-AT, 7 steps",
+            checkpoint="last",
+            clean=82,
+            autoattack=47.5,
+            other=50.2,
+            attack="PGD, steps not stated",
+        ),
+        Published(dataset="digits", network="SmallCNN", eps="8/255", source="another radius", clean=99),
+    ],
+}
+"""Made-up published numbers; the last is of another radius and belongs on no board of digits."""
+WHY = {
+    "replaced": "the first version was trained on ten test images",
+    "withdrawn": "labels were shuffled <in the training set>",
+}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def records(board_records: list[Record], make_record: Callable[..., Record]) -> list[Record]:
-    """Seven sound variants with three seeds, and one with a sign of masking, which gets no rank."""
+    """Seven sound variants with three seeds, and one of the open division with a sign of masking, which has no rank."""
     flag = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised", evidence={"ratio": 0.6})
-    return [*board_records, *(make_record("gairat", seed=seed, label="GAIRAT", flags=(flag,)) for seed in (0, 1, 2))]
+    flagged = [make_record("gairat", seed=seed, label="GAIRAT", flags=(flag,)) for seed in (0, 1, 2)]
+    later = {"division": "open", "created": "2026-06-01T00:00:00Z"}
+    return [*board_records, *(record.model_copy(update=later) for record in flagged)]
 
 
-@pytest.fixture(scope="module")
-def site(records: list[Record], tmp_path_factory) -> Path:
+@pytest.fixture(scope="session")
+def source(records: list[Record], make_record: Callable[..., Record], tmp_path_factory) -> Source:
+    """A folder of records in which PGD-AT's first seed was measured again and HAT was withdrawn."""
+    root = tmp_path_factory.mktemp("source")
+    folder = root / "some folder"
+    publish([make_record("pgd_at", seed=0, shift=-0.1)], folder)
+    publish(records, folder, replace=True, reason=WHY["replaced"], day=date(2026, 7, 1))
+    gone = make_record("hat", label="HAT")
+    publish([gone], folder)
+    withdraw(destination(gone, folder), reason=WHY["withdrawn"], day=date(2026, 8, 1))
+    return load(root)
+
+
+@pytest.fixture(scope="session")
+def site(source: Source, tmp_path_factory) -> Path:
     """A whole site with one board of results, an empty one, and a card that tries to inject a script."""
-    files = [Filed.of(record, PurePosixPath(f"some folder/{record.run}.json")) for record in records]
     card = "# TRADES\n\nA card.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n<script>window.broken = true</script>\n"
-    protocols = [published()[BOARD], published()["cifar10-linf/1"]]
+    protocols = [published()[BOARD], published()["imagenet-linf/1"]]
     out = tmp_path_factory.mktemp("out") / "site"
-    write(compose(files, protocols=protocols, cards={"trades": card}), out)
+    made = compose(
+        source.files, corrected=source.corrected, protocols=protocols, cards={"trades": card}, numbers=NUMBERS
+    )
+    write(made, out)
     return out
+
+
+@pytest.fixture
+def page(browser: Browser, site: Path, records: list[Record]) -> Iterator[Browser]:
+    """The board, opened on a desktop; afterwards nothing may have gone wrong in it."""
+    browser.resize(DESKTOP)
+    browser.open(site / "boards" / f"{board_slug(BOARD, records[0].protocol_digest)}.html")
+    yield browser
+    assert browser.complaints() == []

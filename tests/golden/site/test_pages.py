@@ -1,6 +1,7 @@
 """The composed site without a browser: what is on its pages and files, bad input, and how it is put on disk."""
 
 import csv as reader
+import gzip
 import hashlib
 import html
 import json
@@ -16,11 +17,13 @@ from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import Protocol, published, resolve
 from advbench.benchmark.publish import publish
 from advbench.benchmark.records import Record, RecordError
+from advbench.leaderboards import latex
 from advbench.leaderboards.board import build
 from advbench.leaderboards.site import Filed, Site, SiteError, compose, load, write
+from advbench.leaderboards.site.downloads import LAYOUTS
 from advbench.leaderboards.site.folder import MANIFEST
 from advbench.leaderboards.site.names import board_slug, slug
-from advbench.leaderboards.site.render import markdown
+from advbench.leaderboards.site.render import markdown, static
 from advbench.leaderboards.table import BoardError, show
 
 DIGITS = published()["digits-linf-full/1"]
@@ -109,6 +112,35 @@ def test_a_protocol_page_gives_the_bytes_of_which_its_digest_is_taken(composed):
     for key, value in (("eps", "3/20"), ("epochs", "20"), ("schedule.kind", "one-cycle")):
         assert re.search(rf"<code>{re.escape(key)}</code></th><td>{re.escape(value)}<", page)
     assert composed.files[f"{stem}.toml"] == b"name = 1\n"
+
+
+def test_every_layout_to_download_is_what_the_writer_of_latex_makes(composed, board_records):
+    stem, table = f"boards/{board_slug(DIGITS.name, DIGITS.digest)}", build(board_records)
+    page = board_page(composed, board_records[0])
+    made = {ending: text(composed, f"{stem}.{ending}") for ending in LAYOUTS}
+    assert len(set(made.values())) == len(LAYOUTS) >= 6
+    for ending, (name, layout) in LAYOUTS.items():
+        assert made[ending] == latex.write(table, layout)
+        assert f"{name} <small>" in html.unescape(page)
+
+
+def test_pages_stay_light_and_the_front_page_tells_their_weight(composed, board_records):
+    names = [f"assets/{name}" for name in static()]
+    shared = sum(len(composed.files[name]) for name in names)
+    assert shared < 60_000
+    name = f"boards/{board_slug(DIGITS.name, DIGITS.digest)}.html"
+    assert len(composed.files[name]) < 100_000, "seven variants with three seeds"
+    front = text(composed, "index.html")
+    assert f"Page {len(composed.files[name]) / 1000:.0f} kB, " in front
+    assert f"Style and scripts: {shared / 1000:.0f} kB, " in front
+
+
+def test_a_board_of_thirty_variants_stays_light(make_record):
+    records = [make_record(f"method_{index}", shift=index / 100) for index in range(30)]
+    site = compose(filed(records))
+    page = board_page(site, records[0]).encode()
+    assert len(page) < 240_000
+    assert len(gzip.compress(page)) < 30_000
 
 
 def test_nothing_a_record_says_becomes_markup(make_record):
