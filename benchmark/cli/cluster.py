@@ -88,7 +88,8 @@ def placement(options: Mapping[str, Any]) -> Placement | None:
     """
     from advbench.benchmark.cluster import option, profile
 
-    given = {name: options[name] for name in CLUSTER_NAMES[1:] if options.get(name) not in (None, (), False)}
+    told = {name: options[name] for name in CLUSTER_NAMES[1:]}
+    given = {name: value for name, value in told.items() if value is not None and value is not False and value != ()}
     if options["executor"] != "slurm":
         if given:
             raise Refused(f"--{next(iter(given)).replace('_', '-')} is for --executor slurm")

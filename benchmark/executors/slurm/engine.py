@@ -86,12 +86,18 @@ def parameters(profile: Profile) -> dict[str, Any]:
         "cpus_per_task": profile.cpus_per_task,
         "nodes": 1,
         "ntasks_per_node": 1,
-        "setup": list(profile.setup),
+        "setup": [*profile.setup, *_exports()],
         "stderr_to_stdout": True,
         "use_srun": False,
         "wckey": None,
         "additional_parameters": extra,
     }
+
+
+def _exports() -> list[str]:
+    """Return shell lines that hand our own settings on, where Slurm does not hand on the environment."""
+    ours = sorted(name for name in os.environ if name.startswith("ADVBENCH_"))
+    return [f"export {name}={shlex.quote(os.environ[name])}" for name in ours]
 
 
 def _shielded(options: Mapping[str, object]) -> list[str]:

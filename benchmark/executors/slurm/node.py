@@ -18,7 +18,7 @@ from advbench.benchmark.executors.courier import Event
 from advbench.benchmark.executors.local import Local
 from advbench.benchmark.executors.slurm import commands
 from advbench.benchmark.executors.slurm.commands import SlurmError
-from advbench.benchmark.executors.slurm.registry import Submission
+from advbench.benchmark.executors.slurm.registry import CANCELLED, Submission
 from advbench.benchmark.jobs import Job
 from advbench.benchmark.store import Store
 
@@ -29,6 +29,8 @@ _BUSY_PATIENCE = 60.0
 """Seconds to wait, with a node in hand, for work that others hold."""
 _MARGIN = 15.0
 """Seconds of the grace that are left for stopping."""
+_EARLY = 120.0
+"""Seconds by which Slurm's signal may come too early, and by which we begin after the job does."""
 _REQUEUE_PATIENCE = 600.0
 
 
@@ -68,6 +70,8 @@ class Attendant:
         mine = settled.get(self.part)
         if mine is not None and mine.end == "done":
             return 0
+        if mine is not None:  # somebody requeued it
+            self.submission.settle([self.part], None)
         lost = self._lost(settled)
         if lost is not None:
             return self._settle("blocked", f"it needs what failed: {lost}")
@@ -117,7 +121,9 @@ class Attendant:
     def _why(self, number: int) -> str:
         """Return what is behind a signal: the time limit, somebody who needs the node, or `scancel`."""
         if number != signal.SIGTERM:
-            return "the time limit is near"
+            limit, notice = self.submission.plain.get("minutes"), float(self.submission.plain["grace"])
+            late = limit and time.monotonic() - self.began > limit * 60 - notice - _EARLY
+            return "the time limit is near" if late else "Slurm needs its place"
         try:
             known = commands.fate(self.key)
         except SlurmError:
@@ -141,7 +147,7 @@ class Attendant:
                 self._note()
             if self.ending and further:
                 self._deaf()
-                raise _StopError("the time limit is near")
+                raise _StopError(self._why(signal.SIGUSR2))
 
     def _note(self, **more: object) -> None:
         self.noted = time.monotonic()
@@ -167,8 +173,9 @@ class Attendant:
 
     def _stopped(self, why: str) -> int:
         """Go back into the queue, unless it was cancelled, or limit after limit passes without an epoch or shard."""
-        if not why:
-            return self._settle("cancelled", "cancelled in Slurm")
+        if not why:  # who looks next asks Slurm: it was cancelled, or somebody put it back into the queue
+            self._note(why=CANCELLED)
+            return 1
         here = float(self.now.get("done", self.reached))
         limit = self.submission.plain.get("minutes")
         if int(here) > int(self.reached):

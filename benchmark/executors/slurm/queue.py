@@ -9,7 +9,7 @@ from typing import Any
 from advbench.benchmark.executors.courier import ExecutorError
 from advbench.benchmark.executors.slurm import commands
 from advbench.benchmark.executors.slurm.commands import Task
-from advbench.benchmark.executors.slurm.registry import End, Registry, Settled, Submission
+from advbench.benchmark.executors.slurm.registry import CANCELLED, End, Registry, Settled, Submission
 from advbench.benchmark.jobs import Job
 
 _HINTS = {"TIMEOUT": ": raise --time", "OUT_OF_MEMORY": ": raise --mem"}
@@ -67,8 +67,8 @@ def verdict(submission: Submission, part: int, key: str) -> tuple[End, str] | No
         return None
     if reason == "DependencyNeverSatisfied":
         return "blocked", "it needs what failed"
-    if state == "CANCELLED":
-        return "cancelled", "cancelled in Slurm"
+    if state == "CANCELLED" or (not state and submission.live(part).get("why") == CANCELLED):
+        return "cancelled", CANCELLED
     if not state:
         settled, names = submission.settled(), {job.id: number for number, job in enumerate(submission.jobs)}
         needs = [names[need] for need in submission.jobs[part].after if need in names]

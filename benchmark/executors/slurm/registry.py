@@ -36,6 +36,7 @@ FOLDER = ".slurm"
 _FORMAT = 1
 _LOCK_PATIENCE = 900.0
 _KEPT_DAYS = 14
+CANCELLED = "cancelled in Slurm"
 End = Literal["done", "failed", "blocked", "cancelled", "unsent"]
 Unit = tuple[str, str | None, str | None, int | None]
 """One thing to do: (run, None, None, None) is training; (run, checkpoint, family, shard) an attack."""
