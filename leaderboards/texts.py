@@ -97,9 +97,10 @@ def _ascii(character: str) -> str:
         return character
     if character in LIGATURES:
         return rf"{{\{LIGATURES[character]}}}"
-    base, *marks = unicodedata.normalize("NFD", character)
-    if len(marks) == 1 and marks[0] in ACCENTS:
-        return rf"{{\{ACCENTS[marks[0]]}{{{base}}}}}"
+    decomposed = unicodedata.normalize("NFD", character)
+    base, marks = decomposed[:1], decomposed[1:]
+    if marks in ACCENTS:
+        return rf"{{\{ACCENTS[marks]}{{{base}}}}}"
     return base if base.isascii() else "?"
 
 

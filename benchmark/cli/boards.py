@@ -86,8 +86,8 @@ def leaderboard(
         click.echo(_history(tables, kind), nl=False)
         return
     _print(choice.apply(tables), kind, choice, decimals, layout)
-    for table in tables if out is not None else ():
-        for path in write_files(table, out):
+    if out is not None:
+        for path in [path for table in tables for path in write_files(table, out)]:
             click.echo(f"wrote {path}", err=True)
 
 
