@@ -10,8 +10,8 @@ GROUPS = {
 }
 """Groups of columns that a reader can hide; "core" columns always show."""
 GROUP_OF = {
-    **dict.fromkeys(("rank", "method", "checkpoint", "clean", "pgd20", "autoattack", "seeds"), "core"),
-    **dict.fromkeys(("pgd100", "cw", "worst", "nrr"), "attacks"),
+    **dict.fromkeys(("rank", "method", "checkpoint", "clean", "autoattack", "seeds"), "core"),
+    **dict.fromkeys(("pgd20", "pgd100", "cw", "worst", "nrr"), "attacks"),
     **dict.fromkeys(("gap_pgd20", "gap_autoattack"), "gap"),
     **dict.fromkeys(("hours", "teacher_hours", "memory", "passes", "parameters", "trained"), "cost"),
 }
