@@ -38,7 +38,7 @@ def reattack(
     """
     there = [one for one in record.checkpoints if folder.weights(one).exists()]
     if not there:
-        said = "its weights are not in the bundle (submit --weights): nothing was attacked again"
+        said = "its weights are not there (`submit --weights` takes them along): nothing was attacked again"
         return (Remark("not attacked again", "suspicious", name(record), said),)
     protocol = Protocol.from_plain(record.protocol, "its protocol")
     dataset = data.load(protocol.data, root=data_root, device=device)

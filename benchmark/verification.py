@@ -25,7 +25,8 @@ from advbench.benchmark.records import Bits, Checkpoint, Environment, Outcomes, 
 from advbench.benchmark.split import Split
 
 Verdict = Literal["equal", "within tolerance", "different"]
-_TRANSFER = "transfer-beats-white-box"
+_TRANSFER, _EXAMINED = "transfer-beats-white-box", "probabilities"
+"""The flag that needs peers, and one that the examination alone can judge."""
 LIBRARIES = ("torch", "numpy", "pyautoattack")
 """Libraries that compute outcomes."""
 TOLERANCES = {"clean": 0.001, "pgd20": 0.002, "pgd100": 0.002, "cw": 0.002, "autoattack": 0.005}
@@ -173,6 +174,11 @@ class Verifier:
         """What the record says of the checkpoint."""
         return self.record.checkpoints[self.name]
 
+    @property
+    def examined(self) -> bool:
+        """Whether the record's flags rest on an examination."""
+        return any(flag.name == _EXAMINED and flag.state != "not run" for flag in self.checkpoint.evaluation.flags)
+
     def families(self, wanted: Sequence[str]) -> list[str]:
         """Return the wanted families of attacks that the record has in full."""
         columns = self.checkpoint.evaluation.columns
@@ -226,7 +232,7 @@ class Verifier:
     def flags(
         self, peers: Mapping[str, nn.Module], on_shard: Callable[[int], None] = lambda _shard: None
     ) -> list[FlagClaim]:
-        """Examine the whole test set again and compare every flag that the record has.
+        """Examine the whole test set again and compare every flag that was judged; "not run" claims nothing.
 
         Args:
             peers: networks whose examples are tried, by the names that the record's evidence has. The flag that needs
@@ -264,7 +270,9 @@ class Verifier:
         claims = []
         for flag in self.checkpoint.evaluation.flags:
             now = again.get(flag.name)
-            if now is None or (flag.name == _TRANSFER and _peers(flag.evidence) != _peers(now.evidence)):
+            if now is None or flag.state == "not run":
+                continue
+            if flag.name == _TRANSFER and _peers(flag.evidence) != _peers(now.evidence):
                 continue
             claims.append(FlagClaim(self.name, flag.name, flag.state, now.state, now.reason))
         return claims

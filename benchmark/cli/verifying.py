@@ -87,6 +87,8 @@ def verify(
     claimed, folder = read_record(record, store_root)
     if adversarial is not None and (families or count):
         raise Refused("--adversarial judges given examples: leave out --attack and --sample")
+    if count and "examination" in families:
+        raise Refused("flags are judged on the whole test set: leave out --sample, or --attack examination")
     protocol = Protocol.from_plain(claimed.protocol, f"record {claimed.run}")
     where = choose_device(device)
     torch.set_num_threads(threads or _threads(claimed) or torch.get_num_threads())
@@ -113,10 +115,9 @@ def verify(
     flags: list[FlagClaim] = []
     if count is None and "examination" in (families or FAMILIES):
         for one in verifiers:
-            peers = _peers(claimed, store_root, dataset, where)
-            flags += (
-                one.flags(peers, partial(_say, f"{one.name}: examination")) if one.checkpoint.evaluation.flags else []
-            )
+            if one.examined:
+                peers = _peers(claimed, store_root, dataset, where)
+                flags += one.flags(peers, partial(_say, f"{one.name}: examination"))
     _report(claimed, claims, flags, out)
 
 
