@@ -226,9 +226,13 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store_ro
         return
     with registry.locked():
         commands.cancel(_keys(mine, found))
+        gone: dict[Path, list[Entry]] = {}
         for entry in mine:
-            entry.submission.settle([entry.part], "cancelled", "cancelled")
-            entry.submission.end_live(entry.part)
+            gone.setdefault(entry.submission.path, []).append(entry)
+        for entries in gone.values():
+            entries[0].submission.settle([entry.part for entry in entries], "cancelled", "cancelled")
+            for entry in entries:
+                entry.submission.end_live(entry.part)
     click.echo(f"cancelled {len(mine)} jobs")
     others = sorted({entry.task.user for entry in wanted} - {commands.me()})
     if others:

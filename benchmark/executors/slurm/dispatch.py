@@ -79,7 +79,7 @@ class Dispatch:
         name = f"advbench-{self.registry.identity}"
         engine = self._engine(self.registry.root)
         try:
-            engine.send(f"{name}-test", "job", count=1, **{"test-only": True})
+            engine.send(f"{name}-test", "job", {"test-only": True}, count=1)
         except SlurmAwayError:
             raise
         except SlurmError as error:
@@ -131,7 +131,7 @@ class Dispatch:
             return
         lines = checks.shell(self.registry, self.command, data)
         plain = {"output": "/dev/null", "chdir": "/", "time": "5", "signal": "KILL@1"}
-        sent = engine.send(f"{name}-probe", lines, **plain)
+        sent = engine.send(f"{name}-probe", lines, plain)
         self.probe = checks.await_probe(self.registry, sent, place)
 
     def send(self, live: Mapping[str, Task] | None = None) -> int:
@@ -173,6 +173,11 @@ class Dispatch:
                 return size
         return 0
 
+    def give_up(self) -> None:
+        """Say that what is not queued by now never will be: the next command plans it again."""
+        if self.ours is not None:
+            self.ours.settle([part for part in range(self.ours.count) if part not in self.keys], "unsent")
+
     def again(self, part: int) -> None:
         """Queue one job a second time: Slurm lost it."""
         assert self.ours is not None  # noqa: S101 (it was queued before)
@@ -194,7 +199,7 @@ class Dispatch:
         end, pause = time.monotonic() + _AWAY_PATIENCE, 2.0
         while True:
             try:
-                slurm = engine.send(name, shell, count=count, parallel=parallel, dependency=wait, **more)
+                slurm = engine.send(name, shell, more, count=count, parallel=parallel, dependency=wait)
                 break
             except SlurmAwayError:
                 if time.monotonic() > end:

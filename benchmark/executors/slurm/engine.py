@@ -30,22 +30,29 @@ class Engine(SlurmExecutor):
         self.update_parameters(**parameters(profile))
 
     def send(
-        self, name: str, shell: str, *, count: int = 0, parallel: int = 0, dependency: str = "", **more: object
+        self,
+        name: str,
+        shell: str,
+        options: Mapping[str, object],
+        *,
+        count: int = 0,
+        parallel: int = 0,
+        dependency: str = "",
     ) -> str:
         """Queue an array of `count` tasks, or one job if that is 0; return Slurm's id.
 
         Args:
             name: of the job in Slurm.
-            shell: what follows `advbench` in the script, for the shell to read.
+            shell: what follows `advbench` in the script of an array; the whole command of a single job.
+            options: of sbatch, beside those of the profile.
             count: tasks of the array.
             parallel: at most so many of them at once; 0: all.
             dependency: as sbatch has it.
-            more: other options of sbatch.
 
         Raises:
             SlurmError: with sbatch's words, if it refuses.
         """
-        extra = {**self.parameters["additional_parameters"], **more}
+        extra = {**self.parameters["additional_parameters"], **options}
         if dependency:
             extra.update({"dependency": dependency, "kill-on-invalid-dep": "yes"})
         command = shell if count == 0 else f"exec {self.command} {shell}"

@@ -89,9 +89,8 @@ class Slurm:
             ExecutorError: in one line, before anything is queued if it cannot work.
         """
         dispatch = self._dispatch(jobs, errand)
-        if dispatch.ours is not None and dispatch.unsent:
-            queued = set(dispatch.keys)
-            dispatch.ours.settle([part for part in range(dispatch.ours.count) if part not in queued], "unsent")
+        if dispatch.unsent:
+            dispatch.give_up()
         arrays = tuple(dict.fromkeys(key.partition("_")[0] for key in dispatch.keys.values()))
         fresh = 0 if dispatch.ours is None else dispatch.ours.count
         return Queued(len(dispatch.keys), arrays, len(jobs) - fresh, dispatch.unsent)
@@ -113,9 +112,7 @@ class Slurm:
             try:
                 dispatch.send(live)
             except ExecutorError:
-                if dispatch.ours is not None:
-                    queued = set(dispatch.keys)
-                    dispatch.ours.settle([one for one in range(dispatch.ours.count) if one not in queued], "unsent")
+                dispatch.give_up()
                 raise
         return dispatch
 

@@ -6,7 +6,7 @@
         <submission>/
             batch.json              the jobs, numbered; how each is done; who queued them, where
             arrays.jsonl            Slurm's id of each array, the first job in it, and how many there are
-            outcomes.jsonl          what became of the jobs, one line each; the last one counts
+            outcomes.jsonl          what became of the jobs; what is said last of one counts
             live/<number>.json      how far a job is that has begun and is not settled
             slurm-<id>.log          what the tasks of an array print outside jobs
 
@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +71,20 @@ def units(job: Job) -> frozenset[Unit]:
     return frozenset((run, job.checkpoint, job.family, shard) for shard in job.shards or (None,))
 
 
+@lru_cache(maxsize=64)
+def _batch(path: Path) -> dict[str, Any]:
+    """Read a batch, which is never written again."""
+    try:
+        plain: dict[str, Any] = sealed.read(path)
+    except OSError as error:
+        raise ExecutorError(f"{path}: cannot be read ({error.strerror})") from None
+    except sealed.TornError as error:
+        raise ExecutorError(str(error)) from None
+    if plain.get("format") != _FORMAT:
+        raise ExecutorError(f"{path}: written by another version of advbench")
+    return plain
+
+
 @dataclass(frozen=True)
 class Submission:
     """The jobs of one command."""
@@ -89,16 +103,7 @@ class Submission:
         Raises:
             ExecutorError: if it is not there or not whole.
         """
-        path = self.path / "batch.json"
-        try:
-            plain: dict[str, Any] = sealed.read(path)
-        except OSError as error:
-            raise ExecutorError(f"{path}: cannot be read ({error.strerror})") from None
-        except sealed.TornError as error:
-            raise ExecutorError(str(error)) from None
-        if plain.get("format") != _FORMAT:
-            raise ExecutorError(f"{path}: written by another version of advbench")
-        return plain
+        return _batch(self.path / "batch.json")
 
     @property
     def user(self) -> str:
@@ -165,17 +170,17 @@ class Submission:
     def settle(self, parts: Iterable[int], end: End | None, reason: str = "") -> None:
         """Say what became of jobs; None: they are queued again."""
         with FileLock(self.path / "outcomes.lock", timeout=120):
-            for part in parts:
-                sealed.append(self.path / "outcomes.jsonl", {"part": part, "end": end, "reason": reason})
+            sealed.append(self.path / "outcomes.jsonl", {"parts": sorted(parts), "end": end, "reason": reason})
 
     def settled(self) -> dict[int, Settled]:
         """Return what became of the jobs that are settled, by number."""
         found: dict[int, Settled] = {}
         for entry in sealed.entries(self.path / "outcomes.jsonl"):
-            if entry["end"] is None:
-                found.pop(entry["part"], None)
-            else:
-                found[entry["part"]] = Settled(entry["end"], entry["reason"])
+            for part in entry["parts"]:
+                if entry["end"] is None:
+                    found.pop(part, None)
+                else:
+                    found[part] = Settled(entry["end"], entry["reason"])
         return found
 
     # Jobs that have begun ---------------------------------------------------------------------------------------------
