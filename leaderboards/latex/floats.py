@@ -116,7 +116,7 @@ def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str], l
             rf"% needs \usepackage{{{packages}}}{width}",
             rf"\begin{{{name}}}[t]",
             r"\centering",
-            *(titled if above else []),
+            *([*titled, r"\par\smallskip"] if above else []),
             rf"{{{size}\setlength{{\tabcolsep}}{{{gap}}}%",
             r"\sbox0{%",
             body + "}%",

@@ -207,8 +207,9 @@ def _grouped_header(metrics: Sequence[Metric], layout: Layout) -> str:
 
 
 def _rule(layout: Layout, spans: Sequence[tuple[int, int]]) -> str:
-    rule = r"\cmidrule(lr)" if layout.style == "booktabs" else r"\cline"
-    return " ".join(f"{rule}{{{first}-{last}}}" for first, last in spans)
+    if layout.style == "booktabs":
+        return " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in spans)
+    return " ".join([*(rf"\cline{{{first}-{last}}}" for first, last in spans), r"\noalign{\smallskip}"])
 
 
 def _line(cells: Sequence[str]) -> str:
