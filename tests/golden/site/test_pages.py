@@ -17,6 +17,7 @@ from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import Protocol, published, resolve
 from advbench.benchmark.publish import publish
 from advbench.benchmark.records import Record, RecordError
+from advbench.benchmark.store import Store
 from advbench.leaderboards import latex
 from advbench.leaderboards.board import build
 from advbench.leaderboards.site import Filed, Site, SiteError, compose, load, write
@@ -325,6 +326,17 @@ def test_the_command_refuses_in_one_line_and_leaves_the_old_site_alone(folder, t
     assert (out / "index.html").read_bytes() == before
     assert "lies inside the records folder" in advbench("site", "--records", folder, "--out", folder / "site", code=2)
     assert "no such records folder" in advbench("site", "--records", tmp_path / "no", "--out", out, code=2)
+
+
+def test_a_store_makes_the_site_that_its_published_records_make(folder, make_record, tmp_path, monkeypatch):
+    kept = [(Path("run"), make_record(name)) for name in ("pgd_at", "trades")]
+    monkeypatch.setattr(Store, "records", lambda _: kept)
+    advbench("site", "--records", folder, "--protocol", DIGITS.name, "--out", tmp_path / "a")
+    advbench("site", "--store", tmp_path, "--protocol", DIGITS.name, "--out", tmp_path / "b")
+    names = {path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert any(name.parts[0] == "records" for name in names)
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
 def test_the_command_shows_one_protocol_even_without_results(folder, tmp_path):
