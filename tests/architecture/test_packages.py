@@ -83,4 +83,4 @@ def test_dependencies_keep_their_caps(pyproject):
     assert any(name.startswith("scipy") for name in dependencies)
     extras = pyproject["project"]["optional-dependencies"]
     assert extras["robustbench"] == ["robustbench==1.1.1", "setuptools>=77.0.3,<82"]
-    assert "advbench[robustbench]" in extras["test"]
+    assert "advbench[robustbench,slurm]" in extras["test"]
