@@ -1,5 +1,6 @@
 """A real Slurm for the tests, private and on loopback; each process that runs tests has one of its own."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "scan
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running Slurm of two nodes with one CPU each; `tests/slurm/cluster` says the rest."""
+    """A running Slurm of two nodes with one CPU each, arrays of five at most; see `tests/slurm/cluster`."""
 
     folder: Path
 
@@ -43,6 +44,17 @@ class Cluster:
         """Stop or start slurmctld."""
         subprocess.run([sys.executable, SCRIPT, "controller", self.folder, action], check=True, timeout=90)
 
+    def processes(self, what: str) -> list[int]:
+        """Return the processes of jobs whose command line has a text in it."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and what.encode() in (entry / "cmdline").read_bytes():
+                    has = (entry / "environ").read_bytes()
+                    if b"SLURM_JOB_ID=" in has and f"SLURM_CONF={self.folder}/".encode() in has:
+                        found.append(int(entry.name))
+        return found
+
     def wait(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait until something is so; what the cluster says of its jobs is in the failure."""
         end = time.monotonic() + seconds
@@ -61,9 +73,11 @@ def _cluster() -> Iterator[Cluster]:
     if missing := _missing():
         pytest.skip(f"{missing[0]} is not here: a real Slurm needs Debian's packages slurm-wlm and munge")
     folder = Path(tempfile.mkdtemp(prefix="advbench-slurm-"))  # short: paths of sockets have at most 107 characters
-    begin = [sys.executable, SCRIPT, "start", folder, "--cpus", "1", "--while", str(os.getpid())]
+    begin = [sys.executable, SCRIPT, "start", folder, "--cpus", "1", "--set", "MaxArraySize=5", "--set", "KillWait=20"]
     try:
-        begun = subprocess.run(begin, check=False, text=True, stderr=subprocess.PIPE, timeout=120)
+        begun = subprocess.run(
+            [*begin, "--while", str(os.getpid())], check=False, text=True, stderr=subprocess.PIPE, timeout=120
+        )
         if begun.returncode:
             said = begun.stderr.strip()
             (pytest.fail if os.environ.get("CI") else pytest.skip)(f"Slurm is here, but does not start: {said}")
@@ -77,7 +91,11 @@ def _cluster() -> Iterator[Cluster]:
 def slurm(_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A real Slurm with nothing in its queue and all nodes idle; commands run in a test speak to it."""
     monkeypatch.setenv("SLURM_CONF", str(_cluster.folder / "slurm.conf"))
+    for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+        monkeypatch.delenv(name)  # jobs take twice as long with it
     yield _cluster
+    if "drain" in _cluster.ask("sinfo", "-h", "-o", "%T"):
+        _cluster.ask("scontrol", "update", "NodeName=n[1-2]", "State=resume")
     for job in dict.fromkeys(_cluster.queue("%A")):
         for how in ([], ["--signal=KILL", "--full"]):  # cancelled first, so that Slurm does not start it again
             subprocess.run(["scancel", "--quiet", *how, job], env=_cluster.surroundings, check=False, timeout=60)
