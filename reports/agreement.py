@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from advbench.benchmark.statistics import Correct
 from advbench.reports.heat import heat
-from advbench.reports.style import BLUE, FORMATS, PAGE, TALL, Look, ReportError, Width, figure, inches, save
+from advbench.reports.style import BLUE, FORMATS, PAGE, TALL, Look, ReportError, Width, caption, figure, inches, save
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,12 @@ def draw(
         formats: some of pdf, png, svg.
         look: "paper" or "slides".
         width: columns it takes; by default both.
+
+    Raises:
+        ReportError: for a single network.
     """
+    if found.networks < 2:
+        raise ReportError("agreement of methods needs two networks; train another one, or the same with another seed")
     rows = len(found.rows)
     across = inches(width, PAGE)
     beside = look == "slides" or rows <= 8
@@ -113,6 +118,6 @@ def draw(
         right.grid(visible=False, axis="x")
         for axis in (right.xaxis, right.yaxis):
             axis.get_major_locator().set_params(integer=True)
-        left.set_title(f"{title}: agreement on images, 100 × Cohen's kappa", loc="left")
+        caption(left, 0.55 * across if beside else 0.85 * across, f"{title}: agreement on images, 100 × Cohen's kappa")
         heat(left, 100 * found.kappa, rows=found.rows, columns=found.rows)
         return save(made, stem, formats)

@@ -11,7 +11,20 @@ from advbench.benchmark.records import COLUMNS
 from advbench.benchmark.statistics import Correct
 from advbench.reports.heat import heat
 from advbench.reports.points import name_of
-from advbench.reports.style import FORMATS, INK, PAGE, TALL, Look, ReportError, Width, figure, inches, save, scaled
+from advbench.reports.style import (
+    FORMATS,
+    INK,
+    PAGE,
+    TALL,
+    Look,
+    ReportError,
+    Width,
+    caption,
+    figure,
+    inches,
+    save,
+    scaled,
+)
 
 ATTACKS = COLUMNS[1:]
 _PARTS = (
@@ -135,6 +148,6 @@ def draw(
         below.set_xlabel("test images (%)")
         below.grid(visible=False)
         made.legend(loc="outside upper right", ncols=2 if stacked else 6, handlelength=1.6, columnspacing=1.0)
-        above.set_title(f"Fooled by row, also by column (%), {title}", loc="left", fontsize="medium")
+        caption(above, 0.8 * across if stacked else 0.4 * across, f"fooled by row, also by column (%), {title}")
         heat(above, 100 * found.also, rows=names, columns=names)
         return save(made, stem, formats)

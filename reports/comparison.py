@@ -21,6 +21,7 @@ from advbench.reports.style import (
     Look,
     ReportError,
     Width,
+    caption,
     figure,
     listed,
     save,
@@ -194,7 +195,8 @@ def draw(
     if len(ordered) > NAMED:
         ordered = ordered[: NAMED // 2] + ordered[-NAMED // 2 :]
     one, top = found.overall, len(ordered) + 0.3
-    with figure(*listed(look, len(ordered) + 1, head=1.1, width=width), look) as made:
+    across, tall = listed(look, len(ordered) + 1, head=1.1, width=width)
+    with figure(across, tall, look) as made:
         axes = made.add_subplot()
         for height, part in enumerate(ordered):
             colour = BLUE if part.a >= part.b else ORANGE
@@ -216,5 +218,6 @@ def draw(
         said = f"filled: p < {found.alpha:g} after Holm"
         if len(ordered) < len(found.classes):
             said += f"; {NAMED} of {len(found.classes)} classes"
-        axes.set_title(said, loc="left", fontsize="x-small", color=GREY)
+        axes.set_ylabel("class")
+        caption(axes, 0.9 * across, said)
         return save(made, stem, formats)

@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,9 @@ from advbench.reports.style import (
     save,
     scaled,
 )
+
+ONE_LINE = 18
+"""Letters of a panel's title that stand in one line."""
 
 
 class _Curve(NamedTuple):
@@ -112,7 +116,7 @@ def draw(
 def _columns(panels: int, look: Look, width: Width) -> int:
     """Return how many panels stand side by side: few on paper, as many as a slide is wide."""
     if width == "single":
-        return min(2, panels)
+        return min(panels, 2 if panels <= 8 else 3 if panels <= 18 else 4)
     return min(panels, 4 if panels <= 20 else 5) if look == "paper" else math.ceil(math.sqrt(1.7 * panels))
 
 
@@ -138,7 +142,8 @@ def _panel(axes: Axes, name: str, several: Sequence[Record]) -> dict[str, _Curve
             at = [epoch.robust for epoch in record.training.curve if epoch.epoch == best]
             axes.plot([best] * len(at), [100 * value for value in at], "v", color=INK, markersize=scaled(3), zorder=4)
     stopped = [record.training.diverged for record in several if record.training.diverged]
-    axes.set_title(f"{name}{f' ({len(stopped)} diverged)' if stopped else ''}")
+    title = f"{name}{f' ({len(stopped)} diverged)' if stopped else ''}"
+    axes.set_title(title if len(title) <= ONE_LINE else fill(title, ONE_LINE), fontsize="medium")
     axes.set_ylim(0, 103)
     return drawn
 

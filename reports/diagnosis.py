@@ -21,6 +21,7 @@ from advbench.reports.style import (
     INK,
     ORANGE,
     PAGE,
+    TALL,
     Look,
     ReportError,
     Width,
@@ -50,8 +51,9 @@ def draw(
     if found.get("kind") != "diagnosis":
         raise ReportError("this is no diagnosis; `advbench diagnose` makes one")
     single = width == "single"
-    with figure(inches(width, PAGE), 7.4 if single else 4.9 if look == "paper" else 3.9, look) as made:
-        panels = made.subplots(3, 2) if single else made.subplots(2, 3)
+    tall = TALL if single else 4.9 if look == "paper" else 3.9
+    with figure(inches(width, PAGE), tall, look) as made:
+        panels = made.subplots(6, 1) if single else made.subplots(2, 3)
         for axes, (title, panel) in zip(panels.flat, _PANELS.items(), strict=True):
             panel(axes, found)
             axes.set_title(title, loc="left")
@@ -82,7 +84,7 @@ def _eps(axes: Axes, found: Mapping[str, Any]) -> None:
         axes.plot(radii, _percent([found["clean"], *values]), label=name, **_look(name))
     axes.axvline(float(Fraction(found["eps"])), color=GREY, linewidth=scaled(0.8), linestyle=(0, (1, 1)), zorder=0)
     axes.set_xlabel(f"eps (PGD-{data['steps']}, step eps/4)")
-    axes.legend(loc="best")
+    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     _accuracy(axes)
 
 
@@ -94,7 +96,7 @@ def _steps(axes: Axes, found: Mapping[str, Any]) -> None:
     axes.set_xticks(data["steps"], [str(step) for step in data["steps"]])
     axes.minorticks_off()
     axes.set_xlabel("steps of PGD")
-    axes.legend(loc="best")
+    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     _accuracy(axes)
 
 
@@ -120,7 +122,7 @@ def _noise(axes: Axes, found: Mapping[str, Any]) -> None:
     axes.set_xticks(data["draws"], [str(draw) for draw in data["draws"]])
     axes.minorticks_off()
     axes.set_xlabel("draws")
-    axes.legend(loc="best")
+    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     _accuracy(axes)
 
 

@@ -12,8 +12,8 @@ from advbench.reports.style import INK
 
 DARK = 60
 """Per cent from which a cell is so dark that its number is white."""
-SMALLEST = 4.0
-"""Points; numbers that would have to be smaller are left out, the shades remain."""
+SMALLEST = 4.5
+"""Points; numbers that would have to be smaller are left out, and a bar says what the shades mean."""
 
 
 def heat(axes: Axes, percent: NDArray[np.float64], *, rows: Sequence[str], columns: Sequence[str]) -> list[Text]:
@@ -28,7 +28,7 @@ def heat(axes: Axes, percent: NDArray[np.float64], *, rows: Sequence[str], colum
     Returns:
         The numbers.
     """
-    axes.imshow(np.ma.masked_invalid(percent), cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    image = axes.imshow(np.ma.masked_invalid(percent), cmap="Blues", vmin=0, vmax=100, aspect="auto")
     texts = []
     for row, column in np.ndindex(percent.shape):
         value = percent[row, column]
@@ -51,7 +51,8 @@ def heat(axes: Axes, percent: NDArray[np.float64], *, rows: Sequence[str], colum
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     turn(axes)
-    _fit(axes, texts, percent.shape)
+    if not _fit(axes, texts, percent.shape):
+        axes.figure.colorbar(image, ax=axes, location="top", fraction=0.03, pad=0.01, aspect=40)
     return texts
 
 
@@ -71,8 +72,12 @@ def turn(axes: Axes) -> None:
             label.set_rotation_mode("default" if steep else "anchor")
 
 
-def _fit(axes: Axes, texts: Sequence[Text], shape: tuple[int, ...]) -> None:
-    """Set the numbers as large as their cells allow, at most as large as the labels of the ticks."""
+def _fit(axes: Axes, texts: Sequence[Text], shape: tuple[int, ...]) -> bool:
+    """Set the numbers as large as their cells allow, at most as large as the labels of the ticks; hide them if small.
+
+    Returns:
+        Whether they can be read.
+    """
     figure = axes.figure
     figure.draw_without_rendering()
     box = axes.get_window_extent()
@@ -81,6 +86,6 @@ def _fit(axes: Axes, texts: Sequence[Text], shape: tuple[int, ...]) -> None:
     usual = float(axes.xaxis.get_ticklabels()[0].get_fontsize())
     size = min(0.9 * usual, 0.75 * height, 0.85 * width / (0.64 * largest))
     for text in texts:
-        if size < SMALLEST:
-            text.set_visible(False)
+        text.set_visible(size >= SMALLEST)
         text.set_fontsize(size)
+    return bool(size >= SMALLEST)

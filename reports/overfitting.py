@@ -83,7 +83,14 @@ def draw(
         if any(_doubtful(best) for best, _ in pairs):
             handles.append(
                 Line2D(
-                    [], [], marker="o", color=INK, mfc="white", linestyle="none", markersize=scaled(4), label="in doubt"
+                    [],
+                    [],
+                    marker="o",
+                    color=INK,
+                    mfc="white",
+                    linestyle="none",
+                    markersize=scaled(4),
+                    label="in doubt (†)",
                 )
             )
         axes.legend(
@@ -115,7 +122,7 @@ def _arrow(axes: Axes, height: int, best: Row, last: Row, robust: str) -> None:
     """Draw one method: dot at best, tick at last, and an arrow between them where there is room for one."""
     before, after = _both(best, last, robust)
     low, high = axes.get_xlim()
-    if abs(after.value - before.value) > 0.03 * (high - low):
+    if abs(after.value - before.value) > 0.05 * (high - low):
         arrow = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0, "mutation_scale": scaled(6)}
         axes.annotate("", xy=(after.value, height), xytext=(before.value, height), arrowprops=arrow)
     axes.plot(after.value, height, "|", color=INK, markersize=scaled(6), markeredgewidth=scaled(1.2))

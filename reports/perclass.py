@@ -19,6 +19,7 @@ from advbench.reports.style import (
     Look,
     ReportError,
     Width,
+    caption,
     figure,
     inches,
     save,
@@ -28,6 +29,9 @@ from advbench.reports.style import (
 Labels = NDArray[np.int64]
 NAMED = 20
 """With more classes than this only the easiest and the hardest are drawn."""
+
+HALF = 0.5
+"""Per cent below which a bar cannot be seen and is written as 0."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def draw(
     height = 2.2 if bars else min(TALL, 0.9 + (0.19 if look == "paper" else 0.13) * len(table.rows))
     with figure(inches(width, PAGE), height, look) as made:
         axes = made.add_subplot()
-        axes.set_title(f"{about} (%)", loc="left")
+        caption(axes, 0.85 * inches(width, PAGE), f"{about} (%)")
         if bars:
             _bars(axes, shown, table.rows, names)
         else:
@@ -113,6 +117,8 @@ def _bars(axes: Axes, shown: NDArray[np.float64], rows: Sequence[str], names: Se
         axes.bar(
             places, values, share, color=colour, edgecolor=INK, hatch=hatch, linewidth=scaled(0.4), label=name, zorder=2
         )
+        for place in places[values < HALF]:
+            axes.text(place, 1, "0", ha="center", fontsize="x-small")
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_ylim(0, 100)

@@ -1,7 +1,6 @@
 """What the figures take from a board: the rows of `best` with their means and intervals."""
 
 from collections.abc import Sequence
-from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +9,8 @@ from matplotlib.axes import Axes
 from advbench.leaderboards.measures import ACCURACIES
 from advbench.leaderboards.table import Row, Table
 from advbench.reports.labels import CROWD
-from advbench.reports.style import GREY, ReportError
+from advbench.reports.style import ReportError, caption
 
-LETTERS_PER_INCH = 24
-"""Of the smallest type, on average."""
 FENCE = 1.5
 """Interquartile ranges below the first quartile that a method may lie (Tukey's fence)."""
 
@@ -108,8 +105,7 @@ def describe(axes: Axes, table: Table, width: float, aside: Sequence[Point] = ()
     if aside:
         named = "; ".join(f"{point.label} ({point.x.value:.3g}, {point.y.value:.3g})" for point in aside)
         about.append(f"outside the axes: {named}")
-    lines = [fill(line, int(LETTERS_PER_INCH * width), break_long_words=False) for line in about]
-    axes.set_title("\n".join(lines), fontsize="x-small", color=GREY, loc="left")
+    caption(axes, width, *about)
 
 
 def name_of(column: str) -> str:

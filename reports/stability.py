@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advbench.leaderboards.table import Row, Table
-from advbench.reports.style import FORMATS, GREY, Look, ReportError, Width, figure, listed, mark, save, scaled
+from advbench.reports.style import (
+    FORMATS,
+    Look,
+    ReportError,
+    Width,
+    caption,
+    figure,
+    legend_of_families,
+    listed,
+    mark,
+    save,
+    scaled,
+)
 
 
 def draw(
@@ -37,7 +49,8 @@ def draw(
     for number, seed in enumerate(seeds):
         for place, row in enumerate(sorted(rows, key=lambda row: (-_value(row, robust, seed), row.label)), 1):
             places[row.key][number] = place
-    with figure(*listed(look, len(rows), head=0.8, width=width), look) as made:
+    across, tall = listed(look, len(rows), head=1.2, width=width)
+    with figure(across, tall, look) as made:
         axes = made.add_subplot()
         for row in rows:
             look_of = mark(row.identity.family)
@@ -63,9 +76,8 @@ def draw(
         right.tick_params(axis="y", length=0)
         right.grid(visible=False)
         right.spines[:].set_visible(False)
-        axes.set_title(
-            "rank on the board in brackets; equal ranks are tied", fontsize="x-small", color=GREY, loc="left"
-        )
+        caption(axes, across, f"{table.title}; rank on the board in brackets, equal ranks are tied")
+        legend_of_families(made, axes, [row.identity.family for row in rows])
         return save(made, stem, formats)
 
 

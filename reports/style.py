@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
@@ -20,7 +21,9 @@ TALL = 8.8
 """Inches of text on a page: no figure of a paper is higher."""
 Width = Literal["auto", "single", "double"]
 """Columns of a page that a figure takes; "auto" is what its content needs."""
-GREY = "#7a7a7a"
+LETTERS_PER_INCH = 23
+"""Of the smallest type, on average."""
+GREY = "#6f6f6f"
 LIGHT = "#d9d9d9"
 INK = "#1a1a1a"
 
@@ -114,6 +117,7 @@ _SIZES: dict[Look, dict[str, Any]] = {
         "legend.fontsize": 12,
         "lines.linewidth": 2,
         "lines.markersize": 9,
+        "hatch.linewidth": 1,
     },
 }
 _SCALE: dict[Look, float] = {"paper": 1.0, "slides": 2.0}
@@ -140,8 +144,8 @@ def listed(look: Look, rows: int, *, head: float, width: Width = "auto") -> tupl
         head: inches above and below the lines.
         width: columns it shall take.
     """
-    each = 0.185 if look == "paper" else 0.125
-    return inches(width, COLUMN if look == "paper" else PAGE), min(TALL, head + max(each * rows, 0.5))
+    each, least = (0.185, 0.5) if look == "paper" else (0.125, 2.0)
+    return inches(width, COLUMN if look == "paper" else PAGE), min(TALL, head + max(each * rows, least))
 
 
 @contextmanager
@@ -164,6 +168,13 @@ def figure(width: float, height: float, look: Look = "paper") -> Iterator[Figure
 def scaled(points: float) -> float:
     """Return a length in points of paper as it is in the look of the figure that is being drawn."""
     return points * float(mpl.rcParams["font.size"]) / _SIZES["paper"]["font.size"]
+
+
+def caption(axes: Axes, across: float, *lines: str) -> None:
+    """Write small grey lines above axes that are nearly as wide as a figure of `across` inches of paper."""
+    letters = int(LETTERS_PER_INCH * across)
+    text = "\n".join(fill(line, letters, break_long_words=False) for line in lines)
+    axes.set_title(text, fontsize="x-small", color=GREY, loc="left")
 
 
 def save(made: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:

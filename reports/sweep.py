@@ -24,6 +24,7 @@ from advbench.reports.style import (
     Look,
     ReportError,
     Width,
+    caption,
     figure,
     inches,
     save,
@@ -142,11 +143,13 @@ def draw(
     with figure(across, 0.62 * across + 0.5 + 0.12 * len(chosen), look) as made:
         axes = made.add_subplot()
         whole = _unit(axes, chosen)
-        for curve, (colour, line, marker) in zip(chosen, cycle(STROKES), strict=False):
+        for number, (curve, (colour, line, marker)) in enumerate(zip(chosen, cycle(STROKES), strict=False)):
             label = curve.attack if len(networks) == 1 else curve.network
             if len(networks) > 1 and len(attacks) > 1:
                 label += f" ({curve.attack})"
-            _line(axes, curve, whole, {"color": colour, "linestyle": line, "marker": marker, "label": label})
+            size = scaled(max(3.0, 5.5 - number))  # where curves coincide the lower marker shows around the upper one
+            stroke = {"color": colour, "linestyle": line, "marker": marker, "markersize": size, "label": label}
+            _line(axes, curve, whole, stroke)
         trained = {curve.trained for curve in chosen if curve.trained is not None}
         for radius in trained:
             axes.axvline(float(radius) * whole, color=GREY, linewidth=scaled(0.8), linestyle=(0, (1, 1)), zorder=0)
@@ -157,7 +160,7 @@ def draw(
         about += f", n = {' to '.join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))}"
         about += "; bars: Wilson 95 %" if any(curve.interval for curve in chosen) else ""
         about += "; dotted: the protocol's eps" if trained else ""
-        axes.set_title(about, fontsize="x-small", color=GREY, loc="left", wrap=True)
+        caption(axes, 0.9 * across, about)
         made.legend(loc="outside lower left", ncols=1 if len(networks) > 1 else 2, handlelength=3.2)
         return save(made, stem, formats)
 
@@ -182,7 +185,7 @@ def _line(axes: Axes, curve: Curve, whole: int, look: Mapping[str, Any]) -> None
     """Draw one curve with its intervals."""
     xs = [float(radius) * whole for radius in curve.eps]
     ys = [100 * share for share in curve.accuracy]
-    axes.plot(xs, ys, markersize=scaled(3.5), **look)
+    axes.plot(xs, ys, **look)
     if curve.interval:
         spans = [
             [100 * (share - low) for share, (low, _) in zip(curve.accuracy, curve.interval, strict=True)],

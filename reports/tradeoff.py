@@ -23,6 +23,8 @@ from advbench.reports.style import (
     scaled,
 )
 
+THIN = ("x", "P", "*")
+"""Markers that a white edge would eat up."""
 FRONT, FAINT = "#b0b0b0", "#dcdcdc"
 
 
@@ -59,6 +61,7 @@ def draw(
         axes.set_xlabel("Clean accuracy (%)")
         axes.set_ylabel(f"{table.column(robust).label} accuracy (%)")
         _limit(axes, shown)
+        axes.grid(visible=len(shown) <= CROWD)  # faint bars would pass for lines of the grid
         draw_front(axes, pareto(shown))
         for point in shown:
             draw_point(axes, point, faint=len(shown) > CROWD)
@@ -90,14 +93,15 @@ def draw_point(axes: Axes, point: Point, *, faint: bool = False) -> None:
         zorder=1 if faint else 2,
     )
     hollow = look.marker != "x" and not point.sound
+    edged = hollow or look.marker in THIN
     axes.plot(
         point.x.value,
         point.y.value,
         look.marker,
         color=look.colour,
         markerfacecolor="white" if hollow else look.colour,
-        markeredgecolor=look.colour if hollow or look.marker == "x" else "white",
-        markeredgewidth=scaled(1.0 if hollow or look.marker == "x" else 0.4),
+        markeredgecolor=look.colour if edged else "white",
+        markeredgewidth=scaled(1.0 if edged else 0.4),
         zorder=4,
     )
 
@@ -105,7 +109,7 @@ def draw_point(axes: Axes, point: Point, *, faint: bool = False) -> None:
 def draw_front(axes: Axes, front: Sequence[Point]) -> None:
     """Draw the staircase of what is reached by nobody else."""
     limits = axes.get_xlim(), axes.get_ylim()
-    if front:
+    if len(front) > 1:
         axes.plot(*zip(*front_line(axes, front), strict=True), color=FRONT, linewidth=scaled(1.2), zorder=1)
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
@@ -113,7 +117,7 @@ def draw_front(axes: Axes, front: Sequence[Point]) -> None:
 
 def front_line(axes: Axes, front: Sequence[Point]) -> list[tuple[float, float]]:
     """Return the corners of the staircase, from edge to edge of the axes."""
-    if not front:
+    if len(front) < 2:
         return []
     corners = [(axes.get_xlim()[0], front[0].y.value), (front[0].x.value, front[0].y.value)]
     for one, after in pairwise(front):

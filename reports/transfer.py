@@ -8,7 +8,20 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from advbench.reports.heat import heat
-from advbench.reports.style import FORMATS, ORANGE, PAGE, TALL, Look, ReportError, Width, figure, inches, save, scaled
+from advbench.reports.style import (
+    FORMATS,
+    ORANGE,
+    PAGE,
+    TALL,
+    Look,
+    ReportError,
+    Width,
+    caption,
+    figure,
+    inches,
+    save,
+    scaled,
+)
 
 
 def draw(
@@ -31,12 +44,16 @@ def draw(
     if shares.shape != (len(names) + 1, len(names)):
         raise ReportError(f"{len(names)} networks, but accuracies of shape {shares.shape}; make the matrix anew")
     tall = min(TALL, 1.1 + (0.2 if look == "paper" else 0.13) * (len(names) + 1))
-    with figure(inches(width, min(PAGE, 2.4 + 0.4 * len(names))), tall, look) as made:
+    across = inches(width, min(PAGE, 2.4 + 0.4 * len(names)))
+    with figure(across, tall, look) as made:
         axes = made.add_subplot()
         axes.set_ylabel("examples made on")
         axes.set_xlabel("judged by")
-        part = f"first {found['images']} of {found['test']}" if "test" in found else found["images"]
-        axes.set_title(f"Accuracy (%) on {part} images; framed: strongest examples", loc="left")
+        part = f"{found['images']} test images"
+        if found["images"] < found.get("test", found["images"]):
+            part = f"the first {found['images']} of {found['test']} test images"
+        about = f"accuracy (%) on PGD-20 examples of {part}; framed: the strongest examples against a network"
+        caption(axes, 0.8 * across, f"{found['protocol']}: {about}" if "protocol" in found else about)
         heat(axes, shares, rows=["clean", *names], columns=names)
         for column in range(len(names)):
             row = 1 + int(shares[1:, column].argmin())

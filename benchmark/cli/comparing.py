@@ -198,6 +198,7 @@ def images(
     ]
     print_table(("", *alike.rows), cells, right=alike.rows)
     if out is not None:
-        written += agreement.draw(alike, out / f"{stem}-agreement", title=title, formats=_FORMATS)
+        if alike.networks > 1:
+            written += agreement.draw(alike, out / f"{stem}-agreement", title=title, formats=_FORMATS)
         for path in written:
             click.echo(f"wrote {path}")

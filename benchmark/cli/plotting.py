@@ -236,7 +236,7 @@ def _of_records(every: "Sequence[Record]", asked: Asked) -> Figures:
         if asked.methods is None or len(groups) != 2 or len(correct) != 2:
             raise Refused("compare draws two methods: name them with --methods A,B")
         labels, names = _labels(records, asked)
-        first, second = correct.items()
+        first, second = sorted(correct.items(), key=lambda one: _place(asked.methods or (), groups[one[0]][0]))
         rule = Protocol.from_plain(records[0].protocol, f"record {records[0].run}").statistics
         found = comparison.contrast(first, second, column=asked.column, rule=rule, labels=labels, classes=names)
         return comparison.draw(found, at("compare"), **more)
@@ -252,6 +252,12 @@ def _of_records(every: "Sequence[Record]", asked: Asked) -> Figures:
         "agreement": agreement,
         "compare": compare,
     }
+
+
+def _place(names: Sequence[str], record: "Record") -> int:
+    """Return where in `names` the method of a record stands."""
+    known = {record.method.name.casefold(), record.method.label.casefold(), record.method.row.casefold()}
+    return next((number for number, name in enumerate(names) if name.casefold() in known), len(names))
 
 
 def _labels(records: "Sequence[Record]", asked: Asked) -> Any:  # noqa: ANN401

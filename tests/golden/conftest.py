@@ -1,11 +1,16 @@
 """A factory of synthetic but valid records: made-up outcomes with the structure of real ones, never results."""
 
 import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from advbench.benchmark.protocol import Protocol, resolve
 from advbench.benchmark.records import (
@@ -203,3 +208,30 @@ def board_records(make_record: Callable[..., Record]) -> list[Record]:
     """Six methods and one variant with three seeds each, all sound."""
     records = [make_record(name, seed=seed) for name in METHODS for seed in (0, 1, 2)]
     return records + [make_record("trades", seed=seed, changed={"beta": 3.0}, shift=-0.03) for seed in (0, 1, 2)]
+
+
+@pytest.fixture(scope="session")
+def same_picture() -> Callable[[Path, str], None]:
+    """`same_picture(path, "cost")`: a PNG is cost.png here, within a tolerance.
+
+    A lost Pareto front exceeds it (0.24); other versions of matplotlib lay out otherwise and may differ more.
+    `ADVBENCH_UPDATE_GOLDEN=1` writes the pictures anew; look at them before committing.
+    """
+
+    def compare(path: Path, name: str) -> None:
+        with Image.open(path) as picture:
+            size = (picture.width // 3, picture.height // 3)
+            small = picture.convert("L").resize(size, Image.Resampling.BOX)
+        golden = Path(__file__).parent / f"{name}.png"
+        if os.environ.get("ADVBENCH_UPDATE_GOLDEN"):
+            version = PngInfo()
+            version.add_text("matplotlib", mpl.__version__)
+            small.quantize(16).save(golden, optimize=True, pnginfo=version)
+        with Image.open(golden) as expected:
+            assert abs(small.width / small.height - expected.width / expected.height) < 0.05
+            tolerance = 0.15 if expected.info["matplotlib"] == mpl.__version__ else 4.0
+            both = (small.quantize(16).convert("L"), expected.convert("L"))
+            pair = [np.asarray(one.resize((100, 100), Image.Resampling.BOX), dtype=float) for one in both]
+        assert np.abs(pair[0] - pair[1]).mean() < tolerance
+
+    return compare

@@ -81,7 +81,11 @@ def test_every_kind_of_figure_is_drawn_from_published_records(tmp_path):
     result = CliRunner().invoke(main, [*words, "--formats", "png"])
     assert result.exit_code == 0, result.output
     drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == {f"digits-linf-1-{kind}.png" for kind in ("tradeoff", "overfitting", "curves", "cost")}
+    assert drawn == {
+        f"digits-linf-1-{kind}.png"
+        for kind in ("tradeoff", "overfitting", "curves", "cost", "classes", "attacks", "agreement")
+    }
+    assert "no figure of compare: compare draws two methods" in result.output
     assert "no figure of stability: rank stability needs two methods with two seeds" in result.output
     refused = CliRunner().invoke(main, [*words, "--formats", "gif"])
     assert refused.exit_code == 2

@@ -25,7 +25,7 @@ def test_a_clear_winner_is_said_with_its_figures(labels):
     )
     said = comparison.words(found)
     assert said[0] == "A is better than B."
-    assert f"A {better.mean():.1%}, B {worse.mean():.1%} under autoattack, n = 200" in said[1]
+    assert f"A {better.mean():.1%}, B {worse.mean():.1%} under AutoAttack, n = 200" in said[1]
     assert not any("Why not" in line for line in said)
     assert comparison.words(comparison.contrast(("B", worse), ("A", better), column="cw", rule=RULE))[0] == said[0]
     assert [one.images for one in found.classes] == [50] * 4
