@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
@@ -58,8 +59,7 @@ def heat(axes: Axes, percent: NDArray[np.float64], *, rows: Sequence[str], colum
 
 def turn(axes: Axes) -> None:
     """Turn the labels of the horizontal axis where they would run into each other."""
-    figure = axes.figure
-    figure.draw_without_rendering()
+    figure = _drawn(axes)
     labels = [label for label in axes.get_xticklabels() if label.get_text()]
     boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
     gap = 0.03 * figure.dpi
@@ -72,14 +72,22 @@ def turn(axes: Axes) -> None:
             label.set_rotation_mode("default" if steep else "anchor")
 
 
+def _drawn(axes: Axes) -> Figure:
+    """Lay out the figure of axes, so that sizes can be measured."""
+    figure = axes.figure
+    if not isinstance(figure, Figure):
+        raise TypeError("heat maps stand in a figure of their own, not in a part of one")
+    figure.draw_without_rendering()
+    return figure
+
+
 def _fit(axes: Axes, texts: Sequence[Text], shape: tuple[int, ...]) -> bool:
     """Set the numbers as large as their cells allow, at most as large as the labels of the ticks; hide them if small.
 
     Returns:
         Whether they can be read.
     """
-    figure = axes.figure
-    figure.draw_without_rendering()
+    figure = _drawn(axes)
     box = axes.get_window_extent()
     width, height = 72 / figure.dpi * box.width / shape[1], 72 / figure.dpi * box.height / shape[0]
     largest = max(len(text.get_text()) for text in texts)

@@ -189,7 +189,7 @@ def _nearer(boxes: Boxes, point: NDArray[np.float64], marks: Boxes) -> NDArray[n
         ]
     )
     distances = np.hypot(*np.clip(apart, 0, None))
-    nearer: NDArray[np.bool_] = (distances[:, 1:] < distances[:, :1]).any(axis=1)
+    nearer: NDArray[np.bool_] = np.any(distances[:, 1:] < distances[:, :1], axis=1)
     return nearer
 
 
@@ -256,7 +256,7 @@ def _crossings(starts: NDArray[np.float64], ends: NDArray[np.float64], boxes: Bo
             beside = (step == 0) & ((begin <= boxes[None, :, axis]) | (begin >= boxes[None, :, axis + 2]))
             low = np.where(step == 0, np.where(beside, 2.0, low), np.maximum(low, np.fmin(first, second)))
             high = np.where(step == 0, high, np.minimum(high, np.fmax(first, second)))
-    there = np.isfinite(starts).all(axis=1)[:, None]
+    there = np.isfinite(starts[:, :1])
     crossed: NDArray[np.bool_] = there & (low + 1e-9 < high)
     return crossed
 

@@ -167,7 +167,7 @@ def figure(width: float, height: float, look: Look = "paper") -> Iterator[Figure
 
 def scaled(points: float) -> float:
     """Return a length in points of paper as it is in the look of the figure that is being drawn."""
-    return points * float(mpl.rcParams["font.size"]) / _SIZES["paper"]["font.size"]
+    return points * float(mpl.rcParams["font.size"]) / float(_SIZES["paper"]["font.size"])
 
 
 def caption(axes: Axes, across: float, *lines: str) -> None:

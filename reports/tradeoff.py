@@ -132,4 +132,4 @@ def _limit(axes: Axes, shown: Sequence[Point]) -> None:
         low = min(getattr(point, which).value - part * getattr(point, which).below for point in shown)
         high = max(getattr(point, which).value + part * getattr(point, which).above for point in shown)
         room = max(1.0, 0.18 * (high - low))
-        limit(max(-1.0, low - room), high + room)
+        limit(max(-1.0, low - room), min(102.0, high + room))

@@ -214,7 +214,7 @@ def board_records(make_record: Callable[..., Record]) -> list[Record]:
 def same_picture() -> Callable[[Path, str], None]:
     """`same_picture(path, "cost")`: a PNG is cost.png here, within a tolerance.
 
-    A lost Pareto front exceeds it (0.24); other versions of matplotlib lay out otherwise and may differ more.
+    A lost Pareto front exceeds it (0.6); other versions of matplotlib lay out otherwise and may differ more.
     `ADVBENCH_UPDATE_GOLDEN=1` writes the pictures anew; look at them before committing.
     """
 

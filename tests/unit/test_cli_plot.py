@@ -1,0 +1,133 @@
+"""`advbench plot` on the command line: kinds, results, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from advbench.benchmark.cli import main
+from advbench.benchmark.cli.app import COMMANDS
+from advbench.benchmark.cli.plotting import DRAWN, FIGURES, OF_RESULTS, plot
+from advbench.reports.results import KINDS
+
+RECORDS = Path(__file__).parents[2] / "leaderboards" / "records" / "digits-linf-1"
+FEW = ("--records", str(RECORDS), "--formats", "png")
+
+
+def run(*words: object) -> list[str]:
+    """Draw; return the names of the files."""
+    result = CliRunner().invoke(main, ["plot", *map(str, words)])
+    assert result.exit_code == 0, result.output
+    return [Path(line.removeprefix("wrote ")).name for line in result.stdout.splitlines()]
+
+
+def refusal(*words: object) -> str:
+    """Run with bad input: exit code 2, one line on stderr, which is returned."""
+    result = CliRunner().invoke(main, ["plot", *map(str, words)])
+    assert result.exit_code == 2, result.output
+    return result.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    columns = [
+        {name: {"accuracy": share, "interval": [0.1, 0.9]} for name in ("clean", "pgd20")} for share in (0.8, 0.3)
+    ]
+    threats = [
+        {"norm": "linf", "eps": eps, "columns": found} for eps, found in zip(("0.05", "0.1"), columns, strict=True)
+    ]
+    path = tmp_path / "sweep.json"
+    made = {"kind": "evaluation off the board", "network": {"reference": "net"}, "images": 50, "threats": threats}
+    path.write_text(json.dumps(made), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def transferred(tmp_path):
+    path = tmp_path / "board-transfer.json"
+    made = {"kind": "transfer", "names": ["a", "b"], "clean": [0.9, 0.8], "accuracy": [[0.5, 0.6], [0.7, 0.4]]}
+    path.write_text(json.dumps({**made, "images": 100}), encoding="utf-8")
+    return path
+
+
+def test_the_help_names_every_kind_once():
+    said = plot.help or ""
+    for kind, about in {**FIGURES, **OF_RESULTS}.items():
+        (line,) = [line for line in said.splitlines() if line.split()[:1] == [kind]]
+        assert line.split(maxsplit=1)[1] == about
+    assert set(DRAWN) == set(KINDS)
+    assert {kind for kinds in DRAWN.values() for kind in kinds} == set(OF_RESULTS)
+    assert COMMANDS["plot"] == "plotting:plot"
+
+
+@pytest.mark.parametrize("kind", ["classes", "compare", "attacks", "agreement"])
+def test_methods_and_columns_are_chosen(kind, tmp_path):
+    words = (*FEW, "--methods", "trades,PGD-AT", "--column", "pgd20", "--width", "single", "--out", tmp_path)
+    assert run(kind, *words) == [f"digits-linf-1-{kind}.png"]
+
+
+def test_results_are_drawn_by_what_they_are(sweep, transferred, tmp_path):
+    words = ("--formats", "png", "--out", tmp_path / "figures")
+    assert run("eps", sweep, *words) == ["sweep-eps.png"]
+    assert run("transfer", transferred, *words) == ["board-transfer.png"]
+    assert run("eps", sweep, sweep, *words, "--style", "slides") == ["sweep-eps.png"]
+    drawn = run("all", sweep, transferred, *FEW, "--methods", "trades,mart,hat", "--out", tmp_path / "all")
+    kinds = ("tradeoff", "overfitting", "curves", "cost", "classes", "attacks", "agreement")
+    assert drawn == [*(f"digits-linf-1-{kind}.png" for kind in kinds), "sweep-eps.png", "board-transfer.png"]
+
+
+def test_one_method_is_enough_for_most_kinds(tmp_path):
+    words = (*FEW, "--methods", "trades", "--out", tmp_path)
+    for kind in ("tradeoff", "overfitting", "curves", "cost", "classes", "attacks"):
+        assert run(kind, *words) == [f"digits-linf-1-{kind}.png"]
+    assert "needs two networks" in refusal("agreement", *words)
+    assert "compare draws two methods" in refusal("compare", *words)
+
+
+def test_bad_input_is_refused_in_one_line(sweep, tmp_path):
+    assert "is not one of" in refusal("poster", *FEW)
+    assert "needs result files" in refusal("eps", *FEW)
+    assert "is drawn from records" in refusal("tradeoff", sweep)
+    assert "plot eps" in refusal("transfer", sweep)
+    assert "cannot be read" in refusal("eps", tmp_path / "none.json")
+    assert "no method 'nope'" in refusal("cost", *FEW, "--methods", "nope")
+    assert "the gap is defined for" in refusal("overfitting", *FEW, "--column", "cw", "--out", tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "no records" in refusal("all", "--records", tmp_path / "empty")
+
+
+def test_a_column_that_was_not_measured_is_named(tmp_path):
+    plain = json.loads(next((RECORDS / "trades").glob("*.json")).read_text("utf-8"))
+    del plain["checkpoints"]["best"]["evaluation"]["columns"]["autoattack"]
+    (tmp_path / "one.json").write_text(json.dumps(plain), encoding="utf-8")
+    words = ("--records", tmp_path, "--formats", "png", "--out", tmp_path)
+    assert "both clean and autoattack" in refusal("tradeoff", *words)
+    assert "no record has autoattack on best" in refusal("classes", *words)
+
+
+def test_other_data_give_no_classes(tmp_path):
+    plain = json.loads(next((RECORDS / "trades").glob("*.json")).read_text("utf-8"))
+    plain["data"]["digest"] = "0" * 64
+    (tmp_path / "one.json").write_text(json.dumps(plain), encoding="utf-8")
+    result = CliRunner().invoke(main, ["plot", "classes", "--records", str(tmp_path), "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "other data than those of the records" in result.stderr
+
+
+def test_neither_plot_nor_compare_nor_images_loads_torch(tmp_path):
+    script = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from advbench.benchmark.cli import main\n"
+        f"records = ['--records', {str(RECORDS)!r}]\n"
+        "for words in (['compare', 'trades', 'mart'], ['images'],\n"
+        f"    ['plot', 'classes', '--formats', 'png', '--methods', 'trades,mart', '--out', {str(tmp_path)!r}]):\n"
+        "    result = CliRunner().invoke(main, [*words, *records])\n"
+        "    assert result.exit_code == 0, result.output\n"
+        "    assert 'no classes shown' not in result.stderr\n"
+        "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
