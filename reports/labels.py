@@ -175,7 +175,7 @@ def _places(point: NDArray[np.float64], size: tuple[float, float], scene: _Scene
     crossed = _crossings(found.starts, np.broadcast_to(point, found.starts.shape), marks[~own])
     covered = _crossings(scene.begins, scene.ends, found.boxes).sum(axis=0)
     strange = np.isnan(found.starts[:, 0]) & _nearer(found.boxes, point, marks[~own])
-    disturbed = _disturbance(areas) + CROSS / 2 * (crossed.sum(axis=1) + covered) + CROSS * strange
+    disturbed = _disturbance(areas) + CROSS * (crossed.sum(axis=1) + covered / 2 + strange)
     return found._replace(costs=found.costs + disturbed)
 
 
