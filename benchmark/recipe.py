@@ -36,21 +36,29 @@ def _cross_entropy(net: nn.Module, y: Tensor, x_adv: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def validate(net: nn.Module, split: Split, protocol: Protocol) -> tuple[float, float]:
-    """Return clean and PGD accuracy of `net` on the validation split, starts fixed over epochs, fp32."""
+def accuracies(net: nn.Module, split: Split, protocol: Protocol, images: int | None = None) -> tuple[float, float]:
+    """Return clean accuracy of `net` and accuracy under the PGD of the selection, starts fixed over epochs, fp32.
+
+    Args:
+        net: left in the mode in which it was found.
+        split: images that are not augmented here.
+        protocol: threat, and steps of the selection.
+        images: as many, evenly spaced (folders are sorted by class); None: all.
+    """
+    count = len(split) if images is None else min(images, len(split))
     eps, step = float(protocol.threat.eps), float(protocol.selection.step)
     device = split.labels.device
     clean = robust = torch.zeros((), device=device)
     generator = torch.Generator(device).manual_seed(derive(0, "validation"))
     with evaluating(net):
-        for x, y, _ in split.batches(VALIDATION_BATCH):
+        for x, y, _ in split.batches(VALIDATION_BATCH, torch.arange(count) * len(split) // count):
             right = net(x).argmax(1) == y
             objective = partial(_cross_entropy, net, y)
             start = uniform_start(x, eps, generator)
             x_adv = sign_steps(x, start, objective, eps=eps, step=step, steps=protocol.selection.steps)
             clean = clean + right.sum()
             robust = robust + (right & (net(x_adv).argmax(1) == y)).sum()
-    return float(clean) / len(split), float(robust) / len(split)
+    return float(clean) / count, float(robust) / count
 
 
 class PeakMemory:

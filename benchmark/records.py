@@ -114,7 +114,12 @@ class Environment(Part):
 
 
 class Epoch(Part):
-    """One row of the learning curve; losses and logged scalars are means over the epoch."""
+    """One row of the learning curve.
+
+    `clean` and `robust` (PGD-10) are accuracies on the validation split. Losses and logged scalars are means over the
+    epoch; `logged` also has "train_clean" and "train_robust", the same accuracies on as many training images, evenly
+    spaced and not augmented, in records made since these are measured.
+    """
 
     epoch: Count
     lr: float

@@ -20,7 +20,7 @@ from advbench.benchmark.data import Dataset
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.recipe import PeakMemory, derive, precision, validate
+from advbench.benchmark.recipe import PeakMemory, accuracies, derive, precision
 from advbench.benchmark.records import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
 from advbench.benchmark.schedule import first_drop, learning_rate
 from advbench.benchmark.step import TrainingStep
@@ -164,9 +164,12 @@ class Run:
         """Validate, keep `best` if it is, write the checkpoint; return the row of the learning curve."""
         passes = self.ledger.reset()
         deployed = self.method.deployed(self.nets)
-        clean, robust = validate(deployed, self.dataset.validation, self.protocol)
-        self.ledger.reset()  # validation is the protocol's cost, not the method's
-        logged = self.step.means()
+        validation, training = self.dataset.validation, self.dataset.train
+        clean, robust = accuracies(deployed, validation, self.protocol)
+        # As many training images as there are for validation: what robust overfitting is seen by, at little cost.
+        fitted = accuracies(deployed, training, self.protocol, images=len(validation))
+        self.ledger.reset()  # both are the protocol's cost, not the method's
+        logged = self.step.means() | dict(zip(("train_clean", "train_robust"), fitted, strict=True))
         images = self.per_epoch * self.protocol.training.batch
         row = Epoch(
             epoch=epoch,

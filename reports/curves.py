@@ -1,8 +1,8 @@
 """Learning curves per method over the epochs: validation, clean and under PGD-10, with what was recorded in training.
 
-Every record has the mean training loss of each epoch. Accuracies on the training batches are there where the method
-logged them, as `train_clean` and `train_robust` (on its own examples): then they are drawn beside validation, and else
-the loss in per cent of its first epoch, which shows whether training goes on where validation has stopped.
+Newer records have the same accuracies on training images: then they are drawn beside validation. Older ones have the
+mean training loss of each epoch: it is drawn in per cent of its first, which shows whether training goes on where
+validation has stopped.
 """
 
 import math
@@ -56,7 +56,7 @@ _VALIDATION = (
 )
 _TRAINING = (
     _Curve(lambda epoch: epoch.logged.get("train_clean"), "clean, training", "#56b4e9", "-."),
-    _Curve(lambda epoch: epoch.logged.get("train_robust"), "adversarial, training", "#e69f00", ":"),
+    _Curve(lambda epoch: epoch.logged.get("train_robust"), "PGD-10, training", "#e69f00", ":"),
 )
 _LOSS = _Curve(lambda epoch: epoch.loss, "training loss, % of first epoch", GREY, (0, (1, 1)))
 

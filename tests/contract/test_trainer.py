@@ -6,13 +6,14 @@ from typing import ClassVar
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from advbench.benchmark import trainer
+from advbench.benchmark import data, networks, trainer
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Duo, Method, Solo
 from advbench.benchmark.protocol import Schedule, published
-from advbench.benchmark.recipe import derive
+from advbench.benchmark.recipe import accuracies, derive
 from advbench.benchmark.schedule import first_drop, learning_rate
 from advbench.benchmark.weights import matrices, shifted
 from advbench.methods.standard import Standard
@@ -237,3 +238,21 @@ def test_perturbed_weights_are_what_a_bf16_forward_sees(run, tmp_path, monkeypat
     record = run(Shifts(), tmp_path)
     assert record.environment.precision == "bf16 autocast"
     assert record.curve[-1].loss < record.curve[0].loss
+
+
+def test_accuracies_on_training_images_stand_beside_those_on_validation(run, tmp_path, small_protocol):
+    record = run("pgd_at", tmp_path)
+    protocol = small_protocol()
+    images = data.load(protocol.data, download=False)
+    net = networks.build(protocol.network, num_classes=images.num_classes, channels=images.shape[0])
+    net.load_state_dict(load_file(tmp_path / "last.safetensors"))
+    count, total = len(images.validation), len(images.train)
+    assert count < total, "all training images would show nothing of the choice"
+    x, y, _ = next(iter(images.train.batches(total)))
+    chosen = [number * total // count for number in range(count)]
+    with torch.no_grad():
+        right = net.eval()(x[chosen]).argmax(1) == y[chosen]
+    logged = record.curve[-1].logged
+    assert logged["train_clean"] == pytest.approx(right.double().mean().item())
+    assert 0 <= logged["train_robust"] <= logged["train_clean"]
+    assert accuracies(net, images.train, protocol, images=count) == (logged["train_clean"], logged["train_robust"])
