@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.executors.slurm.registry import Registry, units
+from advbench.benchmark.records import COLUMNS
 from advbench.benchmark.runfolder import RunFolder
 from advbench.benchmark.store import Store
 
@@ -54,6 +55,7 @@ cw = { steps = 20, step = "3/80" }
 autoattack = { version = "standard" }
 """
 SLURM = ("--executor", "slurm", "--device", "cpu")
+TIMES = {"created", "seconds", "images_per_second", "peak_memory_bytes"}
 WORKER = "advbench.benchmark.executors.worker"
 
 
@@ -121,6 +123,13 @@ def weights(folder: RunFolder) -> dict[str, str]:
     return {name: one.sha256 for name, one in trained.checkpoints.items()}
 
 
+def timeless(plain):
+    """Return JSON data without what depends on when and how fast it was made."""
+    if isinstance(plain, dict):
+        return {key: timeless(value) for key, value in plain.items() if key not in TIMES}
+    return [timeless(value) for value in plain] if isinstance(plain, list) else plain
+
+
 def resumed(folder: RunFolder) -> list[int]:
     """Return the epochs at which training went on, from its log."""
     (log,) = (folder.path / "logs").glob("*-train.log")
@@ -149,8 +158,8 @@ def test_a_grid_queued_by_two_at_once_runs_once_and_as_at_home(slurm, place):
     # Status says what Slurm says; cancel ends what is of the store it is told, and nothing else.
     shown = place.advbench("status").output
     assert "queued" in shown
-    assert re.search(r"PENDING \(.*[Dd]rain", shown), shown
-    assert "Dependency" in shown
+    assert "1 PENDING (ReqNodeNotAvail" in shown, shown
+    assert "15 PENDING (Dependency)" in shown, shown
     assert "cancelled 1 jobs" in place.advbench("cancel", "--store", "other").output
     assert "nothing to cancel" in place.advbench("cancel", "--store", "other").output
     slurm.wait(lambda: len(slurm.queue()) == 1 + 16)
@@ -171,18 +180,15 @@ def test_a_grid_queued_by_two_at_once_runs_once_and_as_at_home(slurm, place):
     assert registry.submissions() == (submission,), "nobody queued anything a second time"
     ours = {array.slurm for array in arrays}
     lines = (slurm.folder / "jobs.log").read_text().splitlines()
-    ran = [line for line in lines if re.search(r"ArrayJobId=(\d+)", line)[1] in ours]
+    ran = [line for line in lines if set(re.findall(r"ArrayJobId=(\d+)", line)) & ours]
     assert len(ran) == 16
     assert all("JobState=COMPLETED" in line for line in ran)
     assert "nothing to do" in place.advbench(*suite, *SLURM).output
     assert list((place.folder / "out").iterdir())
 
     home, here = (place.run(name, "hat").record() for name in ("home", "runs"))
-    for checkpoint in ("best", "last"):
-        expected, found = home.checkpoints[checkpoint], here.checkpoints[checkpoint]
-        assert found.sha256 == expected.sha256
-        assert found.evaluation == expected.evaluation, "AutoAttack in two jobs as in one"
-        assert set(found.evaluation.columns) >= {"clean", "pgd20", "pgd100", "cw", "autoattack"}
+    assert set(here.checkpoints["best"].evaluation.columns) == set(COLUMNS)
+    assert timeless(here.model_dump(mode="json")) == timeless(home.model_dump(mode="json"))
 
 
 def test_a_killed_job_is_tried_again_and_goes_on_from_its_checkpoint(slurm, place):

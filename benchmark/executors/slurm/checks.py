@@ -187,6 +187,6 @@ def _remember(registry: Registry, place: str) -> None:
     sealed.write(path, sorted({*known, place}))
 
 
-def rehearse(words: str) -> ExecutorError:
-    """Return the error of a rehearsal (`sbatch --test-only`) in which Slurm refused."""
+def refusal(words: str) -> ExecutorError:
+    """Return the error of jobs that Slurm refused."""
     return SlurmError(f"Slurm does not take such jobs: {words}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from advbench.benchmark.executors.slurm.engine import Engine
 
 _FULL = re.compile(r"submit ?limit|MaxSubmit|GrpSubmit|job submit limit|MaxJobCount|too many jobs", re.IGNORECASE)
+_NO_NODES = re.compile(r"node configuration|nodes? .*not available", re.IGNORECASE)
 _AWAY_PATIENCE = 300.0
 
 
@@ -78,12 +79,7 @@ class Dispatch:
             return
         name = f"advbench-{self.registry.identity}"
         engine = self._engine(self.registry.root)
-        try:
-            engine.send(f"{name}-test", "job", {"test-only": True}, count=1)
-        except SlurmAwayError:
-            raise
-        except SlurmError as error:
-            raise checks.rehearse(str(error)) from None
+        self._rehearse(engine, name)
         self._probe(engine, name, data)
         stages = groups(fresh, stages=self.profile.parallel is not None)
         more = {"retries": self.profile.retries, "grace": self.profile.notice, "minutes": self.profile.minutes}
@@ -96,6 +92,17 @@ class Dispatch:
         for stage in stages:
             self.waves.append(Wave(first, len(stage.jobs), stage.needs))
             first += len(stage.jobs)
+
+    @staticmethod
+    def _rehearse(engine: "Engine", name: str) -> None:
+        """Refuse what Slurm does not take; where all nodes are down or drained for now, only queueing itself tells."""
+        try:
+            engine.send(f"{name}-test", "job", {"test-only": True}, count=1)
+        except SlurmAwayError:
+            raise
+        except SlurmError as error:
+            if not _NO_NODES.search(str(error)):
+                raise checks.refusal(str(error)) from None
 
     def _engine(self, folder: Path) -> "Engine":
         from advbench.benchmark.executors.slurm.engine import Engine  # noqa: PLC0415 (submitit is an extra)
@@ -167,7 +174,7 @@ class Dispatch:
                 raise
             except SlurmError as error:
                 if not _FULL.search(str(error)):
-                    raise
+                    raise checks.refusal(str(error)) from None
                 size //= 2
             else:
                 return size

@@ -272,7 +272,7 @@ class Registry:
     ) -> Submission:
         """Write down jobs that are about to be queued; the caller holds the lock."""
         now = datetime.now(UTC)
-        path = self.root / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        path = self.root / f"{now:%Y%m%d-%H%M%S%f}-{secrets.token_hex(3)}"  # sorts by time
         (path / "live").mkdir(parents=True)
         for name in ("arrays.jsonl", "outcomes.jsonl"):
             (path / name).touch()
