@@ -4,12 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 
 import pytest
 
 from advbench.benchmark import sealed
+from advbench.benchmark.cluster import Profile
+from advbench.benchmark.executors.courier import Errand
+from advbench.benchmark.executors.slurm.checks import Cluster
+from advbench.benchmark.executors.slurm.commands import Configuration, Partition
+from advbench.benchmark.executors.slurm.dispatch import Dispatch
+from advbench.benchmark.executors.slurm.registry import Registry
 from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
-from advbench.benchmark.plan import MethodFacts, MethodRequest, Suite, runs
+from advbench.benchmark.plan import MethodFacts, MethodRequest, Suite, plan, runs
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records import Passes
 from advbench.benchmark.runfolder import Measured
@@ -139,3 +147,33 @@ def test_the_number_of_files_does_not_grow_with_the_shards(store, made):
     one, all_of_them = attack([0]), attack(range(1, 6))
     assert one == all_of_them
     assert one <= 2 + len(trained.checkpoints) * (1 + len(FAMILIES)) + 1  # run, training; weights, journals; one lock
+
+
+def test_108000_jobs_become_arrays_that_slurm_takes_and_few_files(filled, tmp_path, monkeypatch):
+    """One job for each shard, the most there can be: queued without Slurm, whose answers are made up."""
+    jobs = plan(SUITE, filled, CATALOGUE, max_shards_per_job=1)
+    sent: list[tuple[int, str]] = []
+
+    class Engine:
+        def __init__(self, *_words: object) -> None: ...
+
+        def send(self, _name: str, _shell: str, options: Mapping[str, object], *, count=0, dependency="", **_more):
+            if "test-only" not in options:
+                sent.append((count, dependency))
+            return str(len(sent))
+
+    monkeypatch.setattr("advbench.benchmark.executors.slurm.engine.Engine", Engine)
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    cluster = Cluster(Configuration("made-up", max_array=1001), Partition("p", None, None, "", default=True), True)
+    registry = Registry(Store(tmp_path))
+    registry.root.mkdir(parents=True)
+    dispatch = Dispatch(registry, Profile(), cluster, ("advbench",))
+    began = time.process_time()
+    dispatch.prepare(jobs, Errand("a:b"), {}, None)
+    assert dispatch.send() == len(jobs) == 108_000
+    seconds = time.process_time() - began
+    assert max(count for count, _ in sent) <= 1001
+    assert sum(count for count, _ in sent) == len(jobs)
+    assert len(sent) < 4 * 540  # calls of sbatch
+    assert sum(path.is_file() for path in registry.root.rglob("*")) <= 6
+    assert seconds < 30.0  # measured 2.3, without coverage
