@@ -58,6 +58,7 @@ class Attendant:
         self.stalls = int(before.get("stalls", 0))
         self.reached = float(before.get("done", 0.0))
         """How far attempts before this one came."""
+        self.furthest = self.reached
         self.now: dict[str, Any] = {}
         self.began = time.monotonic()
         self.noted = -_EVERY
@@ -140,9 +141,11 @@ class Attendant:
             if time.monotonic() - self.waiting_since > _BUSY_PATIENCE:
                 raise _BusyError
         elif event.kind == "progress":
-            self.waiting_since = None
-            further = int(event.done) > int(float(self.now.get("done", self.reached)))
+            further = int(event.done) > int(self.furthest)
+            self.furthest = max(self.furthest, event.done)
             self.now = {name: getattr(event, name) for name in ("done", "total", "unit", "detail")}
+            if further:  # asking in vain for work that others hold is no progress
+                self.waiting_since = None
             if further or time.monotonic() - self.noted >= _EVERY:
                 self._note()
             if self.ending and further:
@@ -176,9 +179,8 @@ class Attendant:
         if not why:  # who looks next asks Slurm: it was cancelled, or somebody put it back into the queue
             self._note(why=CANCELLED)
             return 1
-        here = float(self.now.get("done", self.reached))
         limit = self.submission.plain.get("minutes")
-        if int(here) > int(self.reached):
+        if int(self.furthest) > int(self.reached):
             self.stalls = 0
         elif limit and time.monotonic() - self.began > limit * 30:  # most of its time
             self.stalls += 1
@@ -186,9 +188,10 @@ class Attendant:
             unit = self.now.get("unit", "epoch")
             reason = f"{self.stalls} times {limit:g} minutes were too short for one {unit}: raise --time"
             folder = self.store.folder(self.job.run)
+            folder.create()
             folder.fail(self.job, f"{reason} (log: {folder.log(self.job)})")
             return self._settle("failed", reason)
-        self.reached = float(int(max(here, self.reached)))
+        self.reached = float(int(self.furthest))
         self.now = {**self.now, "done": self.reached}
         return self._again(why)
 
