@@ -1,0 +1,84 @@
+"""Cluster profiles, and what the options of Slurm make of them."""
+
+import pytest
+
+from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.cluster import placement
+from advbench.benchmark.cluster import ProfileError, minutes, profile
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("30", 30), ("30:30", 30.5), ("4:00:00", 240), ("2-12", 3600), ("1-00:30", 1470), ("1-00:00:00", 1440)],
+)
+def test_times_are_read_as_slurm_reads_them(text, expected):
+    assert minutes(text) == expected
+
+
+def test_the_command_line_changes_the_file(tmp_path):
+    file = tmp_path / "cluster.toml"
+    file.write_text(
+        'partition = "gpu"\ntime = 90\ngpus-per-node = 2\nsetup = ["module load cuda"]\n[sbatch]\nmail-user = "me"\n'
+        "exclusive = true\n"
+    )
+    found = profile(file, {"partition": "long", "setup": ("source env",), "sbatch": {"mail-user": "you"}})
+    assert (found.partition, found.minutes, found.gpus_per_node) == ("long", 90, "2")
+    assert found.setup == ("module load cuda", "source env")
+    assert found.sbatch == {"mail-user": "you", "exclusive": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('partitoin = "gpu"', "partitoin: unknown key; did you mean partition?"),
+        ("zzz = 1", "zzz: unknown key; there are: partition, account"),
+        ('cpus_per_task = "8"', "cpus_per_task: must be an integer"),
+        ('time = "soon"', "time: 'soon' is no time"),
+        ("parallel = 0", "parallel: must be an integer of at least 1"),
+        ('setup = "module load cuda"', "setup: must be a list of shell lines"),
+        ('[sbatch]\ndependency = "afterok:1"', "sbatch.dependency: leave it out: advbench makes the dependencies"),
+        ('[sbatch]\npartition = "x"', "sbatch.partition: use the key partition instead"),
+        ("partition =", "not valid TOML"),
+    ],
+)
+def test_a_profile_that_cannot_be_understood_is_refused_in_one_line(tmp_path, text, said):
+    file = tmp_path / "cluster.toml"
+    file.write_text(text)
+    with pytest.raises(ProfileError) as caught:
+        profile(file)
+    assert said in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_profile_of_the_documentation_is_one(request):
+    found = profile(request.config.rootpath / "docs" / "examples" / "cluster.toml")
+    assert found.partition == "gpu"
+    assert found.sbatch["mail-type"] == "FAIL"
+
+
+def test_options_of_slurm_need_slurm():
+    told = dict.fromkeys(("profile", "partition", "time"), None)
+    full = {**dict.fromkeys(placement_names(), None), **told, "executor": "local", "partition": "gpu"}
+    with pytest.raises(Refused, match="--partition is for --executor slurm"):
+        placement(full)
+    chosen = placement({**full, "executor": "slurm", "retries": 0})
+    assert chosen is not None
+    assert chosen.profile.retries == 0
+
+
+def placement_names() -> tuple[str, ...]:
+    from advbench.benchmark.cli.cluster import CLUSTER_NAMES
+
+    return CLUSTER_NAMES
+
+
+def test_a_job_computes_on_what_it_asks_for():
+    names = dict.fromkeys(placement_names())
+    on_cpu = placement({**names, "executor": "slurm", "cpus_per_task": 16})
+    on_gpu = placement({**names, "executor": "slurm", "cpus_per_task": 16, "gpus_per_node": "a100:1"})
+    assert on_cpu is not None
+    assert on_gpu is not None
+    assert (on_cpu.device("auto"), on_cpu.threads) == ("cpu", 16)
+    assert (on_gpu.device("auto"), on_gpu.threads) == ("cuda", 8)
+    assert on_gpu.device("cpu") == "cpu"
