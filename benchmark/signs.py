@@ -10,7 +10,6 @@ from math import inf
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import binom
 
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import COLUMNS, Bits, Evaluation
@@ -221,6 +220,8 @@ def autoattack_far_below_pgd(case: Case) -> Finding:
 
 def excess_p(stronger: Bits, weaker: Bits) -> float:
     """Return the one-sided exact McNemar p that the stronger attack leaves more images right than the weaker."""
+    from scipy.stats import binom  # noqa: PLC0415 (half a second that no training or attack has to wait for)
+
     more, fewer = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
     return float(binom.sf(more - 1, more + fewer, 0.5))
 
