@@ -167,7 +167,7 @@ def test_an_edited_protocol_is_refused(place):
 def test_compare_says_who_is_better_in_words_figures_and_classes(place):
     said = place.advbench("compare", "pgd_at", "standard", "--column", "pgd20", "--out", "figures")
     shares = {name: place.run(name).record().checkpoints["best"].evaluation.accuracy("pgd20") for name in place.runs}
-    assert f"PGD-AT {shares['pgd_at']:.1%}, Standard {shares['standard']:.1%} under pgd20, n = 12" in said
+    assert f"PGD-AT {shares['pgd_at']:.1%}, Standard {shares['standard']:.1%} under PGD-20, n = 12" in said
     assert "these two networks, not these two methods" in said
     plain = json.loads((place.folder / "figures/PGD-AT-against-Standard-pgd20.json").read_text(encoding="utf-8"))
     assert plain["difference"] == pytest.approx(shares["pgd_at"] - shares["standard"])
