@@ -18,6 +18,7 @@ _AWAY = re.compile(
     r"temporarily unable|unexpected message",
     re.IGNORECASE,
 )
+_UNCONFIGURED = re.compile(r"establish a configuration source|could not find slurm.conf", re.IGNORECASE)
 _MANY = 200
 """Jobs named in one command: command lines are finite."""
 
@@ -109,6 +110,10 @@ def ask(*command: str) -> str:
 
 def _refusal(said: str) -> SlurmError:
     """Return the error that words of Slurm amount to."""
+    if _UNCONFIGURED.search(said):
+        return SlurmError(
+            "Slurm's commands are here but no cluster is configured: run this where jobs are queued, or set SLURM_CONF"
+        )
     line = " ".join(part.strip() for part in said.replace(" error: ", " ").splitlines() if part.strip())[:500]
     return (SlurmAwayError if _AWAY.search(said) else SlurmError)(line)
 

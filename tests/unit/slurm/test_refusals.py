@@ -11,7 +11,8 @@ from advbench.benchmark.cli.cluster import cut, refuse_short
 from advbench.benchmark.cluster import Profile
 from advbench.benchmark.estimate import Estimate
 from advbench.benchmark.executors.courier import ExecutorError
-from advbench.benchmark.executors.slurm import checks
+from advbench.benchmark.executors.slurm import checks, commands
+from advbench.benchmark.executors.slurm.commands import SlurmError
 from advbench.benchmark.executors.slurm.registry import Registry
 from advbench.benchmark.protocol import published
 from advbench.benchmark.store import Store
@@ -23,6 +24,17 @@ def test_no_slurm(world, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ExecutorError, match="no Slurm on this machine"):
         world.slurm().submit([world.train()], world.errand)
+
+
+def test_slurm_without_a_cluster(tmp_path, monkeypatch):
+    scontrol = tmp_path / "scontrol"
+    words = "scontrol: error: DNS SRV lookup failed\nscontrol: fatal: Could not establish a configuration source"
+    scontrol.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{words}\nEND\nexit 1\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(SlurmError, match="no cluster is configured") as caught:
+        commands.configuration()
+    assert "\n" not in str(caught.value)
 
 
 def test_no_submitit(world, monkeypatch):
