@@ -76,6 +76,19 @@ def test_published_records_are_official_verified_and_from_committed_code():
         assert not commit.endswith("-dirty")
 
 
+def test_the_example_on_cifar10_is_marked_as_the_subset_that_it_is():
+    folder = ROOT / "docs" / "examples" / "cifar10-cpu"
+    words = ["leaderboard", "--records", str(folder / "records"), "--out", str(folder), "--check"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    said = (folder / "cifar10-cpu-1.md").read_text(encoding="utf-8")
+    assert said.startswith("### cifar10-cpu/1 (unofficial protocol, subset of the data)")
+    for record in board.load_records(folder / "records"):
+        assert record.data.verified
+        assert not record.official
+        assert not (record.training.environment.commit or "-dirty").endswith("-dirty")
+
+
 def test_every_kind_of_figure_is_drawn_from_published_records(tmp_path):
     words = ["plot", "all", "--records", str(RECORDS), "--protocol", "digits-linf", "--out", str(tmp_path)]
     result = CliRunner().invoke(main, [*words, "--formats", "png"])
