@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from io import BytesIO
@@ -75,6 +76,12 @@ class Browser:
         return json.loads(message)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
+        answer = self.ask(method, **params)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        return answer["result"]
+
+    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        """Return the answer as it comes, an error too."""
         self.last += 1
         message = {"id": self.last, "method": method, "params": params}
         if self.session:
@@ -83,8 +90,7 @@ class Browser:
         while True:
             answer = self.receive()
             if answer.get("id") == self.last:
-                assert "error" not in answer, f"{method}: {answer['error']}"
-                return answer["result"]
+                return answer
             self.seen.append(answer)
 
     def open(self, path: Path, fragment: str = "") -> None:
@@ -94,12 +100,15 @@ class Browser:
         self.settle("document.readyState === 'complete' && location.protocol === 'file:'")
 
     def settle(self, condition: str) -> None:
-        """Wait until a condition holds in the page."""
-        self.js(
-            "new Promise((done, fail) => { const end = Date.now() + 8000; "
-            f"const look = () => ({condition}) ? done(true) : "
-            "Date.now() > end ? fail(new Error('never came true')) : setTimeout(look, 20); look(); })"
-        )
+        """Wait until a condition holds in the page, or in the one that takes its place meanwhile."""
+        end = time.monotonic() + 20
+        while True:
+            answer = self.ask("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
+            # An error: the page left while it was asked. An exception: what the condition looks at is not there yet.
+            if answer.get("result", {}).get("result", {}).get("value") is True:
+                return
+            assert time.monotonic() < end, f"{condition}: never came true; last {answer}"
+            time.sleep(0.02)
 
     def js(self, expression: str) -> Any:
         answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
