@@ -6,11 +6,12 @@ A file has the keys of `Profile`, and a table `[sbatch]` for anything else that 
 import dataclasses
 import difflib
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from advbench.benchmark import tomlfile
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 _COUNTED = ("cpus_per_task", "parallel", "threads", "shards_per_job", "max_queued", "grace")
@@ -190,12 +191,7 @@ def profile(file: Path | None = None, given: Mapping[str, object] | None = None)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: not valid TOML ({error})") from None
+    plain = tomlfile.read(path, ProfileError)
     try:
         return _read(plain)
     except ProfileError as error:

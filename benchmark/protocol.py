@@ -25,6 +25,8 @@ from pydantic import (
     ValidationError,
 )
 
+from advbench.benchmark import tomlfile
+
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -289,13 +291,7 @@ class Protocol:
     @classmethod
     def from_toml(cls, path: Path) -> Self:
         """Read a TOML file strictly; see `from_plain`."""
-        try:
-            plain = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ProtocolError(f"{path}: cannot be read ({error.strerror})") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ProtocolError(f"{path}: not valid TOML ({error})") from None
-        return cls.from_plain(plain, str(path))
+        return cls.from_plain(tomlfile.read(path, ProtocolError), str(path))
 
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Protocol)

@@ -7,7 +7,7 @@ import click
 
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.layout import Choice, read_layout, selecting, setting
-from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, store_option
+from advbench.benchmark.cli.options import FOLDER, open_store, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.corrections import Event
@@ -15,20 +15,11 @@ if TYPE_CHECKING:
     from advbench.benchmark.records import Record
     from advbench.leaderboards.table import Table
 
-RECORDS = "Records folder to read instead of the store, such as leaderboards/records."
-ONLY = "Only this one.  [default: every protocol that has records]"
 SEVERAL = "boards differ in their protocols; choose one with --protocol: "
 
 
 @click.command(short_help="Print boards from records.")
-@click.option(
-    "--protocol",
-    type=read_protocol,
-    metavar="NAME|FILE.toml",
-    help=ONLY,
-)
-@click.option("--records", type=click.Path(path_type=Path), help=RECORDS)
-@store_option
+@records_options
 @click.option(
     "--format",
     "kind",

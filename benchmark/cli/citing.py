@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.boards import ONLY, RECORDS, load
-from advbench.benchmark.cli.options import method_option, open_store, read_names, read_protocol, store_option
+from advbench.benchmark.cli.boards import load
+from advbench.benchmark.cli.options import method_option, open_store, read_names, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Print the BibTeX entries of methods.")
 @click.option("--methods", type=read_names, metavar="LIST", help="Of these methods, recorded or not.")
-@click.option("--protocol", type=read_protocol, metavar="NAME|FILE.toml", help=ONLY)
-@click.option("--records", type=click.Path(path_type=Path), help=RECORDS)
-@store_option
+@records_options
 @method_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the file instead of printing it.")
 def bibtex(

@@ -9,9 +9,9 @@ import click
 import numpy as np
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.boards import RECORDS, collect, protocol_of
+from advbench.benchmark.cli.boards import collect, protocol_of
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import FOLDER, data_option, read_protocol, store_option
+from advbench.benchmark.cli.options import FOLDER, RECORDS, data_option, read_protocol, store_option
 from advbench.benchmark.cli.outcomes import COLUMN, by_row, in_rows, labels_of, outcomes
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_PROTOCOL = "digits-linf"
 FOLDER = click.Path(file_okay=False, path_type=Path)
+RECORDS = "Records folder to read instead of the store, such as leaderboards/records."
 
 
 def read_protocol(value: "str | Protocol") -> "Protocol":
@@ -75,6 +76,13 @@ def store_option(function: F) -> F:
     """Add `--store`."""
     text = "Folder of runs.  [default: $ADVBENCH_STORE, or runs]"
     return click.option("--store", "store_root", type=FOLDER, help=text)(function)
+
+
+def records_options(function: F) -> F:
+    """Add `--protocol`, `--records` and `--store`: which records are read, all of them if nothing is said."""
+    only = "Only this one.  [default: every protocol that has records]"
+    source = click.option("--records", type=click.Path(path_type=Path), help=RECORDS)(store_option(function))
+    return click.option("--protocol", type=read_protocol, metavar="NAME|FILE.toml", help=only)(source)
 
 
 def data_option(function: F) -> F:

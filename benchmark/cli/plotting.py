@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.boards import ONLY, RECORDS, collect
-from advbench.benchmark.cli.options import FOLDER, data_option, read_names, read_protocol, store_option
+from advbench.benchmark.cli.boards import collect
+from advbench.benchmark.cli.options import FOLDER, data_option, read_names, records_options
 from advbench.benchmark.cli.outcomes import COLUMN, by_attack, by_row, labels_of, on_board
 
 if TYPE_CHECKING:
@@ -56,14 +56,7 @@ class Asked(NamedTuple):
 @click.command(short_help="Draw figures from records and results.")
 @click.argument("kind", type=click.Choice([*FIGURES, *OF_RESULTS, "all"]), default="tradeoff")
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--protocol",
-    type=read_protocol,
-    metavar="NAME|FILE.toml",
-    help=ONLY,
-)
-@click.option("--records", type=click.Path(path_type=Path), help=RECORDS)
-@store_option
+@records_options
 @data_option
 @click.option("--methods", type=read_names, metavar="LIST", help="Only these methods; ranks are the whole board's.")
 @click.option("--column", type=COLUMN, default="autoattack", show_default=True, help="Accuracy under which attack.")

@@ -1,11 +1,11 @@
 """From the words of a command line or a suite file to a `plan.Suite`: methods, variants, protocols, seeds."""
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advbench.benchmark import tomlfile
 from advbench.benchmark.plan import MethodRequest, Suite
 from advbench.benchmark.protocol import Protocol, ProtocolError, resolve
 
@@ -90,12 +90,7 @@ def from_file(path: Path) -> Suite:
         RequestError: in one line that names file and key.
         MethodError: for methods or hyper-parameters that there are not.
     """
-    try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not valid TOML ({error})") from None
+    plain = tomlfile.read(path, RequestError)
     unknown = sorted(set(plain) - {"protocols", "seeds", "method"})
     if unknown:
         raise RequestError(f"{path}: {unknown[0]}: unknown key; a suite has protocols, seeds and [[method]]")
