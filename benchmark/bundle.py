@@ -21,9 +21,9 @@ from typing import Any
 
 from advbench.benchmark.check import source
 from advbench.benchmark.jobs import CHECKPOINTS
-from advbench.benchmark.publish import destination
 from advbench.benchmark.recording import build_record
-from advbench.benchmark.records import Record, RecordError
+from advbench.benchmark.records.publish import destination
+from advbench.benchmark.records.schema import Record, RecordError
 from advbench.benchmark.runfolder import RunFolder, StoreError, Trained
 from advbench.benchmark.store import FOLDER_NAME
 from advbench.benchmark.validation import Remark, name, same, validate

@@ -15,7 +15,7 @@ from advbench.benchmark import download as downloads
 from advbench.benchmark import imagenet, sources, tinyimagenet
 from advbench.benchmark.partition import Partition, partition
 from advbench.benchmark.protocol import Data
-from advbench.benchmark.records import DataProvenance
+from advbench.benchmark.records.schema import DataProvenance
 from advbench.benchmark.sources import KNOWN, DataError, Raw, data_root
 from advbench.benchmark.split import InMemory, Minibatch, Split
 

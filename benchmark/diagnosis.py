@@ -21,11 +21,11 @@ from advbench.benchmark.attacks import pgd, starts
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.evaluator import dispose, predicted
-from advbench.benchmark.flags import ABOUT
 from advbench.benchmark.losses import ce_each, ce_sum, margin_each
 from advbench.benchmark.offboard import measure, pieces
-from advbench.benchmark.outcomes import EvaluationError
 from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records.flags import ABOUT
+from advbench.benchmark.records.outcomes import EvaluationError
 from advbench.benchmark.split import Split
 from advbench.benchmark.threats import Setting
 

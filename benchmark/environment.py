@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from advbench.benchmark.records import Environment
+from advbench.benchmark.records.schema import Environment
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors", "pyautoattack")
 

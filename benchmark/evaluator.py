@@ -19,9 +19,9 @@ from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.examination import Subject, examine
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.ledger import Ledger
-from advbench.benchmark.outcomes import Cost, EvaluationError, ShardResult, merge
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import STAGES, Bits
+from advbench.benchmark.records.outcomes import Cost, EvaluationError, ShardResult, merge
+from advbench.benchmark.records.schema import STAGES, Bits
 
 __all__ = ["FAMILIES", "EvaluationError", "ShardResult", "dispose", "evaluate_shard", "merge", "predicted"]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from advbench.benchmark.attacks.view import View, frozen, strict_fp32
 from advbench.benchmark.evaluator import ROUNDING, dispose, predicted
 from advbench.benchmark.losses import margin_each
-from advbench.benchmark.records import Bits, Evaluation
+from advbench.benchmark.records.schema import Bits, Evaluation
 from advbench.benchmark.runfolder import CheckpointName
 from advbench.benchmark.verification import Verifier
 

@@ -27,8 +27,8 @@ from torch import nn
 
 from advbench.benchmark import bridge, networks
 from advbench.benchmark.checkpoint import sha256
-from advbench.benchmark.flags import ABOUT, raised
-from advbench.benchmark.records import Evaluation, Record
+from advbench.benchmark.records.flags import ABOUT, raised
+from advbench.benchmark.records.schema import Evaluation, Record
 from advbench.benchmark.sealed import write_bytes
 
 THREAT = "Linf"

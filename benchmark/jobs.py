@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import Scalar
+from advbench.benchmark.records.schema import Scalar
 
 CHECKPOINTS = ("best", "last")
 FAMILIES = ("clean", "pgd", "cw", "examination", "autoattack")

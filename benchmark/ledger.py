@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from advbench.benchmark.records import Passes
+from advbench.benchmark.records.schema import Passes
 
 
 class Ledger:

@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import Data, Protocol
-from advbench.benchmark.records import Scalar
+from advbench.benchmark.records.schema import Scalar
 from advbench.benchmark.runfolder import CheckpointName, Failure, RunFolder, Trained
 from advbench.benchmark.store import PEER_SEED, PEERS, Store
 

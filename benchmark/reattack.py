@@ -10,7 +10,7 @@ from advbench.benchmark import checkpoint, data, networks
 from advbench.benchmark.environment import describe
 from advbench.benchmark.plan import shard_count
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.schema import Record
 from advbench.benchmark.runfolder import RunFolder
 from advbench.benchmark.validation import Remark, name
 from advbench.benchmark.verification import Verifier

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from advbench.benchmark.flags import Training
 from advbench.benchmark.jobs import FAMILIES
-from advbench.benchmark.outcomes import EvaluationError, ShardResult, merge
 from advbench.benchmark.plan import shard_count
-from advbench.benchmark.records import Checkpoint, Environment, Evaluation, Outcomes, Record
+from advbench.benchmark.records.flags import Training
+from advbench.benchmark.records.outcomes import EvaluationError, ShardResult, merge
+from advbench.benchmark.records.schema import Checkpoint, Environment, Evaluation, Outcomes, Record
 from advbench.benchmark.runfolder import CheckpointName, Measured, RunFolder, StoreError, Trained
 
 

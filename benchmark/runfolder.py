@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from advbench.benchmark import sealed
 from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import ProtocolError
-from advbench.benchmark.records import (
+from advbench.benchmark.records.schema import (
     Count,
     DataProvenance,
     Environment,

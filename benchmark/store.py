@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advbench.benchmark.jobs import RunSpec
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.schema import Record
 from advbench.benchmark.runfolder import RunFolder, StoreError
 
 log = logging.getLogger(__name__)

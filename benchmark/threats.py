@@ -24,9 +24,9 @@ from advbench.benchmark.bridge import contained
 from advbench.benchmark.evaluator import dispose, predicted
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.losses import ce_sum
-from advbench.benchmark.outcomes import Cost, EvaluationError, ShardResult
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import STAGES
+from advbench.benchmark.records.outcomes import Cost, EvaluationError, ShardResult
+from advbench.benchmark.records.schema import STAGES
 
 FAMILIES = ("clean", "pgd", "cw", "autoattack")
 RAND_STAGES = ("apgd-ce", "apgd-dlr")

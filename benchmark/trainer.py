@@ -21,7 +21,7 @@ from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.recipe import PeakMemory, accuracies, derive, precision
-from advbench.benchmark.records import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
+from advbench.benchmark.records.schema import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
 from advbench.benchmark.schedule import first_drop, learning_rate
 from advbench.benchmark.step import TrainingStep
 from advbench.benchmark.task import TrainingError, TrainingTask

@@ -14,8 +14,8 @@ from advbench.benchmark.attacks import pgd, starts
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.evaluator import dispose, predicted
 from advbench.benchmark.offboard import pieces
-from advbench.benchmark.outcomes import EvaluationError
 from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records.outcomes import EvaluationError
 from advbench.benchmark.split import Split
 
 

@@ -25,7 +25,7 @@ from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
 from advbench.benchmark.plan import MethodFacts, shard_count
 from advbench.benchmark.recording import build_record
-from advbench.benchmark.records import Epoch, MethodIdentity, Teacher, TrainingRecord
+from advbench.benchmark.records.schema import Epoch, MethodIdentity, Teacher, TrainingRecord
 from advbench.benchmark.runfolder import CheckpointName, Measured, RunFolder, Trained, Weights
 from advbench.benchmark.store import Store
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from advbench.benchmark.records import MethodIdentity
+from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.cells import BoardError
 from advbench.leaderboards.texts import bibtex_escape
 

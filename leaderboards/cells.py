@@ -6,7 +6,7 @@ Every writer shows `show(...)` of the same cells, so that no two formats can dis
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from advbench.benchmark.statistics import Interval, summarize
+from advbench.benchmark.records.statistics import Interval, summarize
 
 State = Literal["measured", "missing", "collapsed", "withheld", "unranked", "not applicable"]
 Kind = Literal["text", "accuracy", "points", "rank", "amount", "count"]

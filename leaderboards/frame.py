@@ -8,7 +8,7 @@ import pandas as pd
 
 from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.schema import Record
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.board import group, load, load_records
 from advbench.leaderboards.history import FIELDS, MOVED, changes

@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 
-from advbench.benchmark.corrections import Event
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.corrections import Event
+from advbench.benchmark.records.schema import Record
 from advbench.leaderboards.markdown import escape
 from advbench.leaderboards.measures import ACCURACIES, test_images
 from advbench.leaderboards.rows import Change, Note

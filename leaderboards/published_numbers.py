@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import MethodIdentity
+from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.bibtex import citable
 from advbench.leaderboards.table import ELSEWHERE, Cell, Note, Quoted, Table
 from advbench.leaderboards.texts import display

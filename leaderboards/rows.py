@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from advbench.benchmark.records import MethodIdentity
+from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.cells import Cell
 
 MARKS = {"masking": "†", "collapsed": "‡", "invalid": "§"}

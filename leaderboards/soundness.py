@@ -5,7 +5,7 @@ definition, so that it is seen even where no flag was computed.
 """
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import Evaluation, Flag, Record
+from advbench.benchmark.records.schema import Evaluation, Flag, Record
 
 
 def collapse(record: Record, protocol: Protocol) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from advbench.benchmark.statistics import Comparison
+from advbench.benchmark.records.statistics import Comparison
 from advbench.leaderboards.cells import BoardError, Cell, Column, Shown, show
 from advbench.leaderboards.rows import ELSEWHERE, MARKS, Change, Note, Quoted, Row
 from advbench.leaderboards.selection import Day, Names, Selection, hidden, listed, ordered

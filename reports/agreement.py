@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from advbench.benchmark.statistics import Correct
+from advbench.benchmark.records.statistics import Correct
 from advbench.reports.heat import heat
 from advbench.reports.style import BLUE, FORMATS, PAGE, TALL, Look, ReportError, Width, caption, figure, inches, save
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from advbench.benchmark.records import COLUMNS
-from advbench.benchmark.statistics import Correct
+from advbench.benchmark.records.schema import COLUMNS
+from advbench.benchmark.records.statistics import Correct
 from advbench.reports.heat import heat
 from advbench.reports.points import name_of
 from advbench.reports.style import (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advbench.benchmark.protocol import Statistics
-from advbench.benchmark.statistics import Comparison, Correct, compare, holm, mcnemar
+from advbench.benchmark.records.statistics import Comparison, Correct, compare, holm, mcnemar
 from advbench.reports.perclass import NAMED, Labels
 from advbench.reports.points import name_of
 from advbench.reports.style import (

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from advbench.benchmark.records import Epoch, Record
+from advbench.benchmark.records.schema import Epoch, Record
 from advbench.reports.style import (
     BLUE,
     COLUMN,

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from advbench.benchmark.statistics import Correct
+from advbench.benchmark.records.statistics import Correct
 from advbench.reports.heat import heat, turn
 from advbench.reports.style import (
     FILLS,

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records import COLUMNS
+from advbench.benchmark.records.schema import COLUMNS
 from advbench.reports.points import name_of
 from advbench.reports.style import (
     COLUMN,

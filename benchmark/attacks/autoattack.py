@@ -12,7 +12,7 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from advbench.benchmark.bridge import contained
-from advbench.benchmark.records import STAGES
+from advbench.benchmark.records.schema import STAGES
 
 STANDARD_TARGETS = 9
 FEWEST_CLASSES = 4

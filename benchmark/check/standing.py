@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from advbench.benchmark.check.report import Finding, State
-from advbench.benchmark.flags import ABOUT, raised
-from advbench.benchmark.records import COLUMNS, Record
+from advbench.benchmark.records.flags import ABOUT, raised
+from advbench.benchmark.records.schema import COLUMNS, Record
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import Epoch, TrainingRecord
+from advbench.benchmark.records.schema import Epoch, TrainingRecord
 from advbench.benchmark.step import TrainingStep
 from advbench.benchmark.task import TrainingTask
 from advbench.benchmark.trainer import isolated_rng, train

@@ -10,9 +10,9 @@ from advbench.benchmark.cli.layout import Choice, read_layout, selecting, settin
 from advbench.benchmark.cli.options import FOLDER, open_store, records_options
 
 if TYPE_CHECKING:
-    from advbench.benchmark.corrections import Event
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.corrections import Event
+    from advbench.benchmark.records.schema import Record
     from advbench.leaderboards.table import Table
 
 SEVERAL = "boards differ in their protocols; choose one with --protocol: "

@@ -11,7 +11,7 @@ from advbench.benchmark.cli.options import method_option, open_store, read_names
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.records import MethodIdentity
+    from advbench.benchmark.records.schema import MethodIdentity
 
 
 @click.command(short_help="Print the BibTeX entries of methods.")

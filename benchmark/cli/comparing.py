@@ -16,8 +16,8 @@ from advbench.benchmark.cli.outcomes import COLUMN, by_row, in_rows, labels_of, 
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.records import Record
-    from advbench.benchmark.statistics import Correct
+    from advbench.benchmark.records.schema import Record
+    from advbench.benchmark.records.statistics import Correct
 
 _FORMATS = ("png", "pdf")
 
@@ -40,7 +40,7 @@ def _side(reference: str, groups: "list[list[Record]]") -> "tuple[str, list[Reco
     Raises:
         Refused: if it means none, or variants of a method that are different rows.
     """
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.schema import Record
 
     if Path(reference).is_file():
         record = Record.load(Path(reference))

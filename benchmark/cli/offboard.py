@@ -246,9 +246,9 @@ def _progress(said: str) -> Callable[[str, int, int], None]:
 
 def show(measured: "list[Measurement]") -> None:
     """Print accuracies with their intervals, and the flags that were raised."""
-    from advbench.benchmark.flags import ABOUT, raised
     from advbench.benchmark.offboard import measured_columns
-    from advbench.benchmark.statistics import wilson
+    from advbench.benchmark.records.flags import ABOUT, raised
+    from advbench.benchmark.records.statistics import wilson
 
     columns = measured_columns(measured)
     rows = []

@@ -16,9 +16,9 @@ from advbench.benchmark.cli.app import Refused
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Data
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.schema import Record
+    from advbench.benchmark.records.statistics import Correct
     from advbench.benchmark.sources import Raw
-    from advbench.benchmark.statistics import Correct
     from advbench.leaderboards.table import Table
     from advbench.reports.perclass import Labels
 
@@ -74,7 +74,7 @@ def by_row(groups: Groups, checkpoint: str, column: str) -> "dict[str, Correct]"
 
 def by_attack(groups: Groups, checkpoint: str) -> "Mapping[str, Mapping[str, Correct]]":
     """Return the outcomes of every row by column, of the seeds on which every column of the row was measured."""
-    from advbench.benchmark.records import COLUMNS
+    from advbench.benchmark.records.schema import COLUMNS
 
     rows: dict[str, dict[str, Correct]] = {}
     for name, records in groups.items():

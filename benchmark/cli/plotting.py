@@ -14,7 +14,7 @@ from advbench.benchmark.cli.outcomes import COLUMN, by_attack, by_row, labels_of
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.schema import Record
     from advbench.leaderboards.table import Table
     from advbench.reports.style import Look, Width
 

@@ -10,7 +10,7 @@ from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, st
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.schema import Record
     from advbench.benchmark.store import Store
 
 
@@ -52,8 +52,8 @@ def publish(
       advbench publish 3fa9 --replace --reason "trained with the wrong beta"
       advbench publish --withdraw 3fa9 --reason "cannot be reproduced"
     """
-    from advbench.benchmark import publish as publishing
     from advbench.benchmark.cli.writing import from_store
+    from advbench.benchmark.records import publish as publishing
 
     if withdraw:
         if runs or protocol is not None or replace:
@@ -83,7 +83,7 @@ def publish(
 
 
 def _withdraw(words: tuple[str, ...], records: Path, reason: str) -> None:
-    from advbench.benchmark import publish as publishing
+    from advbench.benchmark.records import publish as publishing
 
     for path in [publishing.find(records, word) for word in words]:
         click.echo(f"withdrew {path}; why: {publishing.withdraw(path, reason=reason)}")
@@ -104,7 +104,7 @@ def _record(store: "Store", run: str) -> "Record":
 
 def _complete(record: "Record") -> bool:
     """Whether every column of every checkpoint was measured; a run that diverged may lack both checkpoints."""
-    from advbench.benchmark.records import COLUMNS
+    from advbench.benchmark.records.schema import COLUMNS
 
     evaluations = [checkpoint.evaluation for checkpoint in record.checkpoints.values()]
     measured = all(column in evaluation.columns for evaluation in evaluations for column in COLUMNS)

@@ -9,7 +9,7 @@ from advbench.benchmark.cli.options import open_store
 if TYPE_CHECKING:
     import torch
 
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.schema import Record
 
 
 def read_record(reference: str, store_root: Path | None) -> "tuple[Record, Path | None]":
@@ -18,7 +18,7 @@ def read_record(reference: str, store_root: Path | None) -> "tuple[Record, Path 
     Raises:
         Refused: if the run has none.
     """
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.schema import Record
     from advbench.benchmark.store import StoreError
 
     store = open_store(store_root)

@@ -10,7 +10,7 @@ from advbench.benchmark.plan import MethodRequest, Suite
 from advbench.benchmark.protocol import Protocol, ProtocolError, resolve
 
 if TYPE_CHECKING:
-    from advbench.benchmark.records import Scalar
+    from advbench.benchmark.records.schema import Scalar
 
 DEFAULT_METHODS = ("standard", "pgd_at", "trades", "dynat", "d2r", "sglr", "act")
 _SETTING = re.compile(r"(?P<method>\w+)\.(?P<key>\w+)=(?P<value>.*)")

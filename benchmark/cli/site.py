@@ -10,7 +10,7 @@ from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, st
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.records import MethodIdentity
+    from advbench.benchmark.records.schema import MethodIdentity
     from advbench.leaderboards.site import Source
 
 
@@ -70,7 +70,7 @@ def _source(records: Path | None, store_root: Path | None, protocol: "Protocol |
         Refused: if the store has two runs that would be published at the same place.
     """
     from advbench.benchmark.cli.writing import measured
-    from advbench.benchmark.publish import destination
+    from advbench.benchmark.records.publish import destination
     from advbench.leaderboards.site import Filed, Source, load
 
     if records is not None:

@@ -16,7 +16,7 @@ from advbench.benchmark.cli.options import FOLDER, data_option, device_option, o
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.schema import Record
     from advbench.benchmark.runfolder import RunFolder
     from advbench.benchmark.store import Store
     from advbench.benchmark.validation import Remark
@@ -196,7 +196,7 @@ def _runs(records: "Sequence[Record]", store: "Store", again: _Again, *, refused
 
 def _places(placed: "Sequence[tuple[Record, Path]]", records: Path) -> "list[Remark]":
     """Refuse records that lie where another one belongs."""
-    from advbench.benchmark.publish import destination
+    from advbench.benchmark.records.publish import destination
     from advbench.benchmark.validation import Remark, name
 
     return [
@@ -226,7 +226,7 @@ def _changed(base: str, records: Path) -> list[Path]:
     Raises:
         Refused: if git cannot say.
     """
-    from advbench.benchmark.corrections import FOLDER as PAST
+    from advbench.benchmark.records.corrections import FOLDER as PAST
 
     names = _git("diff", "--name-only", "--relative", "--diff-filter=d", "-z", base, "--", str(records), base=base)
     return [path for path in map(Path, names.decode().split("\0")) if path.suffix == ".json" and PAST not in path.parts]
@@ -234,7 +234,7 @@ def _changed(base: str, records: Path) -> list[Path]:
 
 def _silent(base: str, records: Path) -> "list[Remark]":
     """Refuse published records that were replaced or removed since a revision and are not kept with the reason."""
-    from advbench.benchmark import corrections
+    from advbench.benchmark.records import corrections
     from advbench.benchmark.validation import Remark
 
     words = ("diff", "--name-only", "--relative", "--diff-filter=MD", "--no-renames", "-z", base, "--", str(records))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from advbench.benchmark.data import Dataset
     from advbench.benchmark.evidence import Judgement
-    from advbench.benchmark.records import Record
+    from advbench.benchmark.records.schema import Record
     from advbench.benchmark.runfolder import CheckpointName
     from advbench.benchmark.verification import Claim, FlagClaim, Verifier
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.console import WIDE, console
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.schema import Record
 from advbench.benchmark.sealed import write_bytes
 from advbench.leaderboards import board
 

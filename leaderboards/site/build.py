@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import MethodIdentity, Record
+from advbench.benchmark.records.schema import MethodIdentity, Record
 from advbench.leaderboards import board as boards
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.published_numbers import Published

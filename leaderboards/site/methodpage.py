@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.benchmark.records import MethodIdentity
+from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards import bibtex
 from advbench.leaderboards.site.looks import marker
 from advbench.leaderboards.site.names import slug

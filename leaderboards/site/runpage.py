@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.benchmark.jobs import CHECKPOINTS
-from advbench.benchmark.records import COLUMNS, STAGES, Environment, Epoch, Evaluation, Flag, Outcomes, Record
-from advbench.benchmark.statistics import wilson
+from advbench.benchmark.records.schema import COLUMNS, STAGES, Environment, Epoch, Evaluation, Flag, Outcomes, Record
+from advbench.benchmark.records.statistics import wilson
 from advbench.leaderboards.measures import ACCURACIES
 from advbench.leaderboards.site.names import slug
 from advbench.leaderboards.site.render import page

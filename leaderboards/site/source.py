@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from advbench.benchmark import corrections
-from advbench.benchmark.corrections import Event
-from advbench.benchmark.records import Record
+from advbench.benchmark.records import corrections
+from advbench.benchmark.records.corrections import Event
+from advbench.benchmark.records.schema import Record
 from advbench.leaderboards.table import BoardError
 
 

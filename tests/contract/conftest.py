@@ -10,7 +10,7 @@ from advbench.benchmark import discovery
 from advbench.benchmark.check import trials
 from advbench.benchmark.check.workload import small_protocol as small
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import TrainingRecord
+from advbench.benchmark.records.schema import TrainingRecord
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import Outcomes, Record
+from advbench.benchmark.records.schema import Outcomes, Record
 from advbench.benchmark.store import Store
 from advbench.benchmark.work import perform
 

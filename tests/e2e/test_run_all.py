@@ -17,7 +17,7 @@ from filelock import FileLock
 from advbench.benchmark.cli import main
 from advbench.benchmark.jobs import Job
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import COLUMNS, Record
+from advbench.benchmark.records.schema import COLUMNS, Record
 from advbench.benchmark.store import Store
 
 SUITE = ("--protocol", "tiny.toml", "--methods", "standard,pgd_at", "--seeds", "0")

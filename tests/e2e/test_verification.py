@@ -12,7 +12,7 @@ from advbench.benchmark.attacks import pgd
 from advbench.benchmark.cli import main
 from advbench.benchmark.jobs import FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import Protocol, published
-from advbench.benchmark.records import Flag, Outcomes
+from advbench.benchmark.records.schema import Flag, Outcomes
 from advbench.benchmark.store import Store
 from advbench.benchmark.work import perform
 

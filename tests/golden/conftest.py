@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from advbench.benchmark.protocol import Protocol, resolve
-from advbench.benchmark.records import (
+from advbench.benchmark.records.schema import (
     COLUMNS,
     Checkpoint,
     DataProvenance,

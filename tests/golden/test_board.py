@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from advbench.benchmark.protocol import Protocol, resolve
-from advbench.benchmark.records import Flag, RecordError
-from advbench.benchmark.statistics import compare, ranks, wilson
+from advbench.benchmark.records.schema import Flag, RecordError
+from advbench.benchmark.records.statistics import compare, ranks, wilson
 from advbench.leaderboards import board, load_board
 from advbench.leaderboards.frame import DTYPES
 from advbench.leaderboards.table import BoardError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from advbench.benchmark.protocol import resolve
-from advbench.benchmark.records import Flag
+from advbench.benchmark.records.schema import Flag
 from advbench.leaderboards import bibtex, board, latex, published_numbers
 from advbench.leaderboards.latex import VENUES, Layout
 from advbench.leaderboards.published_numbers import Published

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from advbench.benchmark.records import Flag
+from advbench.benchmark.records.schema import Flag
 from advbench.leaderboards import board
 from advbench.reports import cost, curves, overfitting, stability, style, tradeoff
 from advbench.reports.labels import Label, place

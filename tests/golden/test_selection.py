@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from advbench.benchmark.protocol import resolve
-from advbench.benchmark.publish import publish, withdraw
+from advbench.benchmark.records.publish import publish, withdraw
 from advbench.leaderboards import (
     board,
     csv,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from advbench.benchmark.protocol import resolve
-from advbench.benchmark.records import Flag
+from advbench.benchmark.records.schema import Flag
 from advbench.leaderboards import bibtex, board, csv, html, latex, markdown, terminal
 from advbench.leaderboards.latex import Layout
 from advbench.leaderboards.table import BoardError, show

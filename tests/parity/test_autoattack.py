@@ -17,7 +17,7 @@ from advbench.benchmark import bridge, evaluator
 from advbench.benchmark.attacks.autoattack import seed_of
 from advbench.benchmark.evaluator import evaluate_shard
 from advbench.benchmark.protocol import Threat, published
-from advbench.benchmark.records import STAGES
+from advbench.benchmark.records.schema import STAGES
 
 
 @pytest.fixture(autouse=True)

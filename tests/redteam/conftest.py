@@ -13,8 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from advbench.benchmark.ascent import sign_steps
 from advbench.benchmark.evaluator import evaluate_shard, merge
-from advbench.benchmark.flags import Training
 from advbench.benchmark.protocol import published
+from advbench.benchmark.records.flags import Training
 
 N, EPS = 360, 0.15
 QUICK = ("clean", "pgd", "cw", "examination")

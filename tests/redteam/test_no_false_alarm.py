@@ -2,7 +2,7 @@
 
 import pytest
 
-from advbench.benchmark.flags import Training
+from advbench.benchmark.records.flags import Training
 
 
 def states(evaluation):

@@ -15,7 +15,7 @@ from advbench.benchmark.cli import main
 from advbench.benchmark.jobs import FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.recording import build_record
-from advbench.benchmark.records import Outcomes, Record
+from advbench.benchmark.records.schema import Outcomes, Record
 from advbench.benchmark.store import Store
 from advbench.benchmark.work import perform
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.executors.slurm.registry import Registry, units
-from advbench.benchmark.records import COLUMNS
+from advbench.benchmark.records.schema import COLUMNS
 from advbench.benchmark.runfolder import RunFolder
 from advbench.benchmark.store import Store
 

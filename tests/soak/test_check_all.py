@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
-from advbench.benchmark.flags import raised
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.flags import raised
+from advbench.benchmark.records.schema import Record
 
 pytestmark = pytest.mark.soak
 PUBLISHED = Path(__file__).resolve().parents[2] / "leaderboards/records/digits-linf-1"

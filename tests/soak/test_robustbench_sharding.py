@@ -17,8 +17,8 @@ from advbench.benchmark import bridge, data
 from advbench.benchmark.ascent import sign_steps
 from advbench.benchmark.evaluator import evaluate_shard
 from advbench.benchmark.losses import ce_sum
-from advbench.benchmark.outcomes import merge
 from advbench.benchmark.protocol import Threat, published
+from advbench.benchmark.records.outcomes import merge
 
 pytestmark = pytest.mark.soak
 N, SHARD, EPS = 1000, 250, Fraction(10, 255)

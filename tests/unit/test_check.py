@@ -10,8 +10,8 @@ from advbench.benchmark import discovery, scaffold
 from advbench.benchmark.check import card, report, source, standing, suite, tools
 from advbench.benchmark.check.report import Broken, Finding, Report
 from advbench.benchmark.cli import main
-from advbench.benchmark.flags import ABOUT
-from advbench.benchmark.records import Flag, Record
+from advbench.benchmark.records.flags import ABOUT
+from advbench.benchmark.records.schema import Flag, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [scaffold.Shape(*one) for one in ((1, False, False), (1, True, True), (2, False, True), (2, True, False))]

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import Protocol, published
-from advbench.benchmark.records import (
+from advbench.benchmark.records.schema import (
     COLUMNS,
     Checkpoint,
     DataProvenance,

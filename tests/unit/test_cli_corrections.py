@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import published
-from advbench.benchmark.publish import publish
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.publish import publish
+from advbench.benchmark.records.schema import Record
 
 ROOT = Path(__file__).parents[2]
 HELD = sorted((ROOT / "leaderboards/records/digits-linf-1").glob("*/seed0.json"))

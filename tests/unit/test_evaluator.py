@@ -13,9 +13,9 @@ from torch import nn
 
 from advbench.benchmark import evaluator
 from advbench.benchmark.evaluator import EvaluationError, ShardResult, dispose, evaluate_shard, merge, predicted
-from advbench.benchmark.outcomes import gather
 from advbench.benchmark.protocol import Threat, published
-from advbench.benchmark.records import STAGES, Environment
+from advbench.benchmark.records.outcomes import gather
+from advbench.benchmark.records.schema import STAGES, Environment
 
 CLASSES, SHARD, N = 5, 24, 40
 ENVIRONMENT = Environment(
@@ -334,5 +334,5 @@ def test_a_nan_on_attacked_images_counts_as_wrong(images, protocol):
 
 
 def test_outcomes_do_not_import_torch():
-    code = "import sys, advbench.benchmark.outcomes; sys.exit('torch' in sys.modules)"
+    code = "import sys, advbench.benchmark.records.outcomes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,8 @@ from torch import nn
 
 from advbench.benchmark.attacks.examination import difference, unit_rows
 from advbench.benchmark.evaluator import EvaluationError, evaluate_shard
-from advbench.benchmark.outcomes import SHOWN, ShardResult, gather
 from advbench.benchmark.protocol import Threat, published
+from advbench.benchmark.records.outcomes import SHOWN, ShardResult, gather
 
 N = 12
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from advbench.benchmark import bridge, checkpoint, discovery, exporting, networks
 from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records import Checkpoint, Evaluation, Flag, Outcomes, Record
+from advbench.benchmark.records.schema import Checkpoint, Evaluation, Flag, Outcomes, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "leaderboards/records/digits-linf-1/trades/seed0.json"

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records import (
+from advbench.benchmark.records.schema import (
     COLUMNS,
     Checkpoint,
     DataProvenance,

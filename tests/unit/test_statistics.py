@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from advbench.benchmark.statistics import (
+from advbench.benchmark.records.statistics import (
     StatisticsError,
     bootstrap,
     compare,

@@ -14,7 +14,7 @@ import pytest
 from advbench.benchmark import sealed
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records import (
+from advbench.benchmark.records.schema import (
     DataProvenance,
     Environment,
     MethodIdentity,

@@ -13,10 +13,10 @@ import torch
 from advbench.benchmark import checkpoint, discovery, evaluator, networks, trainer, work
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
-from advbench.benchmark.outcomes import Cost, ShardResult
 from advbench.benchmark.plan import MethodRequest, Suite, plan
 from advbench.benchmark.protocol import Protocol, published
-from advbench.benchmark.records import Divergence, Passes, Record, TrainingRecord
+from advbench.benchmark.records.outcomes import Cost, ShardResult
+from advbench.benchmark.records.schema import Divergence, Passes, Record, TrainingRecord
 from advbench.benchmark.runfolder import RunFolder
 from advbench.benchmark.store import Store
 from advbench.benchmark.work import WorkError, catalogue, identify, perform

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from advbench.benchmark.protocol import published
-from advbench.benchmark.publish import destination, publish, withdraw
-from advbench.benchmark.records import Flag, Record
+from advbench.benchmark.records.publish import destination, publish, withdraw
+from advbench.benchmark.records.schema import Flag, Record
 from advbench.leaderboards.published_numbers import Published
 from advbench.leaderboards.site import Source, compose, load, write
 from advbench.leaderboards.site.names import board_slug

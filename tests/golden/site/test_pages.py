@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import Protocol, published, resolve
-from advbench.benchmark.publish import publish
-from advbench.benchmark.records import Record, RecordError
+from advbench.benchmark.records.publish import publish
+from advbench.benchmark.records.schema import Record, RecordError
 from advbench.benchmark.store import Store
 from advbench.leaderboards import latex
 from advbench.leaderboards.board import build

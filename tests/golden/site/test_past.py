@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from advbench.benchmark import corrections
 from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import published
-from advbench.benchmark.publish import destination, publish, withdraw
+from advbench.benchmark.records import corrections
+from advbench.benchmark.records.publish import destination, publish, withdraw
 from advbench.leaderboards.site import compose, load
 from advbench.leaderboards.site.names import board_slug
 from advbench.leaderboards.table import ELSEWHERE

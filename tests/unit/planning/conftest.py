@@ -8,7 +8,7 @@ import pytest
 from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
 from advbench.benchmark.plan import MethodFacts, MethodRequest, Suite, runs
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records import (
+from advbench.benchmark.records.schema import (
     Checkpoint,
     DataProvenance,
     Divergence,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from advbench.benchmark.corrections import FOLDER, CorrectionError, kept, place, read, record_files, sha256
-from advbench.benchmark.publish import PublishError, find, publish, withdraw
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.corrections import FOLDER, CorrectionError, kept, place, read, record_files, sha256
+from advbench.benchmark.records.publish import PublishError, find, publish, withdraw
+from advbench.benchmark.records.schema import Record
 
 WHY = "labels of the test set were shuffled"
 DAYS = [date(2026, 12, day) for day in (1, 2, 3)]

@@ -10,7 +10,7 @@ import pytest
 from advbench.benchmark import sealed
 from advbench.benchmark.jobs import FAMILIES, Job, RunSpec
 from advbench.benchmark.plan import MethodFacts, MethodRequest, PlanError, Suite, complete, plan, runs, survey
-from advbench.benchmark.records import (
+from advbench.benchmark.records.schema import (
     Passes,
 )
 from advbench.benchmark.runfolder import Weights
@@ -19,7 +19,7 @@ from advbench.benchmark.runfolder import Weights
 def test_planning_needs_no_torch():
     code = (
         "import sys, advbench.benchmark.plan, advbench.benchmark.status, advbench.benchmark.prune, "
-        "advbench.benchmark.publish, advbench.benchmark.estimate, advbench.benchmark.executors.local, "
+        "advbench.benchmark.records.publish, advbench.benchmark.estimate, advbench.benchmark.executors.local, "
         "advbench.benchmark.executors.worker; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

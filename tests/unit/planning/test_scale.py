@@ -19,7 +19,7 @@ from advbench.benchmark.executors.slurm.registry import Registry
 from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
 from advbench.benchmark.plan import MethodFacts, MethodRequest, Suite, plan, runs
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records import Passes
+from advbench.benchmark.records.schema import Passes
 from advbench.benchmark.runfolder import Measured
 from advbench.benchmark.store import Store
 

@@ -7,8 +7,8 @@ import pytest
 from advbench.benchmark import prune
 from advbench.benchmark.jobs import FAMILIES, Job
 from advbench.benchmark.plan import plan, survey
-from advbench.benchmark.publish import PublishError, destination, publish, variant
-from advbench.benchmark.records import (
+from advbench.benchmark.records.publish import PublishError, destination, publish, variant
+from advbench.benchmark.records.schema import (
     Record,
 )
 from advbench.benchmark.status import status

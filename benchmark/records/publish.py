@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from advbench.benchmark.corrections import (
+from advbench.benchmark.records.corrections import (
     FOLDER,
     KINDS,
     Correction,
@@ -19,7 +19,7 @@ from advbench.benchmark.corrections import (
     record_files,
     sha256,
 )
-from advbench.benchmark.records import Record
+from advbench.benchmark.records.schema import Record
 from advbench.benchmark.sealed import write_bytes
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from advbench.benchmark import signs
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import Evaluation, Flag
-from advbench.benchmark.signs import Case, Finding, Training, not_run
+from advbench.benchmark.records import flag_rules
+from advbench.benchmark.records.flag_rules import Case, Finding, Training, not_run
+from advbench.benchmark.records.schema import Evaluation, Flag
 
 __all__ = ["ABOUT", "About", "Training", "find", "raised"]
 
@@ -134,20 +134,20 @@ ABOUT: Mapping[str, About] = {
 
 
 _OUTCOMES: dict[str, Callable[[Case], Finding]] = {
-    "autoattack-far-below-pgd": signs.autoattack_far_below_pgd,
-    "stronger-attack-finds-less": signs.stronger_attack_finds_less,
-    "worst-below-autoattack": signs.worst_below_autoattack,
-    "square-gain": signs.square_gain,
-    "non-finite-gradients": signs.non_finite_gradients,
+    "autoattack-far-below-pgd": flag_rules.autoattack_far_below_pgd,
+    "stronger-attack-finds-less": flag_rules.stronger_attack_finds_less,
+    "worst-below-autoattack": flag_rules.worst_below_autoattack,
+    "square-gain": flag_rules.square_gain,
+    "non-finite-gradients": flag_rules.non_finite_gradients,
 }
 _EXAMINED: dict[str, Callable[[Case, Mapping[str, Any]], Finding]] = {
-    "zero-gradients": signs.zero_gradients,
-    "probabilities": signs.probabilities,
-    "random-forwards": signs.random_forwards,
-    "batch-dependence": signs.batch_dependence,
-    "large-eps-survivors": signs.large_eps_survivors,
-    "noise-beats-pgd": signs.noise_beats_pgd,
-    "transfer-beats-white-box": signs.transfer_beats_white_box,
+    "zero-gradients": flag_rules.zero_gradients,
+    "probabilities": flag_rules.probabilities,
+    "random-forwards": flag_rules.random_forwards,
+    "batch-dependence": flag_rules.batch_dependence,
+    "large-eps-survivors": flag_rules.large_eps_survivors,
+    "noise-beats-pgd": flag_rules.noise_beats_pgd,
+    "transfer-beats-white-box": flag_rules.transfer_beats_white_box,
 }
 
 
@@ -171,9 +171,9 @@ def find(
     training = training or Training()
     case = Case(evaluation, examination, protocol, num_classes)
     findings = {
-        "selection": signs.selection(training),
-        "test-set-incomplete": signs.test_set_incomplete(case),
-        "collapsed": signs.collapsed(case, training),
+        "selection": flag_rules.selection(training),
+        "test-set-incomplete": flag_rules.test_set_incomplete(case),
+        "collapsed": flag_rules.collapsed(case, training),
     }
     findings |= {name: judge(case) for name, judge in _OUTCOMES.items()}
     for name, judge_examined in _EXAMINED.items():

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from advbench.benchmark.records import Part, Record, Sha256
+from advbench.benchmark.records.schema import Part, Record, Sha256
 
 FOLDER = "superseded"
 KINDS = ("replaced", "withdrawn")

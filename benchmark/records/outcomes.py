@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from advbench.benchmark import flags
-from advbench.benchmark.flags import Training
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import COLUMNS, STAGES, Bits, Environment, Evaluation, Outcomes, Passes
+from advbench.benchmark.records import flags
+from advbench.benchmark.records.flags import Training
+from advbench.benchmark.records.schema import COLUMNS, STAGES, Bits, Environment, Evaluation, Outcomes, Passes
 
 COLUMNS_OF = {
     "clean": ("clean",),

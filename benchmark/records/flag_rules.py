@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records import COLUMNS, Bits, Evaluation
+from advbench.benchmark.records.schema import COLUMNS, Bits, Evaluation
 
 State = Literal["raised", "clear", "not run"]
 
