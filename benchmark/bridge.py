@@ -20,7 +20,7 @@ import torch
 from pyautoattack import AutoAttack, checks
 from torch import Tensor, nn
 
-from advbench.benchmark import vision
+from advbench.benchmark import torchvision_import
 
 _LOGGER = "auto-attack"
 
@@ -95,7 +95,7 @@ def robustbench(part: str = "eval") -> ModuleType:
     before = {name: sys.modules.get(name) for name in stand_in}
     sys.modules.update(stand_in)
     try:
-        vision.module()  # RobustBench imports torchvision, which may need mending first
+        torchvision_import.module()  # RobustBench imports torchvision, which may need mending first
         return importlib.import_module(f"robustbench.{part}")
     except ModuleNotFoundError as error:
         raise BridgeError(f'{error.name} is not installed: pip install "advbench[robustbench]"') from None

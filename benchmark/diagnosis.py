@@ -20,13 +20,13 @@ from advbench.benchmark.ascent import sign_steps
 from advbench.benchmark.attacks import pgd, starts
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluator import dispose, predicted
 from advbench.benchmark.losses import ce_each, ce_sum, margin_each
 from advbench.benchmark.offboard import measure, pieces
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.flags import ABOUT
 from advbench.benchmark.records.outcomes import EvaluationError
-from advbench.benchmark.split import Split
 from advbench.benchmark.threats import Setting
 
 FACTORS = tuple(Fraction(one) for one in ("1/4", "1/2", "3/4", "1", "3/2", "2", "3", "4"))

@@ -60,7 +60,7 @@ def _versions() -> Iterator[Finding]:
         found = _installed(name)
         yield Finding(name, "ok", found) if found else Finding(name, "note", "not installed", mend)
     try:
-        importlib.import_module("advbench.benchmark.vision").module()
+        importlib.import_module("advbench.benchmark.torchvision_import").module()
     except (ImportError, OSError) as error:
         yield Finding("torch and torchvision", "missing", _line(error), "install versions that belong together")
 
@@ -92,12 +92,12 @@ def _device() -> Iterator[Finding]:
 
 def _data(root: Path | None) -> Iterator[Finding]:
     try:
-        from advbench.benchmark import data  # noqa: PLC0415 (imports torch)
+        from advbench.benchmark.data import registry  # noqa: PLC0415 (imports torch)
     except (ImportError, OSError) as error:
         yield Finding("data", "missing", _line(error), "install what is missing above")
         return
-    yield Finding("data root", "ok", str(data.data_root(root)))
-    for one in data.available(root):
+    yield Finding("data root", "ok", str(registry.data_root(root)))
+    for one in registry.available(root):
         ready = one.state in {"ready", "unverified"}
         found = f"{one.state}: {one.where}" if one.where else one.state
         yield Finding(f"data: {one.name}", "ok" if ready else "note", found, "" if ready else one.detail)

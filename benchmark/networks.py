@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from advbench.benchmark import vision
+from advbench.benchmark import torchvision_import
 
 conv3x3 = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)
 conv1x1 = partial(nn.Conv2d, kernel_size=1, bias=False)
@@ -217,7 +217,7 @@ def resnet50(num_classes: int, channels: int) -> nn.Module:
     """
     if channels != 3:
         raise NetworkError(f"resnet50 takes RGB images, not {channels} channels")
-    net: nn.Module = vision.module("torchvision.models").resnet50(weights=None, num_classes=num_classes)
+    net: nn.Module = torchvision_import.module("torchvision.models").resnet50(weights=None, num_classes=num_classes)
     return net
 
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks.view import View
+from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluator import evaluate_shard
 from advbench.benchmark.protocol import Protocol, Threat
 from advbench.benchmark.records.flags import find, raised
 from advbench.benchmark.records.outcomes import Cost, ShardResult, gather, merge
 from advbench.benchmark.records.schema import COLUMNS, Evaluation, Outcomes
 from advbench.benchmark.records.statistics import wilson
-from advbench.benchmark.split import Split
 from advbench.benchmark.threats import FAMILIES, Field, Setting
 
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from advbench.benchmark import checkpoint, data, networks
+from advbench.benchmark import checkpoint, networks
+from advbench.benchmark.data import registry
 from advbench.benchmark.environment import describe
 from advbench.benchmark.plan import shard_count
 from advbench.benchmark.protocol import Protocol
@@ -41,7 +42,7 @@ def reattack(
         said = "its weights are not there (`submit --weights` takes them along): nothing was attacked again"
         return (Remark("not attacked again", "suspicious", name(record), said),)
     protocol = Protocol.from_plain(record.protocol, "its protocol")
-    dataset = data.load(protocol.data, root=data_root, device=device)
+    dataset = registry.load(protocol.data, root=data_root, device=device)
     if (dataset.provenance.digest, dataset.provenance.test) != (record.data.digest, record.data.test):
         said = f"the data here ({dataset.provenance.source}) are others: nothing was attacked again"
         return (Remark("not attacked again", "suspicious", name(record), said),)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.ascent import evaluating, sign_steps, uniform_start
-from advbench.benchmark.data import Split
+from advbench.benchmark.data.registry import Split
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.protocol import Protocol
 

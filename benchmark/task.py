@@ -12,7 +12,7 @@ from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.protocol import Protocol
 
 if TYPE_CHECKING:
-    from advbench.benchmark.data import Dataset
+    from advbench.benchmark.data.registry import Dataset
 
 
 class TrainingError(RuntimeError):

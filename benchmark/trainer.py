@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from advbench.benchmark import checkpoint, networks
-from advbench.benchmark.data import Dataset
+from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.protocol import Protocol

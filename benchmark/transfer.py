@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from advbench.benchmark.attacks import pgd, starts
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluator import dispose, predicted
 from advbench.benchmark.offboard import pieces
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.outcomes import EvaluationError
-from advbench.benchmark.split import Split
 
 
 def matrix(

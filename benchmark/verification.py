@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from advbench.benchmark.attacks import cw, pgd, starts
 from advbench.benchmark.attacks.view import View, frozen, strict_fp32
+from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluator import dispose, evaluate_shard, predicted
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import flags
 from advbench.benchmark.records.outcomes import COLUMNS_OF, gather
 from advbench.benchmark.records.schema import Bits, Checkpoint, Environment, Outcomes, Record
-from advbench.benchmark.split import Split
 
 Verdict = Literal["equal", "within tolerance", "different"]
 _TRANSFER, _EXAMINED = "transfer-beats-white-box", "probabilities"

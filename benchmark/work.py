@@ -19,8 +19,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from advbench.benchmark import checkpoint, data, discovery, environment, evaluator, networks, protocol, trainer
-from advbench.benchmark.data import Dataset
+from advbench.benchmark import checkpoint, discovery, environment, evaluator, networks, protocol, trainer
+from advbench.benchmark.data import registry
+from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
 from advbench.benchmark.plan import MethodFacts, shard_count
@@ -166,7 +167,7 @@ def _logged(path: Path) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _dataset(spec: protocol.Data, root: Path | None, device: torch.device) -> Dataset:
     """Load a data set once for all jobs of this process."""
-    return data.load(spec, root=root, device=device)
+    return registry.load(spec, root=root, device=device)
 
 
 @dataclass(frozen=True)

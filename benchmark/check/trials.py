@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from advbench.benchmark import checkpoint, data, networks
+from advbench.benchmark import checkpoint, networks
 from advbench.benchmark.check.report import Broken
 from advbench.benchmark.check.workload import small_protocol
+from advbench.benchmark.data import registry
 from advbench.benchmark.environment import describe
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.losses import ce_mean
@@ -34,9 +35,9 @@ class Killed(Exception):  # noqa: N818 (an event, not an error)
 
 
 @cache
-def digits() -> data.Dataset:
+def digits() -> registry.Dataset:
     """Return the few digits of `small_protocol`."""
-    return data.load(small_protocol().data)
+    return registry.load(small_protocol().data)
 
 
 def random_teachers(method: Method[Any]) -> dict[str, nn.Module]:

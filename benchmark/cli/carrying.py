@@ -116,10 +116,11 @@ def make_ready(protocols: Iterable[Protocol], data_root: Path | None) -> None:
         Refused: for a network that there is not.
         DataError: if data are missing and cannot be had; one line with the mend.
     """
-    from advbench.benchmark import data, networks
-    from advbench.benchmark.sources import KNOWN
+    from advbench.benchmark import networks
+    from advbench.benchmark.data import registry
+    from advbench.benchmark.data.sources import KNOWN
 
-    root = data.data_root(data_root)
+    root = registry.data_root(data_root)
     for protocol in protocols:
         if protocol.network not in networks.names():
             known = ", ".join(networks.names())
@@ -128,7 +129,7 @@ def make_ready(protocols: Iterable[Protocol], data_root: Path | None) -> None:
         folder = root / KNOWN[name].folder if name in KNOWN and KNOWN[name].folder else None
         there = name == "digits" or (root / f"{name}.npz").exists() or (folder is not None and folder.exists())
         if not there:
-            data.load(protocol.data, root=data_root)
+            registry.load(protocol.data, root=data_root)
 
 
 def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[dict[str, Estimate], str]:
@@ -148,7 +149,7 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
 def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:
     """Return the cost of the networks, and the speed of this machine on the first of them."""
     from advbench.benchmark import networks
-    from advbench.benchmark.sources import KNOWN
+    from advbench.benchmark.data.sources import KNOWN
 
     flop: dict[str, float] = {}
     parameters: dict[str, int] = {}
@@ -224,11 +225,11 @@ def _on_cluster(
     arguments: dict[str, Any],
 ) -> Outcome | None:
     """Queue jobs, and watch them unless they are to be left alone."""
-    from advbench.benchmark import data
+    from advbench.benchmark.data import registry
     from advbench.benchmark.executors.slurm.executor import Slurm, here
 
     reads = any(job.run.protocol.data.name != "digits" for job in jobs)
-    root = data.data_root(using.data_root).absolute()
+    root = registry.data_root(using.data_root).absolute()
     arguments = {**arguments, "data_root": str(root)}
     slurm = Slurm(using.store, placement.profile, here(), root if reads else None)
     _, profile = slurm.examine()

@@ -135,10 +135,10 @@ def datasets(*, data_root: Path | None) -> None:
       advbench datasets
       advbench datasets --data ~/data
     """
-    from advbench.benchmark import data
+    from advbench.benchmark.data import registry
 
-    rows = [(one.name, one.state, one.where, one.detail) for one in data.available(data_root)]
-    click.echo(f"data root: {data.data_root(data_root)}")
+    rows = [(one.name, one.state, one.where, one.detail) for one in registry.available(data_root)]
+    click.echo(f"data root: {registry.data_root(data_root)}")
     print_table(("name", "state", "where", "detail"), rows)
 
 

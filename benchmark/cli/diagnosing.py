@@ -169,8 +169,9 @@ def transfer(
       advbench transfer --protocol digits-linf
       advbench transfer --protocol cifar10-linf --methods pgd_at,trades,mart --seed 0 --subset 1000
     """
-    from advbench.benchmark import data, foreign
+    from advbench.benchmark import foreign
     from advbench.benchmark.cli.carrying import choose_device
+    from advbench.benchmark.data import registry
     from advbench.benchmark.sealed import write_bytes
     from advbench.benchmark.transfer import matrix
     from advbench.reports import transfer as report
@@ -189,7 +190,7 @@ def transfer(
     ]
     if len(chosen) < 2:
         raise Refused(f"{store.root}: {len(chosen)} trained networks of {protocol.name}; a transfer matrix needs two")
-    dataset = data.load(protocol.data, root=data_root, device=where)
+    dataset = registry.load(protocol.data, root=data_root, device=where)
     workload = foreign.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     which: CheckpointName = "best" if checkpoint == "best" else "last"
     networks = {

@@ -15,7 +15,7 @@ from advbench.benchmark.cli.options import F, open_store, read_names, read_proto
 if TYPE_CHECKING:
     import torch
 
-    from advbench.benchmark.data import Dataset
+    from advbench.benchmark.data.registry import Dataset
     from advbench.benchmark.foreign import Opened, Workload
     from advbench.benchmark.offboard import Measurement
     from advbench.benchmark.protocol import Protocol
@@ -123,7 +123,8 @@ def find_network(
         Refused: if the reference needs a protocol.
         ForeignError: if it cannot be opened, or does not fit the data; one line.
     """
-    from advbench.benchmark import data, foreign
+    from advbench.benchmark import foreign
+    from advbench.benchmark.data import registry
 
     limit_threads()
     is_run = ":" not in reference and not Path(reference).is_file()
@@ -135,7 +136,7 @@ def find_network(
             raise Refused(f"{reference} was trained under {protocol.name}; --protocol is for networks that are no run")
     if protocol is None:
         raise Refused(f"{reference}: --protocol says on which data and with which attacks, such as cifar10-linf")
-    dataset = data.load(protocol.data, root=data_root, device=device)
+    dataset = registry.load(protocol.data, root=data_root, device=device)
     workload = foreign.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     if folder is not None:
         opened = foreign.open_run(folder, "last" if checkpoint == "last" else "best", workload, device=device)

@@ -15,10 +15,10 @@ import numpy as np
 from advbench.benchmark.cli.app import Refused
 
 if TYPE_CHECKING:
+    from advbench.benchmark.data.sources import Raw
     from advbench.benchmark.protocol import Data
     from advbench.benchmark.records.schema import Record
     from advbench.benchmark.records.statistics import Correct
-    from advbench.benchmark.sources import Raw
     from advbench.leaderboards.table import Table
     from advbench.reports.perclass import Labels
 
@@ -89,8 +89,8 @@ def by_attack(groups: Groups, checkpoint: str) -> "Mapping[str, Mapping[str, Cor
 
 def labels_of(records: "Sequence[Record]", data_root: Path | None) -> "tuple[Labels, tuple[str, ...]] | None":
     """Return labels and class names of the test images, or None, said on stderr, where their data are not here."""
+    from advbench.benchmark.data.sources import DataError
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.sources import DataError
 
     record = records[0]
     spec = Protocol.from_plain(record.protocol, f"record {record.run}").data
@@ -107,14 +107,14 @@ def labels_of(records: "Sequence[Record]", data_root: Path | None) -> "tuple[Lab
 
 def _labels(spec: "Data", data_root: Path | None) -> "tuple[Labels, tuple[str, ...], str, str]":
     """Return labels, class names, and the digests of data and split."""
-    from advbench.benchmark.partition import partition
-    from advbench.benchmark.sources import data_root as root_of
+    from advbench.benchmark.data.partition import partition
+    from advbench.benchmark.data.sources import data_root as root_of
 
     raw = _light(spec.name, root_of(data_root))
     if raw is None:
-        from advbench.benchmark import data
+        from advbench.benchmark.data import registry
 
-        dataset = data.load(spec, root=data_root, download=False)
+        dataset = registry.load(spec, root=data_root, download=False)
         return (
             dataset.test.labels.cpu().numpy().astype(np.int64),
             dataset.classes,
@@ -128,7 +128,7 @@ def _labels(spec: "Data", data_root: Path | None) -> "tuple[Labels, tuple[str, .
 
 def _light(name: str, root: Path) -> "Raw | None":
     """Read a set that needs no torch, from where `data.load` would read it; None for any other."""
-    from advbench.benchmark import sources
+    from advbench.benchmark.data import sources
 
     if name == "digits":
         return sources.digits()

@@ -16,7 +16,7 @@ from advbench.benchmark.jobs import FAMILIES
 if TYPE_CHECKING:
     import torch
 
-    from advbench.benchmark.data import Dataset
+    from advbench.benchmark.data.registry import Dataset
     from advbench.benchmark.evidence import Judgement
     from advbench.benchmark.records.schema import Record
     from advbench.benchmark.runfolder import CheckpointName
@@ -79,8 +79,9 @@ def verify(
     """
     import torch
 
-    from advbench.benchmark import data, verification
+    from advbench.benchmark import verification
     from advbench.benchmark.cli.carrying import choose_device
+    from advbench.benchmark.data import registry
     from advbench.benchmark.environment import describe
     from advbench.benchmark.protocol import Protocol
 
@@ -92,7 +93,7 @@ def verify(
     protocol = Protocol.from_plain(claimed.protocol, f"record {claimed.run}")
     where = choose_device(device)
     torch.set_num_threads(threads or _threads(claimed) or torch.get_num_threads())
-    dataset = data.load(protocol.data, root=data_root, device=where)
+    dataset = registry.load(protocol.data, root=data_root, device=where)
     verification.check_provenance(claimed, protocol, dataset.test, dataset.provenance.digest)
 
     def opened(name: "CheckpointName") -> "Verifier":

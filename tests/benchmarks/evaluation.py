@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from advbench.benchmark import data, networks
+from advbench.benchmark import networks
 from advbench.benchmark.checkpoint import load_weights
+from advbench.benchmark.data import registry
 from advbench.benchmark.evaluator import FAMILIES, evaluate_shard
 from advbench.benchmark.protocol import resolve
 
@@ -38,7 +39,7 @@ def main():
     if arguments.weights:
         load_weights(net, arguments.weights)
     if arguments.data:
-        test = data.load(protocol.data, device=arguments.device).test
+        test = registry.load(protocol.data, device=arguments.device).test
         x, y, _ = next(test.batches(arguments.images))
     else:
         x = torch.rand(arguments.images, channels, pixels, pixels, device=arguments.device)

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from advbench.benchmark import data, networks, trainer
+from advbench.benchmark import networks, trainer
+from advbench.benchmark.data import registry
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Duo, Method, Solo
 from advbench.benchmark.protocol import Schedule, published
@@ -243,7 +244,7 @@ def test_perturbed_weights_are_what_a_bf16_forward_sees(run, tmp_path, monkeypat
 def test_accuracies_on_training_images_stand_beside_those_on_validation(run, tmp_path, small_protocol):
     record = run("pgd_at", tmp_path)
     protocol = small_protocol()
-    images = data.load(protocol.data, download=False)
+    images = registry.load(protocol.data, download=False)
     net = networks.build(protocol.network, num_classes=images.num_classes, channels=images.shape[0])
     net.load_state_dict(load_file(tmp_path / "last.safetensors"))
     count, total = len(images.validation), len(images.train)

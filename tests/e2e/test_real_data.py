@@ -9,10 +9,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-from advbench.benchmark import data, discovery, networks, tinyimagenet
+from advbench.benchmark import discovery, networks
+from advbench.benchmark.data import registry, tinyimagenet
+from advbench.benchmark.data.sources import KNOWN
 from advbench.benchmark.method import Batch, Solo
 from advbench.benchmark.protocol import Data, published
-from advbench.benchmark.sources import KNOWN
 
 UNPACK = Path(__file__).resolve().parents[3] / "shared" / "data" / "unpack.py"
 
@@ -47,7 +48,7 @@ def real(real_root):
     def load(protocol):
         spec = published()[protocol].data
         if protocol not in loaded:
-            loaded[protocol] = data.load(spec, root=real_root(spec.name), download=False)
+            loaded[protocol] = registry.load(spec, root=real_root(spec.name), download=False)
         return loaded[protocol]
 
     return load
@@ -96,13 +97,13 @@ def test_a_changed_byte_of_the_real_cifar10_is_found(real_root, tmp_path):
     content = bytearray((source / "test_batch").read_bytes())
     content[1_000_000] ^= 1
     (copy / "test_batch").write_bytes(content)
-    with pytest.raises(data.DataError, match=r"test_batch: not the official file"):
-        data.load(published()["cifar10-linf/1"].data, root=tmp_path, download=False)
+    with pytest.raises(registry.DataError, match=r"test_batch: not the official file"):
+        registry.load(published()["cifar10-linf/1"].data, root=tmp_path, download=False)
 
 
 def test_a_subset_of_cifar10_says_so(real_root):
     spec = Data("cifar10", validation=1000, train_limit=500, test_limit=200)
-    dataset = data.load(spec, root=real_root("cifar10"), download=False)
+    dataset = registry.load(spec, root=real_root("cifar10"), download=False)
     assert dataset.provenance.verified
     assert dataset.provenance.notes == ("subset: 500 of 49000 training images", "subset: 200 of 10000 test images")
     assert torch.bincount(dataset.train.labels).tolist() == [50] * 10

@@ -7,9 +7,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from advbench.benchmark import checkpoint, data, discovery, evidence, networks
+from advbench.benchmark import checkpoint, discovery, evidence, networks
 from advbench.benchmark.attacks import pgd
 from advbench.benchmark.cli import main
+from advbench.benchmark.data import registry
 from advbench.benchmark.jobs import FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.schema import Flag, Outcomes
@@ -47,7 +48,7 @@ def network(run):
 
 @pytest.fixture(scope="module")
 def images(run):
-    x, y, _ = next(iter(data.load(run[2].data).test.batches(N)))
+    x, y, _ = next(iter(registry.load(run[2].data).test.batches(N)))
     return x, y
 
 
@@ -94,7 +95,7 @@ def save(path, x_adv, index, **more):
 
 def test_examples_that_fool_a_boasting_record_are_counted_and_listed(run, boast, found, network, tmp_path):
     path, clean = boast
-    labels = data.load(run[2].data).test.labels.numpy()
+    labels = registry.load(run[2].data).test.labels.numpy()
     index = [11, 3, 5, 0, 7]  # in any order
     file = save(tmp_path / "found.npz", found[index], index)
     with torch.no_grad():
@@ -138,7 +139,7 @@ def test_rounding_outside_of_the_ball_is_tolerated_and_no_more(run, boast, image
 def _falls(run, x_adv):
     net = networks.build(run[2].network, num_classes=10, channels=1)
     net = checkpoint.load_weights(net, run[1].weights("best")).eval()
-    label = data.load(run[2].data).test.labels[0]
+    label = registry.load(run[2].data).test.labels[0]
     with torch.no_grad():
         return bool(net(torch.from_numpy(x_adv[:1])).argmax() != label)
 
@@ -163,7 +164,7 @@ def _falls(run, x_adv):
     ],
 )
 def test_what_cannot_be_judged_is_one_line(make, said, run, boast, tmp_path):
-    x = next(iter(data.load(run[2].data).test.batches(N)))[0].numpy()
+    x = next(iter(registry.load(run[2].data).test.batches(N)))[0].numpy()
     np.savez_compressed(tmp_path / "odd.npz", **{name: np.asarray(value) for name, value in make(x).items()})
     assert said in verify(run, boast[0], "--adversarial", tmp_path / "odd.npz", code=2)
 

@@ -43,7 +43,7 @@ class Hostile(Method[Solo]):
     {more}
 '''
 PLAIN = {
-    "reads the test set": ("reads-test-data", {"imports": "from advbench.benchmark.data import load"}),
+    "reads the test set": ("reads-test-data", {"imports": "from advbench.benchmark.data.registry import load"}),
     "reads the test set behind the task": ("reads-test-data", {"build": "self_test = task.dataset.test"}),
     "reads the digits": ("reads-test-data", {"imports": "from sklearn.datasets import load_digits"}),
     "changes the optimiser": ("back-door-optimiser", {"loss": "step._optimiser.param_groups[0]['lr'] = 1.0"}),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from advbench.benchmark import data, discovery, networks
+from advbench.benchmark import discovery, networks
+from advbench.benchmark.data import registry
 from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Batch
 from advbench.benchmark.protocol import Data, InnerBudget, published
@@ -26,14 +27,14 @@ SETS = {"cifar10": "cifar10-linf/1", "cifar100": "cifar100-linf/1", "tinyimagene
 def loaded():
     cache = {}
 
-    def load(name: str) -> data.Dataset:
+    def load(name: str) -> registry.Dataset:
         if name not in cache:
             root = os.environ.get("ADVBENCH_DATA")
             if root is None:
                 pytest.skip("set ADVBENCH_DATA to a folder that holds the data sets")
             spec = replace(published()[SETS[name]].data, train_limit=400, validation=200, test_limit=200)
             assert isinstance(spec, Data)
-            cache[name] = data.load(spec, root=Path(root), download=False)
+            cache[name] = registry.load(spec, root=Path(root), download=False)
         return cache[name]
 
     return load

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from advbench.benchmark import bridge, data
+from advbench.benchmark import bridge
 from advbench.benchmark.ascent import sign_steps
+from advbench.benchmark.data import registry
 from advbench.benchmark.evaluator import evaluate_shard
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.protocol import Threat, published
@@ -30,7 +31,7 @@ def cifar10():
     if root is None:
         pytest.skip("set ADVBENCH_DATA to a folder that holds CIFAR-10")
     spec = dataclasses.replace(published()["cifar10-linf/1"].data, train_limit=6000, validation=200, test_limit=N)
-    return data.load(spec, root=Path(root), download=False)
+    return registry.load(spec, root=Path(root), download=False)
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from advbench.benchmark import data
-from advbench.benchmark.augment import crop_flip, resized_crop_box
+from advbench.benchmark.data import registry
+from advbench.benchmark.data.augmentation import crop_flip, resized_crop_box
+from advbench.benchmark.data.sources import DataError, Labelled
+from advbench.benchmark.data.splits import InMemory
 from advbench.benchmark.protocol import Data, published
-from advbench.benchmark.sources import DataError, Labelled
-from advbench.benchmark.split import InMemory
 
 
 def made_up(count=40, height=7, width=5, channels=3):
@@ -136,7 +136,7 @@ def test_too_few_images_for_a_batch_are_refused():
 
 
 def test_digits_are_sixteenths():
-    digits = data.load(published()["digits-linf/1"].data)
+    digits = registry.load(published()["digits-linf/1"].data)
     x, _, _ = next(digits.test.batches(100))
     assert digits.shape == (1, 8, 8) == tuple(x.shape[1:])
     assert torch.equal(x * 16, (x * 16).round())
@@ -149,12 +149,12 @@ def test_digits_are_sixteenths():
 
 def test_digits_are_not_mirrored():
     with pytest.raises(DataError, match=r"data.augment = \"none\""):
-        data.load(Data("digits", validation=200, test=100, augment="crop-flip"))
+        registry.load(Data("digits", validation=200, test=100, augment="crop-flip"))
 
 
 def test_a_resized_crop_is_not_for_images_in_memory():
     with pytest.raises(DataError, match="is for imagenet"):
-        data.load(Data("digits", validation=200, test=100, augment="resized-crop-flip"))
+        registry.load(Data("digits", validation=200, test=100, augment="resized-crop-flip"))
 
 
 def test_resized_crops_stay_inside_and_keep_their_promise():

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advbench.benchmark import data, download, tinyimagenet, vision
+from advbench.benchmark import torchvision_import
+from advbench.benchmark.data import download, registry, tinyimagenet
+from advbench.benchmark.data.sources import KNOWN, DataError
 from advbench.benchmark.protocol import Data
-from advbench.benchmark.sources import KNOWN, DataError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 
@@ -160,13 +161,13 @@ def tiny(server, monkeypatch):
     monkeypatch.setattr(download, "TINY_IMAGENET_MD5", md5(packed.getvalue()))
     few = dict(KNOWN)
     few["tinyimagenet"] = KNOWN["tinyimagenet"].__class__((3, 64, 64), 2, "tiny-imagenet-200", "tiny-imagenet-200.zip")
-    for module in (download, tinyimagenet, data):
+    for module in (download, tinyimagenet, registry):
         monkeypatch.setattr(module, "KNOWN", few)
     return packed.getvalue()
 
 
 def load_tiny(root, **options):
-    return data.load(Data("tinyimagenet", validation=4), root=root, **options)
+    return registry.load(Data("tinyimagenet", validation=4), root=root, **options)
 
 
 def test_tiny_imagenet_is_downloaded_once(server, tiny, tmp_path):
@@ -213,7 +214,7 @@ def test_no_network_is_one_line_that_says_what_to_put_where(server, tiny, tmp_pa
 @pytest.fixture
 def cifar10(server, monkeypatch):
     """A made-up CIFAR-10 packed as the official tar, for torchvision's own download."""
-    official = vision.module("torchvision.datasets").CIFAR10
+    official = torchvision_import.module("torchvision.datasets").CIFAR10
     packed, sums = io.BytesIO(), {}
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
 
@@ -239,7 +240,7 @@ def cifar10(server, monkeypatch):
 
 
 def load_cifar(root, **options):
-    return data.load(Data("cifar10", validation=4), root=root, **options)
+    return registry.load(Data("cifar10", validation=4), root=root, **options)
 
 
 def test_cifar_is_downloaded_by_torchvision(server, cifar10, tmp_path):

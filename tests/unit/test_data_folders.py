@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from advbench.benchmark import data, folders, tinyimagenet
+from advbench.benchmark.data import image_folders, registry, tinyimagenet
+from advbench.benchmark.data.sources import DataError
 from advbench.benchmark.protocol import Data
-from advbench.benchmark.sources import DataError
 
 WNIDS = [f"n{i:08d}" for i in range(200)]
 
@@ -53,7 +53,7 @@ def tiny(root):
 
 
 def load(root, **changes):
-    return data.load(Data(**{"name": "tinyimagenet", "validation": 20, **changes}), root=root, download=False)
+    return registry.load(Data(**{"name": "tinyimagenet", "validation": 20, **changes}), root=root, download=False)
 
 
 def pixels(path):
@@ -84,7 +84,7 @@ def test_the_official_layout(root, tiny):
 
 
 def test_greyscale_becomes_rgb(root, tiny):
-    decoded = tinyimagenet.decode(folders.by_class(tiny / "train", WNIDS), 64, root / "cache")
+    decoded = tinyimagenet.decode(image_folders.by_class(tiny / "train", WNIDS), 64, root / "cache")
     image = decoded.pixels[14]  # the first of class 7
     np.testing.assert_array_equal(image, pixels(tiny / f"train/{WNIDS[7]}/images/{WNIDS[7]}_0.JPEG"))
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
@@ -309,4 +309,4 @@ def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
     path.write_bytes(buffer.getvalue())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match=r"bomb.png: not a readable image"):
-        folders.read_image(path)
+        image_folders.read_image(path)

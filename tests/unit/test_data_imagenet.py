@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from advbench.benchmark import data, imagenet, vision
+from advbench.benchmark import torchvision_import
+from advbench.benchmark.data import imagenet, registry
+from advbench.benchmark.data.sources import DataError
 from advbench.benchmark.protocol import Data
-from advbench.benchmark.sources import DataError
 
 WNIDS = ["n00000000", "n00000001", "n00000002"]
 SIZES = [(300, 260), (260, 400), (256, 256), (120, 90)]
@@ -41,7 +42,7 @@ def imagenet_root(tmp_path):
 
 def load_imagenet(root, **changes):
     spec = {"name": "imagenet", "validation": 3, "augment": "resized-crop-flip", "pad": 0, **changes}
-    return data.load(Data(**spec), root=root)
+    return registry.load(Data(**spec), root=root)
 
 
 def test_imagenet_is_decoded_when_it_is_due(imagenet_root):
@@ -60,7 +61,7 @@ def test_imagenet_is_decoded_when_it_is_due(imagenet_root):
 
 
 def test_the_test_view_is_torchvisions(imagenet_root):
-    transforms = vision.module("torchvision.transforms")
+    transforms = torchvision_import.module("torchvision.transforms")
     reference = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
     for path in sorted((imagenet_root / "imagenet").rglob("*.JPEG")):
         expected = np.asarray(reference(Image.open(path).convert("RGB")))
@@ -136,6 +137,6 @@ def test_a_class_that_only_val_has_is_refused(imagenet_root):
 
 
 def test_imagenet_availability(imagenet_root):
-    found = {each.name: each for each in data.available(imagenet_root)}["imagenet"]
+    found = {each.name: each for each in registry.available(imagenet_root)}["imagenet"]
     assert found.state == "unverified"
     assert "not the whole of ImageNet" in found.detail

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from advbench.benchmark.partition import balanced, fingerprint, partition, permutation, stratified
+from advbench.benchmark.data.partition import balanced, fingerprint, partition, permutation, stratified
+from advbench.benchmark.data.sources import DataError, digits
 from advbench.benchmark.protocol import Data
-from advbench.benchmark.sources import DataError, digits
 
 CIFAR_LABELS = np.arange(50_000) % 10
 TEST_LABELS = np.arange(10_000) % 10

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advbench.benchmark import data, sources, vision
+from advbench.benchmark import torchvision_import
+from advbench.benchmark.data import registry, sources
+from advbench.benchmark.data.sources import DataError
 from advbench.benchmark.protocol import Data
-from advbench.benchmark.sources import DataError
 
 RNG = np.random.default_rng(0)
 
@@ -28,13 +29,13 @@ def made_up(**changes):
 
 
 def load(root, name="cifar10", **changes):
-    return data.load(Data(**{"name": name, "validation": 10, **changes}), root=root, download=False)
+    return registry.load(Data(**{"name": name, "validation": 10, **changes}), root=root, download=False)
 
 
 @pytest.fixture
 def official(tmp_path, monkeypatch):
     """A made-up CIFAR-10 in torchvision's layout, whose checksums stand in for the official ones."""
-    cifar10 = vision.module("torchvision.datasets").CIFAR10
+    cifar10 = torchvision_import.module("torchvision.datasets").CIFAR10
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
 
@@ -225,19 +226,19 @@ def test_a_name_is_no_path(tmp_path, name):
 
 def test_where_data_are_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("ADVBENCH_DATA", str(tmp_path / "chosen"))
-    assert data.data_root(tmp_path) == tmp_path
-    assert data.data_root() == tmp_path / "chosen"
+    assert registry.data_root(tmp_path) == tmp_path
+    assert registry.data_root() == tmp_path / "chosen"
     monkeypatch.delenv("ADVBENCH_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert data.data_root() == tmp_path / "cache" / "advbench" / "data"
+    assert registry.data_root() == tmp_path / "cache" / "advbench" / "data"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert data.data_root() == tmp_path / ".cache" / "advbench" / "data"
+    assert registry.data_root() == tmp_path / ".cache" / "advbench" / "data"
 
 
 def test_availability_of_an_empty_root(tmp_path):
-    states = {found.name: found.state for found in data.available(tmp_path / "nothing")}
+    states = {found.name: found.state for found in registry.available(tmp_path / "nothing")}
     assert states == {
         "digits": "ready",
         "cifar10": "download",
@@ -251,7 +252,7 @@ def test_availability_of_what_is_there(official):
     np.savez(official / "cifar100.npz", **made_up())
     np.savez(official / "own.npz", **made_up())
     (official / "tiny-imagenet-200").mkdir()
-    found = {each.name: each for each in data.available(official)}
+    found = {each.name: each for each in registry.available(official)}
     assert (found["cifar10"].state, found["cifar10"].detail) == ("ready", "official files")
     assert (found["cifar100"].state, "class 10 of 100 has no image" in found["cifar100"].detail) == ("broken", True)
     assert found["own"].state == "unverified"

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from advbench.benchmark import networks, vision
+from advbench.benchmark import networks, torchvision_import
 from advbench.benchmark.ledger import Ledger
 
 SIZES = [
@@ -114,7 +114,7 @@ def robustbench(monkeypatch):
     """RobustBench's architectures; it imports `autoattack`, which its dependency provides as `pyautoattack`."""
     if importlib.util.find_spec("robustbench") is None:
         pytest.skip("robustbench is not installed")
-    vision.module()  # RobustBench imports torchvision by itself
+    torchvision_import.module()  # RobustBench imports torchvision by itself
     if importlib.util.find_spec("autoattack") is None:
         monkeypatch.setitem(sys.modules, "autoattack", importlib.import_module("pyautoattack"))
         monkeypatch.setitem(sys.modules, "autoattack.state", importlib.import_module("pyautoattack.state"))
@@ -177,6 +177,6 @@ def test_a_torchvision_that_does_not_fit_is_an_import_error(monkeypatch):
     def fails(name):
         raise RuntimeError("operator torchvision::roi_align was compiled for another torch")
 
-    monkeypatch.setattr(vision.importlib, "import_module", fails)
+    monkeypatch.setattr(torchvision_import.importlib, "import_module", fails)
     with pytest.raises(ImportError, match="does not fit torch"):
-        vision.module()
+        torchvision_import.module()

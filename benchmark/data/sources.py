@@ -136,9 +136,9 @@ class _Official(NamedTuple):
 
 
 def _official(name: str) -> _Official:
-    from advbench.benchmark import vision  # noqa: PLC0415 (loads torch, which no other set needs)
+    from advbench.benchmark import torchvision_import  # noqa: PLC0415 (loads torch, which no other set needs)
 
-    datasets = vision.module("torchvision.datasets")
+    datasets = torchvision_import.module("torchvision.datasets")
     listed = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     return _Official(
         [(file, md5) for file, md5 in listed.train_list],

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from advbench.benchmark.augment import resized_crop_box
-from advbench.benchmark.folders import (
+from advbench.benchmark.data.augmentation import resized_crop_box
+from advbench.benchmark.data.image_folders import (
     Listing,
     by_class,
     class_names,
@@ -24,8 +24,8 @@ from advbench.benchmark.folders import (
     validation,
     workers,
 )
-from advbench.benchmark.sources import KNOWN, manifest_digest
-from advbench.benchmark.split import Indices, Minibatch, Split, in_turn
+from advbench.benchmark.data.sources import KNOWN, manifest_digest
+from advbench.benchmark.data.splits import Indices, Minibatch, Split, in_turn
 
 RESIZE, CROP = 256, 224
 AHEAD = 2

@@ -11,13 +11,13 @@ from typing import Literal
 
 import torch
 
-from advbench.benchmark import download as downloads
-from advbench.benchmark import imagenet, sources, tinyimagenet
-from advbench.benchmark.partition import Partition, partition
+from advbench.benchmark.data import download as downloads
+from advbench.benchmark.data import imagenet, sources, tinyimagenet
+from advbench.benchmark.data.partition import Partition, partition
+from advbench.benchmark.data.sources import KNOWN, DataError, Raw, data_root
+from advbench.benchmark.data.splits import InMemory, Minibatch, Split
 from advbench.benchmark.protocol import Data
 from advbench.benchmark.records.schema import DataProvenance
-from advbench.benchmark.sources import KNOWN, DataError, Raw, data_root
-from advbench.benchmark.split import InMemory, Minibatch, Split
 
 __all__ = ["Availability", "DataError", "Dataset", "InMemory", "Minibatch", "Split", "available", "data_root", "load"]
 

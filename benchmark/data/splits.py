@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from advbench.benchmark.augment import crop_flip
-from advbench.benchmark.sources import DataError, Labelled
+from advbench.benchmark.data.augmentation import crop_flip
+from advbench.benchmark.data.sources import DataError, Labelled
 
 Augment = Literal["crop-flip", "none", "resized-crop-flip"]
 Indices = Tensor | Sequence[int] | None

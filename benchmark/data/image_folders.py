@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from advbench.benchmark.sources import DataError
+from advbench.benchmark.data.sources import DataError
 
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
 ANNOTATIONS = ("val_annotations.txt", "LOC_val_solution.csv")

@@ -15,7 +15,7 @@ import PIL
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from advbench.benchmark.folders import (
+from advbench.benchmark.data.image_folders import (
     Listing,
     by_class,
     class_names,
@@ -25,7 +25,7 @@ from advbench.benchmark.folders import (
     validation,
     workers,
 )
-from advbench.benchmark.sources import KNOWN, DataError, Labelled, Raw, manifest_digest, user_cache
+from advbench.benchmark.data.sources import KNOWN, DataError, Labelled, Raw, manifest_digest, user_cache
 
 log = logging.getLogger(__name__)
 CACHE = ".advbench-decoded"

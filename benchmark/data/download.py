@@ -18,8 +18,8 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from advbench.benchmark import vision
-from advbench.benchmark.sources import KNOWN, DataError
+from advbench.benchmark import torchvision_import
+from advbench.benchmark.data.sources import KNOWN, DataError
 
 log = logging.getLogger(__name__)
 TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -105,7 +105,7 @@ def _impatient() -> Iterator[None]:
 
 def _cifar(name: str, archive: Path, staging: Path) -> None:
     """Let torchvision download (unless the archive is there) and unpack a CIFAR set."""
-    datasets = vision.module("torchvision.datasets")
+    datasets = torchvision_import.module("torchvision.datasets")
     dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     if archive.exists():
         _refuse_other(archive, dataset.tgz_md5)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from advbench.benchmark.data.sources import DataError
 from advbench.benchmark.protocol import Data
-from advbench.benchmark.sources import DataError
 
 Indices = NDArray[np.int64]
 

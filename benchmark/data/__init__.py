@@ -1,0 +1,1 @@
+"""Data sets: found, downloaded, split, and augmented on the device."""
