@@ -18,7 +18,7 @@ from advbench.benchmark.attacks import autoattack, cw, pgd, starts
 from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.examination import Subject, examine
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
-from advbench.benchmark.ledger import Ledger
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.outcomes import Cost, EvaluationError, ShardResult, merge
 from advbench.benchmark.records.schema import STAGES, Bits

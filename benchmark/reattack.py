@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
-from advbench.benchmark import checkpoint, networks
 from advbench.benchmark.data import registry
 from advbench.benchmark.environment import describe
+from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.plan import shard_count
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
@@ -48,8 +48,8 @@ def reattack(
         return (Remark("not attacked again", "suspicious", name(record), said),)
     here = describe(device)
     for one in there:
-        network = networks.build(protocol.network, num_classes=dataset.num_classes, channels=dataset.shape[0])
-        network = checkpoint.load_weights(network, folder.weights(one)).to(device).eval()
+        network = architectures.build(protocol.network, num_classes=dataset.num_classes, channels=dataset.shape[0])
+        network = weight_files.load_weights(network, folder.weights(one)).to(device).eval()
         verifier = Verifier(record, protocol, one, network, dataset.test, here)
         shard = draw.randrange(shard_count(protocol, record.data.test))
         for family in verifier.families(FAMILIES[extent]):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.ascent import evaluating, gaussian_start, input_gradient, sign_steps, uniform_start
-from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Freeze, Objective, Start
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import InnerBudget, Threat
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark import networks
-from advbench.benchmark.ledger import Ledger
+from advbench.benchmark.models import architectures
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class TrainingTask:
 
     def network(self) -> nn.Module:
         """Make a fresh network on the device."""
-        net = networks.build(self.protocol.network, num_classes=self.num_classes, channels=self.dataset.shape[0])
+        net = architectures.build(self.protocol.network, num_classes=self.num_classes, channels=self.dataset.shape[0])
         return self.ledger.watch(self._placed(net))
 
     def teacher(self, role: str) -> nn.Module:

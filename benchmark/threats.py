@@ -20,10 +20,10 @@ from advbench.benchmark.attacks.ball import Ball, Norm
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.examination import Subject, examine
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
-from advbench.benchmark.bridge import contained
 from advbench.benchmark.evaluator import dispose, predicted
-from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.losses import ce_sum
+from advbench.benchmark.models.pass_counter import Ledger
+from advbench.benchmark.models.robustbench import contained
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.outcomes import Cost, EvaluationError, ShardResult
 from advbench.benchmark.records.schema import STAGES

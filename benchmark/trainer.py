@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from advbench.benchmark import checkpoint, networks
 from advbench.benchmark.data.registry import Dataset
-from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Batch, Method
+from advbench.benchmark.models import architectures, weight_files
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.recipe import PeakMemory, accuracies, derive, precision
 from advbench.benchmark.records.schema import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
@@ -187,7 +187,7 @@ class Run:
         key = (robust, clean) if self.method.card.robust else (clean,)
         if key >= self.state.best_key:
             self.state.best_key, self.state.best_epoch = key, epoch
-            checkpoint.save_weights(deployed, self.folder / "best.safetensors")
+            weight_files.save_weights(deployed, self.folder / "best.safetensors")
         self.state.curve.append(row)
         self.state.seconds += seconds
         self.state.images += images
@@ -198,11 +198,11 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint that resuming reads."""
         plain = {"nets": self.nets.state_dict(), "optimiser": self.optimiser.state_dict(), "state": self.state.dump()}
-        checkpoint.save_resume(plain, self.folder / "resume.pt")
+        weight_files.save_resume(plain, self.folder / "resume.pt")
 
     def resume(self) -> bool:
         """Go back to the last checkpoint, if there is one."""
-        plain = checkpoint.load_resume(self.folder / "resume.pt", self.device)
+        plain = weight_files.load_resume(self.folder / "resume.pt", self.device)
         if plain is None:
             return False
         try:
@@ -281,7 +281,7 @@ def train(
                     on_epoch(row)
         deployed = method.deployed(run.nets)
     if diverged is None:
-        checkpoint.save_weights(deployed, folder / "last.safetensors")
+        weight_files.save_weights(deployed, folder / "last.safetensors")
     else:
         last_good = "none" if diverged.last_good_epoch is None else f"epoch {diverged.last_good_epoch}"
         log.error(
@@ -300,7 +300,7 @@ def train(
         peak_memory_bytes=max((row.peak_memory_bytes for row in run.state.curve), default=run.peak.bytes()),
         passes=sum((row.passes for row in run.state.curve), Passes()),
         images=run.state.images,
-        parameters_deployed=networks.count_parameters(deployed),
+        parameters_deployed=architectures.count_parameters(deployed),
         parameters_trained=sum(parameter.numel() for parameter in run.trained),
         selection="validation PGD-10" if method.card.robust else "validation clean accuracy",
         best_epoch=run.state.best_epoch,

@@ -19,11 +19,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from advbench.benchmark import checkpoint, discovery, environment, evaluator, networks, protocol, trainer
+from advbench.benchmark import discovery, environment, evaluator, protocol, trainer
 from advbench.benchmark.data import registry
 from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
+from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.plan import MethodFacts, shard_count
 from advbench.benchmark.recording import build_record
 from advbench.benchmark.records.schema import Epoch, MethodIdentity, Teacher, TrainingRecord
@@ -261,17 +262,17 @@ class _Worker:
     def _network(self, folder: RunFolder, name: CheckpointName, trained: Trained, dataset: Dataset) -> nn.Module:
         """Return a frozen network in eval mode, its weights compared with their checksum."""
         path = folder.weights(name)
-        if checkpoint.sha256(path) != trained.checkpoints[name].sha256:
+        if weight_files.sha256(path) != trained.checkpoints[name].sha256:
             with folder.claim("train") as free:
                 if free:
                     folder.forget_training()
                     folder.retire("train")
             raise WorkError(f"{path} is not what training wrote; it counts as untrained now: run again to train anew")
         with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away: leave no trace of drawing them
-            network = networks.build(
+            network = architectures.build(
                 folder.spec.protocol.network, num_classes=dataset.num_classes, channels=dataset.shape[0]
             )
-        return checkpoint.load_weights(network, path).to(self.device).eval().requires_grad_(requires_grad=False)
+        return weight_files.load_weights(network, path).to(self.device).eval().requires_grad_(requires_grad=False)
 
     def evaluate(self, job: Job, folder: RunFolder) -> bool:
         """Attack the missing shards of a job; return False if somebody else is at some of them."""
@@ -364,4 +365,4 @@ def _target(job: Job) -> tuple[CheckpointName, str]:
 
 
 def _weights(path: Path, epoch: int) -> Weights:
-    return Weights(epoch=epoch, sha256=checkpoint.sha256(path), bytes=path.stat().st_size)
+    return Weights(epoch=epoch, sha256=weight_files.sha256(path), bytes=path.stat().st_size)

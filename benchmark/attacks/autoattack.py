@@ -11,7 +11,7 @@ from typing import Any
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from advbench.benchmark.bridge import contained
+from advbench.benchmark.models.robustbench import contained
 from advbench.benchmark.records.schema import STAGES
 
 STANDARD_TARGETS = 9

@@ -17,8 +17,8 @@ from advbench.benchmark.attacks import pgd, starts
 from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.view import View, frozen
-from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.losses import ce_sum
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 
 PROBABILITY_ROUNDING = 1e-5

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advbench.benchmark.ascent import input_gradient
 from advbench.benchmark.attacks import autoattack
-from advbench.benchmark.bridge import contained
+from advbench.benchmark.models.robustbench import contained
 
 ROUNDING = 1e-6
 """fp32 rounding of a norm, relative: what may be found outside of the ball."""

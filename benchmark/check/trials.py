@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from advbench.benchmark import checkpoint, networks
 from advbench.benchmark.check.report import Broken
 from advbench.benchmark.check.workload import small_protocol
 from advbench.benchmark.data import registry
 from advbench.benchmark.environment import describe
-from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Batch, Method
+from advbench.benchmark.models import architectures, weight_files
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, TrainingRecord
 from advbench.benchmark.step import TrainingStep
@@ -46,7 +46,7 @@ def random_teachers(method: Method[Any]) -> dict[str, nn.Module]:
     for number, role in enumerate(sorted(method.requires)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(100 + number)
-            teachers[role] = networks.build("smallcnn", num_classes=10, channels=1)
+            teachers[role] = architectures.build("smallcnn", num_classes=10, channels=1)
     return teachers
 
 
@@ -90,7 +90,7 @@ def resumes_to_the_bit(method: Method[Any], folder: Path) -> None:
         run(method, place, until=until)
         resumed = run(method, place)
         for file in ("best.safetensors", "last.safetensors"):
-            if checkpoint.sha256(place / file) != checkpoint.sha256(folder / "whole" / file):
+            if weight_files.sha256(place / file) != weight_files.sha256(folder / "whole" / file):
                 said = f"killed after {until} of 4 epochs it ends with other {file}"
                 raise Broken(said, "keep all state in nets (register_buffer), draw nothing that no seed governs")
         rows = [

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Batch
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import InnerBudget, Protocol, Threat, published
 from advbench.benchmark.step import TrainingStep
 from advbench.benchmark.task import Frozen

@@ -116,14 +116,14 @@ def make_ready(protocols: Iterable[Protocol], data_root: Path | None) -> None:
         Refused: for a network that there is not.
         DataError: if data are missing and cannot be had; one line with the mend.
     """
-    from advbench.benchmark import networks
     from advbench.benchmark.data import registry
     from advbench.benchmark.data.sources import KNOWN
+    from advbench.benchmark.models import architectures
 
     root = registry.data_root(data_root)
     for protocol in protocols:
-        if protocol.network not in networks.names():
-            known = ", ".join(networks.names())
+        if protocol.network not in architectures.names():
+            known = ", ".join(architectures.names())
             raise Refused(f"{protocol.name}: network: there is no {protocol.network!r}; there are: {known}")
         name = protocol.data.name
         folder = root / KNOWN[name].folder if name in KNOWN and KNOWN[name].folder else None
@@ -148,8 +148,8 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
 
 def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:
     """Return the cost of the networks, and the speed of this machine on the first of them."""
-    from advbench.benchmark import networks
     from advbench.benchmark.data.sources import KNOWN
+    from advbench.benchmark.models import architectures
 
     flop: dict[str, float] = {}
     parameters: dict[str, int] = {}
@@ -158,9 +158,9 @@ def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:
         known = KNOWN.get(protocol.data.name)
         if known is None:
             continue
-        network = networks.build(protocol.network, num_classes=known.num_classes, channels=known.shape[0])
-        flop[protocol.network] = float(networks.count_flops(network, known.shape))
-        parameters[protocol.network] = networks.count_parameters(network)
+        network = architectures.build(protocol.network, num_classes=known.num_classes, channels=known.shape[0])
+        flop[protocol.network] = float(architectures.count_flops(network, known.shape))
+        parameters[protocol.network] = architectures.count_parameters(network)
         speed = speed or _speed(network, known.shape, flop[protocol.network], using)
     return Machine(flop, speed, parameters)
 

@@ -24,7 +24,7 @@ from advbench.benchmark.cli.options import (
 if TYPE_CHECKING:
     import torch
 
-    from advbench.benchmark.foreign import Workload
+    from advbench.benchmark.models.external import Workload
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.runfolder import CheckpointName
     from advbench.benchmark.store import Store
@@ -118,7 +118,7 @@ def _peers(
     store: "Store", protocol: "Protocol", workload: "Workload", device: "torch.device", itself: str | None
 ) -> "dict[str, torch.nn.Module]":
     """Return the standard and the PGD-AT network of the store, but not the one that is examined."""
-    from advbench.benchmark import foreign
+    from advbench.benchmark.models import external
 
     peers: dict[str, torch.nn.Module] = {}
     for folder in store.folders():
@@ -129,7 +129,7 @@ def _peers(
             continue
         name = trained.method.label
         if folder.spec.seed == 0 and not trained.method.changed and trained.checkpoints["best"].sha256 != itself:
-            peers[name] = foreign.open_run(folder, "best", workload, device=device).network
+            peers[name] = external.open_run(folder, "best", workload, device=device).network
     return peers
 
 
@@ -169,9 +169,9 @@ def transfer(
       advbench transfer --protocol digits-linf
       advbench transfer --protocol cifar10-linf --methods pgd_at,trades,mart --seed 0 --subset 1000
     """
-    from advbench.benchmark import foreign
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.data import registry
+    from advbench.benchmark.models import external
     from advbench.benchmark.sealed import write_bytes
     from advbench.benchmark.transfer import matrix
     from advbench.reports import transfer as report
@@ -191,10 +191,10 @@ def transfer(
     if len(chosen) < 2:
         raise Refused(f"{store.root}: {len(chosen)} trained networks of {protocol.name}; a transfer matrix needs two")
     dataset = registry.load(protocol.data, root=data_root, device=where)
-    workload = foreign.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
+    workload = external.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     which: CheckpointName = "best" if checkpoint == "best" else "last"
     networks = {
-        f"{trained.method.row} s{folder.spec.seed}": foreign.open_run(folder, which, workload, device=where).network
+        f"{trained.method.row} s{folder.spec.seed}": external.open_run(folder, which, workload, device=where).network
         for folder, trained in chosen
     }
     images = min(subset or len(dataset.test), len(dataset.test))

@@ -12,7 +12,7 @@ from advbench.benchmark.cli.recorded import find_weights, load_network, read_rec
 if TYPE_CHECKING:
     import torch
 
-    from advbench.benchmark.exporting import CheckpointName, Exported
+    from advbench.benchmark.models.robustbench_export import CheckpointName, Exported
 
 
 @click.group(short_help="Write a row as another benchmark takes it.")
@@ -57,13 +57,13 @@ def robustbench(
       advbench export robustbench 3fa9
       advbench export robustbench leaderboards/records/cifar10-linf-1/trades/seed0.json --weights best.safetensors
     """
-    from advbench.benchmark import exporting
+    from advbench.benchmark.models import robustbench_export
 
     claimed, folder = read_record(record, store_root)
-    against = exporting.admit(claimed, checkpoint, force=force)
+    against = robustbench_export.admit(claimed, checkpoint, force=force)
     path = find_weights(claimed, checkpoint, weights, folder)
     network = load_network(path, claimed.network, claimed.data.num_classes, 3)
-    exported = exporting.export(
+    exported = robustbench_export.export(
         claimed, checkpoint, network, out, name=name, additional_data=additional_data, against=against
     )
     for one in against:
@@ -79,8 +79,8 @@ def _compare(exported: "Exported", network: "torch.nn.Module") -> None:
     Raises:
         Failed: if it makes another.
     """
-    from advbench.benchmark.bridge import BridgeError
-    from advbench.benchmark.exporting import compare
+    from advbench.benchmark.models.robustbench import BridgeError
+    from advbench.benchmark.models.robustbench_export import compare
 
     try:
         found = compare(exported, network)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from advbench.benchmark.data.registry import Dataset
-    from advbench.benchmark.foreign import Opened, Workload
+    from advbench.benchmark.models.external import Opened, Workload
     from advbench.benchmark.offboard import Measurement
     from advbench.benchmark.protocol import Protocol
 
@@ -123,8 +123,8 @@ def find_network(
         Refused: if the reference needs a protocol.
         ForeignError: if it cannot be opened, or does not fit the data; one line.
     """
-    from advbench.benchmark import foreign
     from advbench.benchmark.data import registry
+    from advbench.benchmark.models import external
 
     limit_threads()
     is_run = ":" not in reference and not Path(reference).is_file()
@@ -137,15 +137,15 @@ def find_network(
     if protocol is None:
         raise Refused(f"{reference}: --protocol says on which data and with which attacks, such as cifar10-linf")
     dataset = registry.load(protocol.data, root=data_root, device=device)
-    workload = foreign.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
+    workload = external.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     if folder is not None:
-        opened = foreign.open_run(folder, "last" if checkpoint == "last" else "best", workload, device=device)
+        opened = external.open_run(folder, "last" if checkpoint == "last" else "best", workload, device=device)
     else:
-        opened = foreign.open_network(
+        opened = external.open_network(
             reference, workload, architecture=architecture, weights=weights, norm=norm, device=device
         )
     x, _, _ = next(iter(dataset.test.batches(3)))
-    foreign.check(opened, workload, x)
+    external.check(opened, workload, x)
     return opened, workload, dataset, protocol
 
 

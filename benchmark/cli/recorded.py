@@ -42,7 +42,7 @@ def find_weights(record: "Record", name: str, weights: Path | None, folder: Path
     Raises:
         Refused: if the record has no such checkpoint, if they are not there, or are other weights.
     """
-    from advbench.benchmark.checkpoint import sha256
+    from advbench.benchmark.models.weight_files import sha256
 
     saved = {str(key): found for key, found in record.checkpoints.items()}.get(name)
     if saved is None:
@@ -61,8 +61,8 @@ def load_network(path: Path, architecture: str, classes: int, channels: int) -> 
     """Return a network of the protocol's in eval mode, its weights read as safetensors."""
     import torch
 
-    from advbench.benchmark import checkpoint, networks
+    from advbench.benchmark.models import architectures, weight_files
 
     with torch.random.fork_rng(devices=[]):
-        network = networks.build(architecture, num_classes=classes, channels=channels)
-    return checkpoint.load_weights(network, path).eval()
+        network = architectures.build(architecture, num_classes=classes, channels=channels)
+    return weight_files.load_weights(network, path).eval()

@@ -183,8 +183,8 @@ def _weak(found: "Judgement", record: "Record", file: Path, out: Path | None) ->
     Raises:
         Failed: if images fall that it counts as robust.
     """
-    from advbench.benchmark.checkpoint import sha256
     from advbench.benchmark.evidence import CLOSE
+    from advbench.benchmark.models.weight_files import sha256
 
     threat = record.protocol["threat"]
     counted = "every attack" if found.column == "worst" else "AutoAttack"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from advbench.benchmark import networks
-from advbench.benchmark.checkpoint import load_weights
 from advbench.benchmark.data import registry
 from advbench.benchmark.evaluator import FAMILIES, evaluate_shard
+from advbench.benchmark.models import architectures
+from advbench.benchmark.models.weight_files import load_weights
 from advbench.benchmark.protocol import resolve
 
 SHAPES = {"digits": (10, 1, 8), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32), "tinyimagenet": (200, 3, 64)}
@@ -35,7 +35,7 @@ def main():
     protocol = dataclasses.replace(protocol, attacks=dataclasses.replace(protocol.attacks, shard=arguments.images))
     classes, channels, pixels = SHAPES[protocol.data.name]
     torch.manual_seed(0)
-    net = networks.build(protocol.network, num_classes=classes, channels=channels).to(arguments.device).eval()
+    net = architectures.build(protocol.network, num_classes=classes, channels=channels).to(arguments.device).eval()
     if arguments.weights:
         load_weights(net, arguments.weights)
     if arguments.data:

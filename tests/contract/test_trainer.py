@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from advbench.benchmark import networks, trainer
+from advbench.benchmark import trainer
 from advbench.benchmark.data import registry
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Duo, Method, Solo
+from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Schedule, published
 from advbench.benchmark.recipe import accuracies, derive
 from advbench.benchmark.schedule import first_drop, learning_rate
@@ -245,7 +246,7 @@ def test_accuracies_on_training_images_stand_beside_those_on_validation(run, tmp
     record = run("pgd_at", tmp_path)
     protocol = small_protocol()
     images = registry.load(protocol.data, download=False)
-    net = networks.build(protocol.network, num_classes=images.num_classes, channels=images.shape[0])
+    net = architectures.build(protocol.network, num_classes=images.num_classes, channels=images.shape[0])
     net.load_state_dict(load_file(tmp_path / "last.safetensors"))
     count, total = len(images.validation), len(images.train)
     assert count < total, "all training images would show nothing of the choice"

@@ -7,11 +7,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from advbench.benchmark import checkpoint, discovery, evidence, networks
+from advbench.benchmark import discovery, evidence
 from advbench.benchmark.attacks import pgd
 from advbench.benchmark.cli import main
 from advbench.benchmark.data import registry
 from advbench.benchmark.jobs import FAMILIES, Job, RunSpec
+from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.schema import Flag, Outcomes
 from advbench.benchmark.store import Store
@@ -42,8 +43,8 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def network(run):
     _, folder, protocol = run
-    net = networks.build(protocol.network, num_classes=10, channels=1)
-    return checkpoint.load_weights(net, folder.weights("best")).eval()
+    net = architectures.build(protocol.network, num_classes=10, channels=1)
+    return weight_files.load_weights(net, folder.weights("best")).eval()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_examples_that_fool_a_boasting_record_are_counted_and_listed(run, boast,
     assert all(one["margin"] > 0 and one["predicted"] != one["label"] for one in plain["fallen"])
     assert plain["robust_accuracy_upper_bound"] == pytest.approx((clean.sum() - len(expected)) / N)
     assert plain["record"] == run[1].id
-    assert plain["file_sha256"] == checkpoint.sha256(file)
+    assert plain["file_sha256"] == weight_files.sha256(file)
 
 
 def test_a_true_record_stands(run, found, tmp_path):
@@ -137,8 +138,8 @@ def test_rounding_outside_of_the_ball_is_tolerated_and_no_more(run, boast, image
 
 
 def _falls(run, x_adv):
-    net = networks.build(run[2].network, num_classes=10, channels=1)
-    net = checkpoint.load_weights(net, run[1].weights("best")).eval()
+    net = architectures.build(run[2].network, num_classes=10, channels=1)
+    net = weight_files.load_weights(net, run[1].weights("best")).eval()
     label = registry.load(run[2].data).test.labels[0]
     with torch.no_grad():
         return bool(net(torch.from_numpy(x_adv[:1])).argmax() != label)

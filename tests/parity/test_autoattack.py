@@ -13,9 +13,10 @@ from pyautoattack import AutoAttack
 from sklearn.datasets import load_sample_images
 from torch import nn
 
-from advbench.benchmark import bridge, evaluator
+from advbench.benchmark import evaluator
 from advbench.benchmark.attacks.autoattack import seed_of
 from advbench.benchmark.evaluator import evaluate_shard
+from advbench.benchmark.models import robustbench
 from advbench.benchmark.protocol import Threat, published
 from advbench.benchmark.records.schema import STAGES
 
@@ -123,7 +124,7 @@ def fewer_queries(engine, version, set_version=AutoAttack._set_version):
 def test_robustbench_image_for_image(photographs, monkeypatch):
     """A network of RobustBench's zoo code through `robustbench.eval.benchmark`: one shard, its batch size and seed."""
     installed_or_skip()
-    zoo = bridge.robustbench("model_zoo.architectures.wide_resnet")
+    zoo = robustbench.robustbench("model_zoo.architectures.wide_resnet")
     torch.manual_seed(0)
     net = zoo.WideResNet(depth=10, num_classes=10, widen_factor=1).eval()
     with torch.no_grad():
@@ -135,7 +136,7 @@ def test_robustbench_image_for_image(photographs, monkeypatch):
     monkeypatch.setattr(evaluator.autoattack, "seed_of", lambda *_: 3)
     monkeypatch.setattr(AutoAttack, "_set_version", fewer_queries)
     ours = evaluate_shard(net, x, y, first=0, family="autoattack", protocol=protocol_of(size, eps), seed=0)
-    theirs = bridge.benchmark(net, x, y, eps=float(eps), batch_size=size, seed=3)
+    theirs = robustbench.benchmark(net, x, y, eps=float(eps), batch_size=size, seed=3)
     assert theirs.clean == pytest.approx(float((ours.predictions == y.numpy()).mean()))
     assert theirs.robust == pytest.approx(ours.columns["autoattack"].mean())
     np.testing.assert_array_equal(ours.columns["autoattack"], right_on(net, theirs.x_adv, y).numpy())
@@ -145,12 +146,12 @@ def test_robustbench_image_for_image(photographs, monkeypatch):
 def test_the_alias_does_not_outlive_the_import():
     installed_or_skip()
     before = {name: sys.modules.get(name) for name in ("autoattack", "autoattack.state")}
-    assert bridge.robustbench("eval").AutoAttack is bridge.Original
+    assert robustbench.robustbench("eval").AutoAttack is robustbench.Original
     assert {name: sys.modules.get(name) for name in before} == before
 
 
 def test_missing_robustbench_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "robustbench", None)
-    with pytest.raises(bridge.BridgeError, match="pip install") as caught:
-        bridge.robustbench("nonexistent")
+    with pytest.raises(robustbench.BridgeError, match="pip install") as caught:
+        robustbench.robustbench("nonexistent")
     assert "\n" not in str(caught.value)

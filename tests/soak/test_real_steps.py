@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from advbench.benchmark import discovery, networks
+from advbench.benchmark import discovery
 from advbench.benchmark.data import registry
-from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.method import Batch
+from advbench.benchmark.models import architectures
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Data, InnerBudget, published
 from advbench.benchmark.step import TrainingStep
 from advbench.benchmark.task import TrainingTask
@@ -49,7 +50,8 @@ def test_twenty_real_steps(dataset, name, loaded):
     method = discovery.make(name)
     ledger = Ledger()
     teachers = {
-        role: networks.build("preactresnet18", num_classes=images.num_classes, channels=3) for role in method.requires
+        role: architectures.build("preactresnet18", num_classes=images.num_classes, channels=3)
+        for role in method.requires
     }
     nets = method.build(TrainingTask(protocol, images, torch.device("cpu"), ledger, teachers))
     step = TrainingStep(

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from advbench.benchmark import bridge
 from advbench.benchmark.ascent import sign_steps
 from advbench.benchmark.data import registry
 from advbench.benchmark.evaluator import evaluate_shard
 from advbench.benchmark.losses import ce_sum
+from advbench.benchmark.models import robustbench
 from advbench.benchmark.protocol import Threat, published
 from advbench.benchmark.records.outcomes import merge
 
@@ -38,7 +38,9 @@ def cifar10():
 def network(cifar10):
     """PGD-AT with three steps for six epochs: enough that attacks have something to do."""
     torch.manual_seed(0)
-    net = bridge.robustbench("model_zoo.architectures.wide_resnet").WideResNet(depth=10, num_classes=10, widen_factor=1)
+    net = robustbench.robustbench("model_zoo.architectures.wide_resnet").WideResNet(
+        depth=10, num_classes=10, widen_factor=1
+    )
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     generator, eps, epochs = torch.Generator().manual_seed(0), 8 / 255, 6
     for epoch in range(epochs):
@@ -73,7 +75,7 @@ def test_within_a_tenth_of_a_point(network, cifar10):
         for family in ("clean", "autoattack")
     }
     ours = merge(results, environment=None, n_test=N, num_classes=10, protocol=protocol)
-    theirs = bridge.benchmark(network, x, y, eps=float(EPS), batch_size=SHARD, seed=1)
+    theirs = robustbench.benchmark(network, x, y, eps=float(EPS), batch_size=SHARD, seed=1)
     clean, robust = ours.accuracy("clean"), ours.accuracy("autoattack")
     print(f"clean {clean:.1%} and {theirs.clean:.1%}; robust {robust:.1%} and {theirs.robust:.1%}")
     assert clean == pytest.approx(theirs.clean)

@@ -10,7 +10,7 @@ from torch import nn
 
 from advbench.benchmark.attacks import autoattack, cw, pgd, starts
 from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
-from advbench.benchmark.bridge import contained
+from advbench.benchmark.models.robustbench import contained
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from advbench.benchmark import bridge, checkpoint, discovery, exporting, networks
+from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
+from advbench.benchmark.models import architectures, robustbench, robustbench_export, weight_files
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import Checkpoint, Evaluation, Flag, Outcomes, Record
 
@@ -51,7 +52,7 @@ def network(architecture, classes=10):
     """A network whose buffers have moved, with fixed weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        net = networks.build(architecture, num_classes=classes, channels=3)
+        net = architectures.build(architecture, num_classes=classes, channels=3)
         net.train()
         with torch.no_grad():
             net(torch.rand(8, 3, 32, 32))
@@ -59,7 +60,7 @@ def network(architecture, classes=10):
 
 
 def test_the_claim_has_the_keys_and_strings_of_their_files():
-    info = exporting.model_info(row(), "best")
+    info = robustbench_export.model_info(row(), "best")
     assert info.pop("footnote").startswith("TRADES, trained and attacked with advbench under its protocol cifar10-linf")
     assert info == {
         "link": "https://proceedings.mlr.press/v97/zhang19p.html",
@@ -80,9 +81,9 @@ def test_the_claim_has_the_keys_and_strings_of_their_files():
 
 @needs_robustbench
 def test_their_dataclass_knows_every_key_of_the_claim():
-    known = bridge.robustbench("utils").ModelInfo.__dataclass_fields__
+    known = robustbench.robustbench("utils").ModelInfo.__dataclass_fields__
     newer = {"unreliable"}  # in their files, not in the release's dataclass
-    assert set(exporting.model_info(row(), "best")) - newer <= set(known)
+    assert set(robustbench_export.model_info(row(), "best")) - newer <= set(known)
 
 
 def test_every_method_of_the_repository_gets_a_name_by_their_habit():
@@ -92,8 +93,8 @@ def test_every_method_of_the_repository_gets_a_name_by_their_habit():
         facts = {"title": card.title, "authors": card.authors, "year": card.year}
         record = row()
         record = record.model_copy(update={"method": record.method.model_copy(update=facts)})
-        names[name] = exporting.zoo_name(record)
-        assert exporting.authors(card.authors).count(",") == card.authors.count(" and "), card.authors
+        names[name] = robustbench_export.zoo_name(record)
+        assert robustbench_export.authors(card.authors).count(",") == card.authors.count(" and "), card.authors
     assert names["trades"] == "Zhang2019Theoretically_PRN18"
     assert names["at_awp"] == "Wu2020Adversarial_PRN18"
     assert names["fgsm_rs"] == "Wong2020Fast_PRN18"
@@ -112,30 +113,30 @@ def test_every_method_of_the_repository_gets_a_name_by_their_habit():
 )
 def test_robustbench_loads_what_was_exported_with_the_same_predictions(architecture, protocol, classes, tmp_path):
     net = network(architecture, classes)
-    exported = exporting.export(row(protocol, network=architecture), "best", net, tmp_path)
-    found = exporting.compare(exported, net)
+    exported = robustbench_export.export(row(protocol, network=architecture), "best", net, tmp_path)
+    found = robustbench_export.compare(exported, net)
     assert found.same == found.images == 16
     assert found.difference <= (0 if architecture == "smallcnn" else 1e-6)  # they average pixels by another routine
     exported.weights.unlink()
     torch.save({**net.state_dict(), "more": torch.zeros(1)}, exported.weights)
-    with pytest.raises(exporting.ExportError, match="RobustBench cannot load it"):
-        exporting.compare(exported, net)
-    tables = bridge.robustbench("utils").all_models
+    with pytest.raises(robustbench_export.ExportError, match="RobustBench cannot load it"):
+        robustbench_export.compare(exported, net)
+    tables = robustbench.robustbench("utils").all_models
     assert not any(exported.name in models for every in tables.values() for models in every.values())
 
 
 @needs_robustbench
 def test_other_weights_are_noticed(tmp_path):
-    exported = exporting.export(row(), "best", network("preactresnet18"), tmp_path)
+    exported = robustbench_export.export(row(), "best", network("preactresnet18"), tmp_path)
     other = network("preactresnet18")
     with torch.no_grad():
         other.linear.bias += torch.arange(10)
-    assert exporting.compare(exported, other).same < 16
+    assert robustbench_export.compare(exported, other).same < 16
 
 
 def test_the_other_architectures_have_entries_that_are_python():
     for architecture, protocol in (("wrn34-10", "cifar10-linf-wrn/1"), ("resnet50", "imagenet-linf/1")):
-        text = exporting.zoo_entry(row(protocol, network=architecture), "Any2020Name", "0" * 64)
+        text = robustbench_export.zoo_entry(row(protocol, network=architecture), "Any2020Name", "0" * 64)
         compile(text, "entry", "exec")
         assert ("Res256Crop224" in text) == (architecture == "resnet50")
 
@@ -150,16 +151,16 @@ def test_the_other_architectures_have_entries_that_are_python():
     ],
 )
 def test_what_cannot_be_exported_is_refused_even_by_force(record, said):
-    with pytest.raises(exporting.ExportError, match=said):
-        exporting.admit(record, "best", force=True)
+    with pytest.raises(robustbench_export.ExportError, match=said):
+        robustbench_export.admit(record, "best", force=True)
 
 
 def test_a_missing_attack_is_not_made_up():
     record = row()
     columns = {"clean": outcomes(5)}
     best = record.checkpoints["best"].model_copy(update={"evaluation": Evaluation(columns=columns)})
-    with pytest.raises(exporting.ExportError, match="autoattack of best was not measured"):
-        exporting.model_info(record.model_copy(update={"checkpoints": {"best": best}}), "best")
+    with pytest.raises(robustbench_export.ExportError, match="autoattack of best was not measured"):
+        robustbench_export.model_info(record.model_copy(update={"checkpoints": {"best": best}}), "best")
 
 
 @pytest.mark.parametrize(
@@ -174,11 +175,11 @@ def test_a_missing_attack_is_not_made_up():
     ],
 )
 def test_what_the_board_would_not_rank_is_forced_with_a_footnote(record, said):
-    with pytest.raises(exporting.ExportError, match=f"{said}.*--force") as refused:
-        exporting.admit(record, "best")
+    with pytest.raises(robustbench_export.ExportError, match=f"{said}.*--force") as refused:
+        robustbench_export.admit(record, "best")
     assert "\n" not in str(refused.value)
-    against = exporting.admit(record, "best", force=True)
-    info = exporting.model_info(record, "best", against=against)
+    against = robustbench_export.admit(record, "best", force=True)
+    info = robustbench_export.model_info(record, "best", against=against)
     assert said in str(info["footnote"])
     assert info["unreliable"] == ("flag" in said)
 
@@ -193,8 +194,8 @@ def advbench(*words, code=0):
 @needs_robustbench
 def test_the_command_exports_a_record_and_the_checkpoint_that_it_names(tmp_path):
     net = network("smallcnn")
-    checkpoint.save_weights(net, tmp_path / "best.safetensors")
-    digest = checkpoint.sha256(tmp_path / "best.safetensors")
+    weight_files.save_weights(net, tmp_path / "best.safetensors")
+    digest = weight_files.sha256(tmp_path / "best.safetensors")
     record = tmp_path / "record.json"
     record.write_text(row(n=1000, clean=813, robust=402, network="smallcnn", sha256=digest).dumps(), encoding="utf-8")
     out = tmp_path / "out"
@@ -212,21 +213,21 @@ def test_the_command_exports_a_record_and_the_checkpoint_that_it_names(tmp_path)
     taken = advbench(*words, "--force", "--name", "Wong2020Fast", code=2)
     assert "RobustBench has a model named Wong2020Fast" in taken
     assert "cannot name a model" in advbench(*words, "--force", "--name", "../x", code=2)
-    checkpoint.save_weights(network("preactresnet18"), tmp_path / "best.safetensors")
+    weight_files.save_weights(network("preactresnet18"), tmp_path / "best.safetensors")
     assert "not the weights of best" in advbench(*words, "--force", code=2)
 
 
 def test_without_robustbench_the_files_are_written_and_it_is_said(tmp_path, monkeypatch):
     net = network("smallcnn")
-    checkpoint.save_weights(net, tmp_path / "w.safetensors")
+    weight_files.save_weights(net, tmp_path / "w.safetensors")
     record = tmp_path / "record.json"
-    digest = checkpoint.sha256(tmp_path / "w.safetensors")
+    digest = weight_files.sha256(tmp_path / "w.safetensors")
     record.write_text(row(network="smallcnn", sha256=digest).dumps(), encoding="utf-8")
 
     def missing(_part="eval"):
-        raise bridge.BridgeError("robustbench is not installed: pip install")
+        raise robustbench.BridgeError("robustbench is not installed: pip install")
 
-    monkeypatch.setattr(bridge, "robustbench", missing)
+    monkeypatch.setattr(robustbench, "robustbench", missing)
     words = ("--weights", tmp_path / "w.safetensors", "--out", tmp_path / "out")
     said = advbench("export", "robustbench", record, *words)
     assert "not loaded with RobustBench: robustbench is not installed" in said

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark import checkpoint, foreign, networks
-from advbench.benchmark.foreign import ForeignError, Opened, Origin, Workload, check, open_network
+from advbench.benchmark.models import architectures, external, weight_files
+from advbench.benchmark.models.external import ForeignError, Opened, Origin, Workload, check, open_network
 
 DIGITS = Workload("digits", 10, (1, 8, 8))
 CIFAR = Workload("cifar10", 10, (3, 32, 32))
@@ -14,7 +14,7 @@ CIFAR = Workload("cifar10", 10, (3, 32, 32))
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    return networks.build("smallcnn", num_classes=10, channels=1).eval()
+    return architectures.build("smallcnn", num_classes=10, channels=1).eval()
 
 
 def refused(reference, workload=DIGITS, **given) -> str:
@@ -33,19 +33,19 @@ def test_weights_in_the_fields_usual_wrappings_give_the_same_logits(net, tmp_pat
     opened = open_network(str(path), DIGITS, architecture="smallcnn")
     x = torch.rand(4, 1, 8, 8)
     assert torch.equal(opened.network(x), net(x))
-    assert (opened.origin.kind, opened.origin.sha256) == ("weights", checkpoint.sha256(path))
+    assert (opened.origin.kind, opened.origin.sha256) == ("weights", weight_files.sha256(path))
 
 
 def test_safetensors_give_the_same_logits(net, tmp_path):
     path = tmp_path / "net.safetensors"
-    checkpoint.save_weights(net, path)
+    weight_files.save_weights(net, path)
     x = torch.rand(4, 1, 8, 8)
     assert torch.equal(open_network(str(path), DIGITS, architecture="smallcnn").network(x), net(x))
 
 
 def test_opening_leaves_the_random_state_alone(net, tmp_path):
     path = tmp_path / "net.safetensors"
-    checkpoint.save_weights(net, path)
+    weight_files.save_weights(net, path)
     before = torch.get_rng_state()
     open_network(str(path), DIGITS, architecture="smallcnn")
     assert torch.equal(torch.get_rng_state(), before)
@@ -69,7 +69,7 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
 
 def test_weights_that_do_not_fit_are_said_in_one_line(net, tmp_path):
     path = tmp_path / "net.safetensors"
-    checkpoint.save_weights(net, path)
+    weight_files.save_weights(net, path)
     assert "--architecture" in refused(path)
     assert "no network 'vgg'" in refused(path, architecture="vgg")
     assert "another architecture" in refused(path, architecture="resnet18")
@@ -141,9 +141,9 @@ def test_images_outside_the_unit_range_are_refused():
 def test_a_zoo_model_is_loaded_by_robustbenchs_own_code_from_a_local_file(tmp_path, monkeypatch):
     if importlib.util.find_spec("robustbench") is None:
         pytest.skip("robustbench is not installed")
-    loading = foreign.bridge.robustbench("utils")
+    loading = external.bridge.robustbench("utils")
     torch.manual_seed(0)
-    made = foreign.bridge.robustbench("model_zoo.architectures.wide_resnet").WideResNet(10, 10, 1)
+    made = external.bridge.robustbench("model_zoo.architectures.wide_resnet").WideResNet(10, 10, 1)
     factory = type(made)
     small = {"Small2026Test": {"model": lambda: factory(10, 10, 1), "gdrive_id": "x"}}
     models = {
@@ -160,6 +160,6 @@ def test_a_zoo_model_is_loaded_by_robustbenchs_own_code_from_a_local_file(tmp_pa
     assert opened.origin.architecture == "Small2026Test (Linf)"
     assert "nothing is downloaded" in refused("zoo:Small2026Test", CIFAR)
     assert "no such file" in refused("zoo:Small2026Test", CIFAR, weights=tmp_path / "absent.pt")
-    torch.save(networks.build("smallcnn", num_classes=10, channels=1).state_dict(), tmp_path / "other.pt")
+    torch.save(architectures.build("smallcnn", num_classes=10, channels=1).state_dict(), tmp_path / "other.pt")
     assert "not a checkpoint of Small2026Test" in refused("zoo:Small2026Test", CIFAR, weights=tmp_path / "other.pt")
     assert "did you mean Small2026Test" in refused("zoo:Small2026Tests", CIFAR)

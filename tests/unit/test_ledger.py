@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from advbench.benchmark.ledger import Ledger
 from advbench.benchmark.losses import ce_mean, ce_sum
 from advbench.benchmark.method import Solo
+from advbench.benchmark.models.pass_counter import Ledger
 
 
 def deep_network() -> nn.Module:

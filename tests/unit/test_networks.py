@@ -8,8 +8,9 @@ import sys
 import pytest
 import torch
 
-from advbench.benchmark import networks, torchvision_import
-from advbench.benchmark.ledger import Ledger
+from advbench.benchmark import torchvision_import
+from advbench.benchmark.models import architectures
+from advbench.benchmark.models.pass_counter import Ledger
 
 SIZES = [
     # network, classes, channels, side, parameters, FLOP of one forward
@@ -26,26 +27,26 @@ SIZES = [
 @pytest.mark.parametrize("row", SIZES, ids=lambda row: f"{row[0]}-{row[3]}")
 def test_sizes_are_the_published_ones(row):
     name, classes, channels, side, parameters, flops = row
-    net = networks.build(name, num_classes=classes, channels=channels)
-    assert networks.count_parameters(net) == parameters
-    assert networks.count_flops(net, (channels, side, side)) == pytest.approx(flops, rel=1e-3)
+    net = architectures.build(name, num_classes=classes, channels=channels)
+    assert architectures.count_parameters(net) == parameters
+    assert architectures.count_flops(net, (channels, side, side)) == pytest.approx(flops, rel=1e-3)
 
 
 def test_sizes_cover_every_network():
-    assert {row[0] for row in SIZES} == set(networks.names())
+    assert {row[0] for row in SIZES} == set(architectures.names())
 
 
 def test_flops_of_smallcnn_by_hand():
     multiply_adds = 8 * 8 * 16 * 9 * 1 + 4 * 4 * 32 * 9 * 16 + 4 * 4 * 32 * 9 * 32 + 32 * 10
-    net = networks.build("smallcnn", num_classes=10, channels=1)
-    assert networks.count_flops(net, (1, 8, 8)) == 2 * multiply_adds
+    net = architectures.build("smallcnn", num_classes=10, channels=1)
+    assert architectures.count_flops(net, (1, 8, 8)) == 2 * multiply_adds
 
 
 def test_counting_flops_is_no_work_and_changes_nothing():
     ledger = Ledger()
-    net = ledger.watch(networks.build("smallcnn", num_classes=10, channels=1))
+    net = ledger.watch(architectures.build("smallcnn", num_classes=10, channels=1))
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    networks.count_flops(net, (1, 8, 8))
+    architectures.count_flops(net, (1, 8, 8))
     assert ledger.passes.forward == 0
     assert net.training
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
@@ -54,7 +55,7 @@ def test_counting_flops_is_no_work_and_changes_nothing():
 @pytest.mark.parametrize("name", ["preactresnet18", "resnet18", "smallcnn"])
 @pytest.mark.parametrize("side", [32, 64])
 def test_any_resolution_gives_logits(name, side):
-    net = networks.build(name, num_classes=7, channels=3).eval()
+    net = architectures.build(name, num_classes=7, channels=3).eval()
     with torch.no_grad():
         assert net(torch.rand(2, 3, side, side)).shape == (2, 7)
 
@@ -62,7 +63,7 @@ def test_any_resolution_gives_logits(name, side):
 @pytest.mark.parametrize("name", ["preactresnet18", "resnet18", "smallcnn"])
 def test_channels_last_gives_the_same_logits(name):
     torch.manual_seed(0)
-    net = networks.build(name, num_classes=10, channels=3).eval()
+    net = architectures.build(name, num_classes=10, channels=3).eval()
     x = torch.rand(2, 3, 16, 16)
     with torch.no_grad():
         expected = net(x)
@@ -75,7 +76,7 @@ def test_channels_last_gives_the_same_logits(name):
 def test_weights_follow_the_global_seed(name):
     def weights(seed):
         torch.manual_seed(seed)
-        return networks.build(name, num_classes=10, channels=3).state_dict()
+        return architectures.build(name, num_classes=10, channels=3).state_dict()
 
     first, again, other = weights(0), weights(0), weights(1)
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -84,29 +85,29 @@ def test_weights_follow_the_global_seed(name):
 
 def test_initialisations():
     torch.manual_seed(0)
-    wide = networks.build("wrn34-10", num_classes=10, channels=3).state_dict()
+    wide = architectures.build("wrn34-10", num_classes=10, channels=3).state_dict()
     weight = wide["block3.layer.1.conv1.weight"]  # 640 × 640 × 3 × 3: N(0, 2 / (9 · 640))
     assert float(weight.std()) == pytest.approx((2 / (9 * 640)) ** 0.5, rel=1e-2)
     assert not wide["fc.bias"].any()
-    pre = networks.build("preactresnet18", num_classes=10, channels=3).state_dict()
+    pre = architectures.build("preactresnet18", num_classes=10, channels=3).state_dict()
     weight = pre["layer4.1.conv1.weight"]  # U(±1/sqrt(fan in)), fan in 9 · 512
     assert float(weight.abs().max()) == pytest.approx((9 * 512) ** -0.5, rel=1e-3)
     assert float(weight.std()) == pytest.approx((9 * 512) ** -0.5 / 3**0.5, rel=1e-2)
 
 
 def test_an_unknown_network_is_refused_with_the_names():
-    with pytest.raises(networks.NetworkError, match=r"no network 'vgg16'; there are preactresnet18, .*wrn34-10"):
-        networks.build("vgg16", num_classes=10, channels=3)
+    with pytest.raises(architectures.NetworkError, match=r"no network 'vgg16'; there are preactresnet18, .*wrn34-10"):
+        architectures.build("vgg16", num_classes=10, channels=3)
 
 
 def test_resnet50_is_for_rgb():
-    with pytest.raises(networks.NetworkError, match="RGB"):
-        networks.build("resnet50", num_classes=10, channels=1)
+    with pytest.raises(architectures.NetworkError, match="RGB"):
+        architectures.build("resnet50", num_classes=10, channels=1)
 
 
 def test_wide_depths_are_6n_plus_4():
-    with pytest.raises(networks.NetworkError, match="6n"):
-        networks.WideResNet(10, 3, depth=30, factor=10)
+    with pytest.raises(architectures.NetworkError, match="6n"):
+        architectures.WideResNet(10, 3, depth=30, factor=10)
 
 
 @pytest.fixture
@@ -138,18 +139,22 @@ def assert_same_logits(ours, theirs, images):
 def test_preactresnet18_loads_into_robustbench(robustbench):
     resnet = importlib.import_module("robustbench.model_zoo.architectures.resnet")
     theirs = resnet.PreActResNet(resnet.PreActBlockV2, [2, 2, 2, 2], num_classes=10, bn_before_fc=True)
-    assert_same_logits(networks.build("preactresnet18", num_classes=10, channels=3), theirs, 4)
+    assert_same_logits(architectures.build("preactresnet18", num_classes=10, channels=3), theirs, 4)
 
 
 def test_wrn_loads_into_robustbench(robustbench):
     wide = importlib.import_module("robustbench.model_zoo.architectures.wide_resnet")
     theirs = wide.WideResNet(depth=34, widen_factor=10, num_classes=10)
-    assert_same_logits(networks.build("wrn34-10", num_classes=10, channels=3), theirs, 2)
+    assert_same_logits(architectures.build("wrn34-10", num_classes=10, channels=3), theirs, 2)
 
 
 @pytest.mark.parametrize(
     "before",
-    ["", "try:\n    import torchvision\nexcept RuntimeError:\n    pass", "import advbench.benchmark.networks"],
+    [
+        "",
+        "try:\n    import torchvision\nexcept RuntimeError:\n    pass",
+        "import advbench.benchmark.models.architectures",
+    ],
     ids=["at once", "after a failed import", "after ours"],
 )
 def test_torchvision_imports_and_stays_imported(before):

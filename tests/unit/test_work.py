@@ -10,9 +10,10 @@ import textwrap
 import pytest
 import torch
 
-from advbench.benchmark import checkpoint, discovery, evaluator, networks, trainer, work
+from advbench.benchmark import discovery, evaluator, trainer, work
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
+from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.plan import MethodRequest, Suite, plan
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.outcomes import Cost, ShardResult
@@ -64,8 +65,8 @@ class Doubles:
             best, names = 0, ("best",) if self.diverges else ("best", "last")
         for number, name in enumerate(names):
             torch.manual_seed(100 * len(self.trained) + number)
-            net = networks.build(protocol.network, num_classes=10, channels=1)
-            checkpoint.save_weights(net, folder / f"{name}.safetensors")
+            net = architectures.build(protocol.network, num_classes=10, channels=1)
+            weight_files.save_weights(net, folder / f"{name}.safetensors")
         (folder / "resume.pt").write_bytes(b"resume")
         return TrainingRecord(
             environment=environment, epochs=2, seconds=10.0, peak_memory_bytes=1, passes=Passes(forward=5), images=256,
@@ -109,7 +110,7 @@ class TestTraining:
         assert (asked["seed"], asked["folder"], asked["method"]) == (2, folder.path, discovery.make("trades"))
         trained = folder.trained()
         assert {name: one.epoch for name, one in trained.checkpoints.items()} == {"best": 0, "last": 1}
-        assert trained.checkpoints["last"].sha256 == checkpoint.sha256(folder.weights("last"))
+        assert trained.checkpoints["last"].sha256 == weight_files.sha256(folder.weights("last"))
         assert trained.data.test == IMAGES
         assert not list((folder.path / "locks").glob("train*"))
 
@@ -156,7 +157,7 @@ class TestTraining:
         record = asked["records"][role]
         folder = store.folder(teachers[role])
         assert (record.method, record.run, record.seconds) == (name, folder.id, 10.0)
-        assert record.sha256 == checkpoint.sha256(folder.weights("best"))
+        assert record.sha256 == weight_files.sha256(folder.weights("best"))
         assert folder.trained().training.seconds + record.seconds == 20.0
 
     def test_a_missing_teacher_is_one_line(self, doubles, store, protocol):

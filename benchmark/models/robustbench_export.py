@@ -25,8 +25,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from advbench.benchmark import bridge, networks
-from advbench.benchmark.checkpoint import sha256
+from advbench.benchmark.models import architectures, robustbench
+from advbench.benchmark.models.weight_files import sha256
 from advbench.benchmark.records.flags import ABOUT, raised
 from advbench.benchmark.records.schema import Evaluation, Record
 from advbench.benchmark.sealed import write_bytes
@@ -113,7 +113,7 @@ ARCHITECTURES = {
             "conv3x3 = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)",
         ),
         "SmallCNN(num_classes={classes}, channels=3)",
-        (networks.pool, networks.SmallCNN),
+        (architectures.pool, architectures.SmallCNN),
     ),
 }
 
@@ -365,7 +365,7 @@ def compare(exported: Exported, network: nn.Module, images: int = 16) -> Agreeme
         with torch.random.fork_rng(devices=[]):
             theirs = load(exported)
     except (RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
-        if isinstance(error, bridge.BridgeError):
+        if isinstance(error, robustbench.BridgeError):
             raise
         raise ExportError(f"{exported.name}: RobustBench cannot load it ({str(error).splitlines()[0]})") from error
     with torch.no_grad():
@@ -381,7 +381,7 @@ def load(exported: Exported) -> nn.Module:
         BridgeError: without robustbench.
         ExportError: if its zoo has another model of this name.
     """
-    loading = bridge.robustbench("utils")
+    loading = robustbench.robustbench("utils")
     tables = {
         (data.value, threat.value): one for data, every in loading.all_models.items() for threat, one in every.items()
     }

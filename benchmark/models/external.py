@@ -23,9 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from advbench.benchmark import bridge, checkpoint, networks
 from advbench.benchmark.ascent import evaluating
-from advbench.benchmark.networks import NetworkError
+from advbench.benchmark.models import architectures, robustbench, weight_files
+from advbench.benchmark.models.architectures import NetworkError
 from advbench.benchmark.runfolder import CheckpointName, RunFolder
 
 Kind = Literal["run", "weights", "zoo", "code", "exported", "scripted"]
@@ -159,30 +159,30 @@ def open_run(folder: RunFolder, name: CheckpointName, workload: Workload, *, dev
     if trained is None or name not in trained.checkpoints:
         raise ForeignError(f"{folder.spec.label} has no {name} checkpoint: train it first")
     path, said = folder.weights(name), trained.checkpoints[name].sha256
-    if checkpoint.sha256(path) != said:
+    if weight_files.sha256(path) != said:
         raise ForeignError(f"{path}: not the weights that training wrote (sha256 differs); train the run again")
     architecture = folder.spec.protocol.network
     network = _untrained(architecture, workload)
     origin = Origin(f"{folder.id[:8]} {folder.spec.label} {name}", "run", SAID["run"], architecture, said)
-    return Opened(checkpoint.load_weights(network, path).to(device).eval(), origin)
+    return Opened(weight_files.load_weights(network, path).to(device).eval(), origin)
 
 
 def _untrained(architecture: str, workload: Workload) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away
-        return networks.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
+        return architectures.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
 
 
 def _file(path: Path, workload: Workload, architecture: str | None, device: torch.device) -> tuple[nn.Module, Origin]:
     """Open a file by what is in it, not by how it is called."""
     inside = _members(path)
-    digest = checkpoint.sha256(path)
+    digest = weight_files.sha256(path)
     if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in inside):
         return _exported(path, device), Origin(str(path), "exported", SAID["exported"], None, digest)
     if any("/code/" in name for name in inside):
         return _scripted(path, device), Origin(str(path), "scripted", SAID["scripted"], None, digest)
     if architecture is None:
         raise ForeignError(
-            f"{path}: weights need the name of their architecture: --architecture {'|'.join(networks.names())}"
+            f"{path}: weights need the name of their architecture: --architecture {'|'.join(architectures.names())}"
         )
     network = _untrained(architecture, workload)
     _fill(network, _state(path), path, architecture)
@@ -308,7 +308,7 @@ def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) ->
     name = reference.removeprefix(ZOO)
     if workload.data not in _ZOO_DATA:
         raise ForeignError(f"{reference}: RobustBench's zoo has models of {', '.join(_ZOO_DATA)}, not {workload.data}")
-    loading = bridge.robustbench("utils")
+    loading = robustbench.robustbench("utils")
     table = {key.value: models for key, models in loading.all_models.items()}[_ZOO_DATA[workload.data]]
     models = {threat.value: found for threat, found in table.items()}
     threat = next((one for one in _ZOO_THREATS[norm] if name in models.get(one, {})), None)
@@ -331,7 +331,7 @@ def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) ->
             network: nn.Module = loading.load_model(name, root, _ZOO_DATA[workload.data], threat)
         except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
             raise ForeignError(f"{weights}: not a checkpoint of {name} ({_line(error)})") from None
-    digest = checkpoint.sha256(weights) if weights.is_file() else None
+    digest = weight_files.sha256(weights) if weights.is_file() else None
     return network, Origin(reference, "zoo", SAID["zoo"], f"{name} ({threat})", digest)
 
 

@@ -1,0 +1,1 @@
+"""Networks: architectures, files of weights, networks from elsewhere, and the passes that they cost."""
