@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.ascent import sign_steps
-from advbench.benchmark.attacks import pgd, starts
+from advbench.benchmark.attacks import pgd, random_starts
 from advbench.benchmark.attacks.cw import margin_sum
-from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.attacks.sign_ascent import sign_steps
+from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluator import dispose, predicted
 from advbench.benchmark.losses import ce_each, ce_sum, margin_each
@@ -54,7 +54,7 @@ class _Bench:
 
     def unit(self, first: int, x: Tensor, family: str, draw: int = 0) -> Tensor:
         images = range(first, first + len(x))
-        return starts.uniform(self.protocol.digest, family, images, x.shape[1:], draw=draw).to(x.device)
+        return random_starts.uniform(self.protocol.digest, family, images, x.shape[1:], draw=draw).to(x.device)
 
     def judge(self, proposal: Tensor, x: Tensor, y: Tensor, right: Tensor, eps: float) -> Tensor:
         with torch.no_grad():

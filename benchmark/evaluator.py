@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks import autoattack, cw, pgd, starts
+from advbench.benchmark.attacks import autoattack, cw, pgd, random_starts
 from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.examination import Subject, examine
-from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.outcomes import Cost, EvaluationError, ShardResult, merge
@@ -85,7 +85,7 @@ class Shard:
     def start(self, family: str) -> Tensor:
         """Return the family's random start for every image."""
         images = range(self.first, self.first + len(self.x))
-        unit = starts.uniform(self.protocol.digest, family, images, self.x.shape[1:])
+        unit = random_starts.uniform(self.protocol.digest, family, images, self.x.shape[1:])
         return pgd.start(self.x, unit.to(self.x.device), self.eps)
 
     def judge(self, column: str, proposal: Tensor, among: Tensor | None = None) -> Tensor:

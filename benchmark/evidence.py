@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from advbench.benchmark.attacks.view import View, frozen, strict_fp32
+from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
 from advbench.benchmark.evaluator import ROUNDING, dispose, predicted
 from advbench.benchmark.losses import margin_each
 from advbench.benchmark.records.schema import Bits, Evaluation

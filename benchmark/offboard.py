@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks.view import View
+from advbench.benchmark.attacks.wrapped_network import View
 from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluator import evaluate_shard
 from advbench.benchmark.protocol import Protocol, Threat

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.ascent import evaluating, sign_steps, uniform_start
+from advbench.benchmark.attacks.sign_ascent import evaluating, sign_steps, uniform_start
 from advbench.benchmark.data.registry import Split
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.protocol import Protocol

@@ -19,7 +19,7 @@ from advbench.benchmark.attacks import autoattack, l2, pgd
 from advbench.benchmark.attacks.ball import Ball, Norm
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.examination import Subject, examine
-from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.evaluator import dispose, predicted
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models.pass_counter import Ledger

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks import pgd, starts
-from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.attacks import pgd, random_starts
+from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluator import dispose, predicted
 from advbench.benchmark.offboard import pieces
@@ -51,7 +51,7 @@ def matrix(
         for source, network in networks.items():
             say(source)
             for first, x, y in pieces(split, images, protocol.attacks.shard):
-                unit = starts.uniform(protocol.digest, "transfer", range(first, first + len(x)), x.shape[1:])
+                unit = random_starts.uniform(protocol.digest, "transfer", range(first, first + len(x)), x.shape[1:])
                 start = pgd.start(x, unit.to(x.device), eps)
                 with frozen(network), strict_fp32(x.device):
                     run = pgd.iterates(View(network), x, y, start, eps=eps, step=float(spec.step), at=[spec.steps])

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks import cw, pgd, starts
-from advbench.benchmark.attacks.view import View, frozen, strict_fp32
+from advbench.benchmark.attacks import cw, pgd, random_starts
+from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluator import dispose, evaluate_shard, predicted
 from advbench.benchmark.protocol import Protocol
@@ -289,7 +289,9 @@ class Verifier:
             clean = right(x)
             if family == "clean":
                 return {"clean": _bits(clean)}
-            start = pgd.start(x, starts.uniform(self.protocol.digest, family, images, x.shape[1:]).to(x.device), eps)
+            start = pgd.start(
+                x, random_starts.uniform(self.protocol.digest, family, images, x.shape[1:]).to(x.device), eps
+            )
             if family == "cw":
                 spec = attacks.cw
                 last = cw.last_iterate(view, x, y, start, eps=eps, step=float(spec.step), steps=spec.steps)

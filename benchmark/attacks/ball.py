@@ -10,8 +10,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from advbench.benchmark.ascent import sign_steps
-from advbench.benchmark.attacks import l2, pgd, starts
+from advbench.benchmark.attacks import l2, pgd, random_starts
+from advbench.benchmark.attacks.sign_ascent import sign_steps
 
 Norm = Literal["linf", "l2"]
 _RADII = 2**32
@@ -32,10 +32,10 @@ class Ball:
 
     def start(self, x: Tensor, digest: str, family: str, images: Sequence[int], draw: int = 0) -> Tensor:
         """Return a point uniform in the ball, clipped to [0,1], for each image (n, C, H, W); see `starts.uniform`."""
-        unit = starts.uniform(digest, family, images, x.shape[1:], draw=draw).to(x.device)
+        unit = random_starts.uniform(digest, family, images, x.shape[1:], draw=draw).to(x.device)
         if self.norm == "linf":
             return pgd.start(x, unit, self.eps)
-        radius = starts.uniform(digest, family, images, (1,), draw=_RADII + draw).flatten().to(x.device)
+        radius = random_starts.uniform(digest, family, images, (1,), draw=_RADII + draw).flatten().to(x.device)
         return l2.start(x, unit, radius, self.eps)
 
     def ascend(

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks import pgd, starts
+from advbench.benchmark.attacks import pgd, random_starts
 from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.cw import margin_sum
-from advbench.benchmark.attacks.view import View, frozen
+from advbench.benchmark.attacks.wrapped_network import View, frozen
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
@@ -164,7 +164,7 @@ def _large_eps(subject: Subject) -> dict[str, Any]:
         alive.logical_and_(subject.predict(logits.detach()) == labels)
         return margin_sum(logits, labels)
 
-    unit = starts.uniform(subject.protocol.digest, "examination", subject.indices, subject.x.shape[1:], draw=1)
+    unit = random_starts.uniform(subject.protocol.digest, "examination", subject.indices, subject.x.shape[1:], draw=1)
     start = pgd.start(x, unit.to(x.device)[among], eps)
     with subject.ledger.differentiating("input"):
         (last,) = pgd.iterates(subject.view, x, y, start, eps=eps, step=eps / 10, at=[flags.large_steps], loss=loss)

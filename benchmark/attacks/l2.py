@@ -10,8 +10,8 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from advbench.benchmark.ascent import input_gradient
 from advbench.benchmark.attacks import autoattack
+from advbench.benchmark.attacks.sign_ascent import input_gradient
 from advbench.benchmark.models.robustbench import contained
 
 ROUNDING = 1e-6

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
-from advbench.benchmark.ascent import sign_steps
+from advbench.benchmark.attacks.sign_ascent import sign_steps
 from advbench.benchmark.losses import ce_sum
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from advbench.benchmark.ascent import evaluating
+from advbench.benchmark.attacks.sign_ascent import evaluating
 from advbench.benchmark.models import architectures, robustbench, weight_files
 from advbench.benchmark.models.architectures import NetworkError
 from advbench.benchmark.runfolder import CheckpointName, RunFolder

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from advbench.benchmark.attacks import cw, pgd
-from advbench.benchmark.attacks.view import View, frozen
+from advbench.benchmark.attacks.wrapped_network import View, frozen
 from advbench.benchmark.evaluator import predicted
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from advbench.benchmark.ascent import sign_steps
+from advbench.benchmark.attacks.sign_ascent import sign_steps
 from advbench.benchmark.evaluator import evaluate_shard, merge
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.flags import Training

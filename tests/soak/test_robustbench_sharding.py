@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advbench.benchmark.ascent import sign_steps
+from advbench.benchmark.attacks.sign_ascent import sign_steps
 from advbench.benchmark.data import registry
 from advbench.benchmark.evaluator import evaluate_shard
 from advbench.benchmark.losses import ce_sum

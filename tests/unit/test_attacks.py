@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark.attacks import autoattack, cw, pgd, starts
-from advbench.benchmark.attacks.view import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.attacks import autoattack, cw, pgd, random_starts
+from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.models.robustbench import contained
 
 
@@ -43,7 +43,7 @@ def philox_reference(key, counter, blocks):
 
 class TestStarts:
     def test_draws_are_philox_as_published(self):
-        got = starts.uniform("digest", "pgd", [7], (1, 2, 3)).flatten()
+        got = random_starts.uniform("digest", "pgd", [7], (1, 2, 3)).flatten()
         raw = hashlib.sha256(b"digest|pgd").digest()
         key = [int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:16], "little")]
         words = philox_reference(key, [0, 0, 0, 7], 2)[:6]
@@ -51,22 +51,22 @@ class TestStarts:
         assert got.tolist() == expected
 
     def test_an_image_gets_the_same_numbers_in_any_batch(self):
-        whole = starts.uniform("d", "pgd", range(10), (3, 4, 4))
-        assert torch.equal(whole[4:7], starts.uniform("d", "pgd", [4, 5, 6], (3, 4, 4)))
+        whole = random_starts.uniform("d", "pgd", range(10), (3, 4, 4))
+        assert torch.equal(whole[4:7], random_starts.uniform("d", "pgd", [4, 5, 6], (3, 4, 4)))
         assert whole.dtype == torch.float32
 
     def test_protocol_family_image_and_draw_matter(self):
-        base = starts.uniform("d", "pgd", [3], (1, 4, 4))
+        base = random_starts.uniform("d", "pgd", [3], (1, 4, 4))
         others = [
-            starts.uniform("e", "pgd", [3], (1, 4, 4)),
-            starts.uniform("d", "cw", [3], (1, 4, 4)),
-            starts.uniform("d", "pgd", [4], (1, 4, 4)),
-            starts.uniform("d", "pgd", [3], (1, 4, 4), draw=1),
+            random_starts.uniform("e", "pgd", [3], (1, 4, 4)),
+            random_starts.uniform("d", "cw", [3], (1, 4, 4)),
+            random_starts.uniform("d", "pgd", [4], (1, 4, 4)),
+            random_starts.uniform("d", "pgd", [3], (1, 4, 4), draw=1),
         ]
         assert all(not torch.equal(base, other) for other in others)
 
     def test_draws_are_uniform(self):
-        unit = starts.uniform("d", "pgd", range(200), (3, 16, 16)).numpy()
+        unit = random_starts.uniform("d", "pgd", range(200), (3, 16, 16)).numpy()
         assert unit.min() >= -1
         assert unit.max() < 1
         n = unit.size

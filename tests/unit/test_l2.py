@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark.attacks import l2, starts
+from advbench.benchmark.attacks import l2, random_starts
 from advbench.benchmark.losses import ce_sum
 
 EPS = 0.5
@@ -44,8 +44,8 @@ def test_projection_agrees_with_numpy_where_nothing_is_clipped(images):
 def test_starts_fill_the_ball_uniformly():
     """In d dimensions the share of points within r of the centre is (r/eps)^d; nothing is clipped at grey images."""
     n, shape = 4000, (1, 2, 2)
-    unit = starts.uniform("digest", "pgd", range(n), shape)
-    radius = starts.uniform("digest", "pgd", range(n), (1,), draw=1).flatten()
+    unit = random_starts.uniform("digest", "pgd", range(n), shape)
+    radius = random_starts.uniform("digest", "pgd", range(n), (1,), draw=1).flatten()
     x = 0.5 * torch.ones(n, *shape)
     difference = l2.start(x, unit, radius, EPS) - x
     lengths = norms(difference)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from advbench.benchmark.ascent import evaluating
+from advbench.benchmark.attacks.sign_ascent import evaluating
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.method import Solo
 from advbench.benchmark.step import BudgetError
