@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from advbench.benchmark import discovery, environment, evaluator, protocol, trainer
+from advbench.benchmark import discovery, environment, evaluator, protocol
 from advbench.benchmark.data import registry
 from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.jobs import Job, RunSpec
@@ -30,6 +30,7 @@ from advbench.benchmark.recording import build_record
 from advbench.benchmark.records.schema import Epoch, MethodIdentity, Teacher, TrainingRecord
 from advbench.benchmark.runfolder import CheckpointName, Measured, RunFolder, Trained, Weights
 from advbench.benchmark.store import Store
+from advbench.benchmark.training import trainer
 
 __all__ = ["Progress", "WorkError", "build_record", "catalogue", "identify", "perform"]
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import torch
 
 from advbench.benchmark.check import workload
 from advbench.benchmark.check.workload import TinyTask
-from advbench.benchmark.step import TrainingStep
+from advbench.benchmark.training.step import TrainingStep
 
 torch.set_num_threads(1)
 

@@ -18,7 +18,7 @@ from advbench.benchmark.check.guard import fingerprint, listening, replaced, set
 from advbench.benchmark.check.report import Broken
 from advbench.benchmark.check.workload import TinyTask, make_step
 from advbench.benchmark.method import Method
-from advbench.benchmark.step import TrainingStep
+from advbench.benchmark.training.step import TrainingStep
 
 EPS, STEPS, LATE = 0.1, 3, 0.95
 INNER = {"craft", "single"}

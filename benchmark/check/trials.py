@@ -20,9 +20,9 @@ from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, TrainingRecord
-from advbench.benchmark.step import TrainingStep
-from advbench.benchmark.task import TrainingTask
-from advbench.benchmark.trainer import isolated_rng, train
+from advbench.benchmark.training.step import TrainingStep
+from advbench.benchmark.training.task import TrainingTask
+from advbench.benchmark.training.trainer import isolated_rng, train
 
 CPU = torch.device("cpu")
 TIMELESS = {"seconds", "images_per_second", "peak_memory_bytes"}

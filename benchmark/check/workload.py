@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from advbench.benchmark.method import Batch
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import InnerBudget, Protocol, Threat, published
-from advbench.benchmark.step import TrainingStep
-from advbench.benchmark.task import Frozen
+from advbench.benchmark.training.step import TrainingStep
+from advbench.benchmark.training.task import Frozen
 
 
 def tiny_network(num_classes: int, dtype: torch.dtype) -> nn.Module:

@@ -74,11 +74,11 @@ def broken(root, modules, plain_environment, tmp_path_factory) -> str:
         shutil.copyfile(root / path, copy / "advbench" / path)
     shutil.copyfile(root / "pyproject.toml", copy / "pyproject.toml")
     drawn = {
-        "methods/cheat.py": "import advbench.benchmark.trainer\nimport advbench.methods.standard\n",
+        "methods/cheat.py": "import advbench.benchmark.training.trainer\nimport advbench.methods.standard\n",
         "benchmark/attacks/cheat.py": "import advbench.benchmark.method\n",
         "benchmark/cheat.py": "import advbench.methods.standard\nimport torch\n",
         "leaderboards/cheat.py": "import advbench.benchmark.cheat\nimport advbench.benchmark.store\n",
-        "benchmark/executors/cheat.py": "import advbench.benchmark.trainer\n",
+        "benchmark/executors/cheat.py": "import advbench.benchmark.training.trainer\n",
     }
     for name, text in drawn.items():
         (copy / "advbench" / name).write_text(text, encoding="utf-8")

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from advbench.benchmark import trainer
 from advbench.benchmark.data import registry
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Duo, Method, Solo
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Schedule, published
-from advbench.benchmark.recipe import accuracies, derive
 from advbench.benchmark.schedule import first_drop, learning_rate
+from advbench.benchmark.training import trainer
+from advbench.benchmark.training.recipe import accuracies, derive
 from advbench.benchmark.weights import matrices, shifted
 from advbench.methods.standard import Standard
 

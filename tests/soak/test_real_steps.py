@@ -17,8 +17,8 @@ from advbench.benchmark.method import Batch
 from advbench.benchmark.models import architectures
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Data, InnerBudget, published
-from advbench.benchmark.step import TrainingStep
-from advbench.benchmark.task import TrainingTask
+from advbench.benchmark.training.step import TrainingStep
+from advbench.benchmark.training.task import TrainingTask
 
 pytestmark = pytest.mark.soak
 SETS = {"cifar10": "cifar10-linf/1", "cifar100": "cifar100-linf/1", "tinyimagenet": "tinyimagenet-linf/1"}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from advbench.benchmark.attacks.sign_ascent import evaluating
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.method import Solo
-from advbench.benchmark.step import BudgetError
+from advbench.benchmark.training.step import BudgetError
 
 
 @pytest.fixture

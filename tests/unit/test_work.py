@@ -10,7 +10,7 @@ import textwrap
 import pytest
 import torch
 
-from advbench.benchmark import discovery, evaluator, trainer, work
+from advbench.benchmark import discovery, evaluator, work
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
 from advbench.benchmark.models import architectures, weight_files
@@ -20,6 +20,7 @@ from advbench.benchmark.records.outcomes import Cost, ShardResult
 from advbench.benchmark.records.schema import Divergence, Passes, Record, TrainingRecord
 from advbench.benchmark.runfolder import RunFolder
 from advbench.benchmark.store import Store
+from advbench.benchmark.training import trainer
 from advbench.benchmark.work import WorkError, catalogue, identify, perform
 
 SHARD, IMAGES = 8, 20

@@ -20,11 +20,11 @@ from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.recipe import PeakMemory, accuracies, derive, precision
 from advbench.benchmark.records.schema import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
 from advbench.benchmark.schedule import first_drop, learning_rate
-from advbench.benchmark.step import TrainingStep
-from advbench.benchmark.task import TrainingError, TrainingTask
+from advbench.benchmark.training.recipe import PeakMemory, accuracies, derive, precision
+from advbench.benchmark.training.step import TrainingStep
+from advbench.benchmark.training.task import TrainingError, TrainingTask
 
 log = logging.getLogger(__name__)
 NO_TEACHERS: Mapping[str, Any] = {}
