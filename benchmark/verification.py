@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from advbench.benchmark.attacks import cw, pgd, random_starts
 from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
-from advbench.benchmark.evaluator import dispose, evaluate_shard, predicted
+from advbench.benchmark.evaluation.evaluator import dispose, evaluate_shard, predicted
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import flags
 from advbench.benchmark.records.outcomes import COLUMNS_OF, gather

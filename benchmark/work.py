@@ -19,9 +19,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from advbench.benchmark import discovery, environment, evaluator, protocol
+from advbench.benchmark import discovery, environment, protocol
 from advbench.benchmark.data import registry
 from advbench.benchmark.data.registry import Dataset
+from advbench.benchmark.evaluation import evaluator
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
 from advbench.benchmark.models import architectures, weight_files

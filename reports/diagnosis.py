@@ -1,6 +1,6 @@
 """The examination of one network on one page: six panels and a verdict in words. Torch-free.
 
-Reads the JSON data that `benchmark/diagnosis.py` returns.
+Reads the JSON data that `benchmark/evaluation/diagnosis.py` returns.
 """
 
 from collections.abc import Mapping, Sequence

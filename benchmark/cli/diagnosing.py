@@ -73,7 +73,7 @@ def diagnose(
       advbench diagnose mine.py:defense --protocol cifar10-linf --subset 500 --no-autoattack --out diagnosis
     """
     from advbench.benchmark.cli.carrying import choose_device
-    from advbench.benchmark.diagnosis import diagnose as examine
+    from advbench.benchmark.evaluation.diagnosis import diagnose as examine
     from advbench.benchmark.sealed import write_bytes
     from advbench.reports import diagnosis
 
@@ -171,9 +171,9 @@ def transfer(
     """
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.data import registry
+    from advbench.benchmark.evaluation.transfer import matrix
     from advbench.benchmark.models import external
     from advbench.benchmark.sealed import write_bytes
-    from advbench.benchmark.transfer import matrix
     from advbench.reports import transfer as report
 
     limit_threads()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from advbench.benchmark.data.registry import Dataset
+    from advbench.benchmark.evaluation.other_threats import Measurement
     from advbench.benchmark.models.external import Opened, Workload
-    from advbench.benchmark.offboard import Measurement
     from advbench.benchmark.protocol import Protocol
 
 OFF_BOARD = "off the board: these figures are not the protocol's and enter no board"
@@ -175,9 +175,9 @@ def attack_off_board(
     """
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.environment import describe
-    from advbench.benchmark.offboard import document, measure
+    from advbench.benchmark.evaluation.other_threats import document, measure
+    from advbench.benchmark.evaluation.threats import FAMILIES, Setting
     from advbench.benchmark.sealed import write_bytes
-    from advbench.benchmark.threats import FAMILIES, Setting
 
     if eps is not None and sweep is not None:
         raise Refused("--eps and --eps-sweep: give one of the two")
@@ -247,7 +247,7 @@ def _progress(said: str) -> Callable[[str, int, int], None]:
 
 def show(measured: "list[Measurement]") -> None:
     """Print accuracies with their intervals, and the flags that were raised."""
-    from advbench.benchmark.offboard import measured_columns
+    from advbench.benchmark.evaluation.other_threats import measured_columns
     from advbench.benchmark.records.flags import ABOUT, raised
     from advbench.benchmark.records.statistics import wilson
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from advbench.benchmark.data import registry
-from advbench.benchmark.evaluator import FAMILIES, evaluate_shard
+from advbench.benchmark.evaluation.evaluator import FAMILIES, evaluate_shard
 from advbench.benchmark.models import architectures
 from advbench.benchmark.models.weight_files import load_weights
 from advbench.benchmark.protocol import resolve

@@ -13,9 +13,9 @@ from pyautoattack import AutoAttack
 from sklearn.datasets import load_sample_images
 from torch import nn
 
-from advbench.benchmark import evaluator
 from advbench.benchmark.attacks.autoattack import seed_of
-from advbench.benchmark.evaluator import evaluate_shard
+from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.evaluation.evaluator import evaluate_shard
 from advbench.benchmark.models import robustbench
 from advbench.benchmark.protocol import Threat, published
 from advbench.benchmark.records.schema import STAGES

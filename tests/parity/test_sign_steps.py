@@ -9,7 +9,7 @@ from torch import nn
 
 from advbench.benchmark.attacks import cw, pgd
 from advbench.benchmark.attacks.wrapped_network import View, frozen
-from advbench.benchmark.evaluator import predicted
+from advbench.benchmark.evaluation.evaluator import predicted
 
 FIXTURES = Path(__file__).parent / "fixtures"
 EPS, STEP = 0.15, 0.0375

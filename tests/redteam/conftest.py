@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from advbench.benchmark.attacks.sign_ascent import sign_steps
-from advbench.benchmark.evaluator import evaluate_shard, merge
+from advbench.benchmark.evaluation.evaluator import evaluate_shard, merge
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.flags import Training
 

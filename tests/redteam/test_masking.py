@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from advbench.benchmark.evaluator import EvaluationError
+from advbench.benchmark.evaluation.evaluator import EvaluationError
 
 
 class Defense(nn.Module):
@@ -136,7 +136,7 @@ def test_transfer_from_a_peer(trained, examine, raised):
 
 def test_normalisation_outside_the_model(trained, examine, digits, protocol):
     """Images that were normalised before the network are refused, whatever the network."""
-    from advbench.benchmark.evaluator import evaluate_shard
+    from advbench.benchmark.evaluation.evaluator import evaluate_shard
 
     normalised = (digits.x - digits.x.mean()) / digits.x.std()
     with pytest.raises(EvaluationError, match="normalise inside"):

@@ -6,9 +6,10 @@ import textwrap
 import pytest
 import torch
 
-from advbench.benchmark import discovery, evaluator
+from advbench.benchmark import discovery
 from advbench.benchmark.check import contract, source, suite
 from advbench.benchmark.check.report import Broken
+from advbench.benchmark.evaluation import evaluator
 
 HONEST = '''
 """A defense."""

@@ -15,7 +15,7 @@ import torch
 
 from advbench.benchmark.attacks.sign_ascent import sign_steps
 from advbench.benchmark.data import registry
-from advbench.benchmark.evaluator import evaluate_shard
+from advbench.benchmark.evaluation.evaluator import evaluate_shard
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models import robustbench
 from advbench.benchmark.protocol import Threat, published

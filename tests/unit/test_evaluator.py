@@ -11,8 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark import evaluator
-from advbench.benchmark.evaluator import EvaluationError, ShardResult, dispose, evaluate_shard, merge, predicted
+from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.evaluation.evaluator import (
+    EvaluationError,
+    ShardResult,
+    dispose,
+    evaluate_shard,
+    merge,
+    predicted,
+)
 from advbench.benchmark.protocol import Threat, published
 from advbench.benchmark.records.outcomes import gather
 from advbench.benchmark.records.schema import STAGES, Environment

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark.attacks.examination import difference, unit_rows
-from advbench.benchmark.evaluator import EvaluationError, evaluate_shard
+from advbench.benchmark.evaluation.evaluator import EvaluationError, evaluate_shard
+from advbench.benchmark.evaluation.masking_probes import difference, unit_rows
 from advbench.benchmark.protocol import Threat, published
 from advbench.benchmark.records.outcomes import SHOWN, ShardResult, gather
 

@@ -10,7 +10,8 @@ import textwrap
 import pytest
 import torch
 
-from advbench.benchmark import discovery, evaluator, work
+from advbench.benchmark import discovery, work
+from advbench.benchmark.evaluation import evaluator
 from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
 from advbench.benchmark.models import architectures, weight_files

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from advbench.benchmark.attacks import pgd, random_starts
 from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
-from advbench.benchmark.evaluator import dispose, predicted
-from advbench.benchmark.offboard import pieces
+from advbench.benchmark.evaluation.evaluator import dispose, predicted
+from advbench.benchmark.evaluation.other_threats import pieces
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.outcomes import EvaluationError
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from advbench.benchmark.attacks import autoattack, l2, pgd
 from advbench.benchmark.attacks.ball import Ball, Norm
 from advbench.benchmark.attacks.cw import margin_sum
-from advbench.benchmark.attacks.examination import Subject, examine
 from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
-from advbench.benchmark.evaluator import dispose, predicted
+from advbench.benchmark.evaluation.evaluator import dispose, predicted
+from advbench.benchmark.evaluation.masking_probes import Subject, examine
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.models.robustbench import contained

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from advbench.benchmark.attacks.wrapped_network import View
 from advbench.benchmark.data.splits import Split
-from advbench.benchmark.evaluator import evaluate_shard
+from advbench.benchmark.evaluation.evaluator import evaluate_shard
+from advbench.benchmark.evaluation.threats import FAMILIES, Field, Setting
 from advbench.benchmark.protocol import Protocol, Threat
 from advbench.benchmark.records.flags import find, raised
 from advbench.benchmark.records.outcomes import Cost, ShardResult, gather, merge
 from advbench.benchmark.records.schema import COLUMNS, Evaluation, Outcomes
 from advbench.benchmark.records.statistics import wilson
-from advbench.benchmark.threats import FAMILIES, Field, Setting
 
 
 @dataclass(frozen=True)

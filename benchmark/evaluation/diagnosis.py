@@ -21,13 +21,13 @@ from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.sign_ascent import sign_steps
 from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
-from advbench.benchmark.evaluator import dispose, predicted
+from advbench.benchmark.evaluation.evaluator import dispose, predicted
+from advbench.benchmark.evaluation.other_threats import measure, pieces
+from advbench.benchmark.evaluation.threats import Setting
 from advbench.benchmark.losses import ce_each, ce_sum, margin_each
-from advbench.benchmark.offboard import measure, pieces
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.flags import ABOUT
 from advbench.benchmark.records.outcomes import EvaluationError
-from advbench.benchmark.threats import Setting
 
 FACTORS = tuple(Fraction(one) for one in ("1/4", "1/2", "3/4", "1", "3/2", "2", "3", "4"))
 """Radii that are tried, in units of the protocol's; 1/2 of the image range follows them."""

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from advbench.benchmark.attacks import autoattack, cw, pgd, random_starts
 from advbench.benchmark.attacks.ball import Ball
-from advbench.benchmark.attacks.examination import Subject, examine
 from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.evaluation.masking_probes import Subject, examine
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.outcomes import Cost, EvaluationError, ShardResult, merge
