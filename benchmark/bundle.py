@@ -20,12 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from advbench.benchmark.check import source
-from advbench.benchmark.jobs import CHECKPOINTS
-from advbench.benchmark.recording import build_record
 from advbench.benchmark.records.publish import destination
 from advbench.benchmark.records.schema import Record, RecordError
-from advbench.benchmark.runfolder import RunFolder, StoreError, Trained
-from advbench.benchmark.store import FOLDER_NAME
+from advbench.benchmark.runs.build_record import build_record
+from advbench.benchmark.runs.job import CHECKPOINTS
+from advbench.benchmark.runs.run_folder import RunFolder, StoreError, Trained
+from advbench.benchmark.runs.store import FOLDER_NAME
 from advbench.benchmark.validation import Remark, name, same, validate
 
 MANIFEST, FORMAT = "bundle.json", 1

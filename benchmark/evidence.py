@@ -19,7 +19,7 @@ from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
 from advbench.benchmark.evaluation.evaluator import ROUNDING, dispose, predicted
 from advbench.benchmark.losses import margin_each
 from advbench.benchmark.records.schema import Bits, Evaluation
-from advbench.benchmark.runfolder import CheckpointName
+from advbench.benchmark.runs.run_folder import CheckpointName
 from advbench.benchmark.verification import Verifier
 
 CHECKPOINTS: tuple[CheckpointName, ...] = ("best", "last")

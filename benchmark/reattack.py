@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 
 from advbench.benchmark.data import registry
-from advbench.benchmark.environment import describe
 from advbench.benchmark.models import architectures, weight_files
-from advbench.benchmark.plan import shard_count
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
-from advbench.benchmark.runfolder import RunFolder
+from advbench.benchmark.runs.environment import describe
+from advbench.benchmark.runs.plan import shard_count
+from advbench.benchmark.runs.run_folder import RunFolder
 from advbench.benchmark.validation import Remark, name
 from advbench.benchmark.verification import Verifier
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from advbench.benchmark.check.standing import BANDS
-from advbench.benchmark.jobs import RunSpec
-from advbench.benchmark.plan import sizes
 from advbench.benchmark.protocol import Protocol, ProtocolError, published
 from advbench.benchmark.records.flags import raised
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Checkpoint, Evaluation, Passes, Record
+from advbench.benchmark.runs.job import RunSpec
+from advbench.benchmark.runs.plan import sizes
 from advbench.benchmark.schedule import rate_at_end
 
 FAR_ABOVE = 0.15

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol, ProtocolError
 from advbench.benchmark.records import corrections
 from advbench.benchmark.records.corrections import Event
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.records.statistics import Comparison, Correct, compare, ranks
+from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.leaderboards.history import changes
 from advbench.leaderboards.measures import Variant, columns, test_images
 from advbench.leaderboards.notes import board_marks, explain

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
+from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.board import group, load, load_records
 from advbench.leaderboards.history import FIELDS, MOVED, changes

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
+from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.leaderboards import history
 from advbench.leaderboards.measures import Variant, data_marks, on_cpu
 from advbench.leaderboards.table import MARKS, Note, Table

@@ -13,13 +13,13 @@ from torch import nn
 from advbench.benchmark.check.report import Broken
 from advbench.benchmark.check.workload import small_protocol
 from advbench.benchmark.data import registry
-from advbench.benchmark.environment import describe
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, TrainingRecord
+from advbench.benchmark.runs.environment import describe
 from advbench.benchmark.training.step import TrainingStep
 from advbench.benchmark.training.task import TrainingTask
 from advbench.benchmark.training.trainer import isolated_rng, train

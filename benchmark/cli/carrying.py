@@ -13,20 +13,20 @@ from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.cluster import Placement, cut, refuse_short
 from advbench.benchmark.cli.console import duration, size
 from advbench.benchmark.cli.progress import Display, Meter
-from advbench.benchmark.estimate import Estimate, Machine, estimate, history, total
-from advbench.benchmark.executors.courier import Errand, Outcome
-from advbench.benchmark.executors.local import Local, share
-from advbench.benchmark.jobs import Job
-from advbench.benchmark.plan import Catalogue
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.estimate import Estimate, Machine, estimate, history, total
+from advbench.benchmark.runs.executors.base import Errand, Outcome
+from advbench.benchmark.runs.executors.local import Local, share
+from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.plan import Catalogue
+from advbench.benchmark.runs.store import Store
 
 if TYPE_CHECKING:
     import torch
 
-    from advbench.benchmark.executors.slurm.executor import Queued
+    from advbench.benchmark.runs.executors.slurm.executor import Queued
 
-PERFORM = "advbench.benchmark.work:perform"
+PERFORM = "advbench.benchmark.runs.perform:perform"
 _PROBE_FLOP = 2e10
 """Work of the forward that measures the speed of a machine: a second or so on one core."""
 _UNKNOWN_SECONDS = 60.0
@@ -89,7 +89,7 @@ def means(
     """
     import torch
 
-    from advbench.benchmark.environment import usable_cores
+    from advbench.benchmark.runs.environment import usable_cores
 
     if placement is not None:
         if jobs is not None:
@@ -226,7 +226,7 @@ def _on_cluster(
 ) -> Outcome | None:
     """Queue jobs, and watch them unless they are to be left alone."""
     from advbench.benchmark.data import registry
-    from advbench.benchmark.executors.slurm.executor import Slurm, here
+    from advbench.benchmark.runs.executors.slurm.executor import Slurm, here
 
     reads = any(job.run.protocol.data.name != "digits" for job in jobs)
     root = registry.data_root(using.data_root).absolute()

@@ -66,12 +66,13 @@ def write_methods(*, folder: Path) -> None:
 
 def _card(name: str) -> str:
     """Return the card of a method as Markdown, with its published numbers and its citation."""
-    from advbench.benchmark import cards, discovery, work
+    from advbench.benchmark import cards, discovery
+    from advbench.benchmark.runs import perform
     from advbench.leaderboards import bibtex, published_numbers
 
     method = discovery.make(name)
     published = [one.model_dump() for one in published_numbers.load(name)]
-    return cards.render(type(method), bibtex.entry(work.identify(method)), published)
+    return cards.render(type(method), bibtex.entry(perform.identify(method)), published)
 
 
 @click.group(invoke_without_command=True, short_help="List the published protocols; show one.")
@@ -154,7 +155,7 @@ def doctor(*, data_root: Path | None, store_root: Path | None) -> None:
     Example:
       advbench doctor
     """
-    from advbench.benchmark.doctor import examine
+    from advbench.benchmark.runs.doctor import examine
 
     findings = examine(data_root, open_store(store_root).root)
     for finding in findings:

@@ -76,6 +76,7 @@ def _identities(
 
 
 def _card(name: str) -> "MethodIdentity":
-    from advbench.benchmark import discovery, work
+    from advbench.benchmark import discovery
+    from advbench.benchmark.runs import perform
 
-    return work.identify(discovery.make(name))
+    return perform.identify(discovery.make(name))

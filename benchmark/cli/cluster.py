@@ -13,12 +13,12 @@ from advbench.benchmark.cli.console import duration
 from advbench.benchmark.cli.options import open_store, read_protocol, store_option
 
 if TYPE_CHECKING:
-    from advbench.benchmark.cluster import Profile
-    from advbench.benchmark.estimate import Estimate
-    from advbench.benchmark.executors.slurm.queue import Entry
-    from advbench.benchmark.jobs import Job
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.store import Store
+    from advbench.benchmark.runs.estimate import Estimate
+    from advbench.benchmark.runs.executors.slurm.profile import Profile
+    from advbench.benchmark.runs.executors.slurm.queue import Entry
+    from advbench.benchmark.runs.job import Job
+    from advbench.benchmark.runs.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MOST_GPU_THREADS = 8
@@ -86,7 +86,7 @@ def placement(options: Mapping[str, Any]) -> Placement | None:
         Refused: for options of Slurm without it.
         ProfileError: for settings that cannot be understood.
     """
-    from advbench.benchmark.cluster import option, profile
+    from advbench.benchmark.runs.executors.slurm.profile import option, profile
 
     told = {name: options[name] for name in CLUSTER_NAMES[1:]}
     given = {name: value for name, value in told.items() if value is not None and value is not False and value != ()}
@@ -164,12 +164,12 @@ class InQueue:
 
 def in_queue(store: "Store") -> dict[str, InQueue]:
     """Return the runs of which something is in Slurm's queue, by identity; says so where Slurm does not answer."""
-    from advbench.benchmark.executors.slurm.registry import FOLDER, Registry
+    from advbench.benchmark.runs.executors.slurm.registry import FOLDER, Registry
 
     if not (store.root / FOLDER).is_dir():
         return {}
-    from advbench.benchmark.executors.courier import ExecutorError
-    from advbench.benchmark.executors.slurm import queue
+    from advbench.benchmark.runs.executors.base import ExecutorError
+    from advbench.benchmark.runs.executors.slurm import queue
 
     try:
         found = queue.glance(Registry(store))
@@ -211,8 +211,8 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store_ro
       advbench cancel 3fa9 77c1
       advbench cancel --protocol cifar10-linf-short --store /shared/runs
     """
-    from advbench.benchmark.executors.slurm import commands, queue
-    from advbench.benchmark.executors.slurm.registry import Registry
+    from advbench.benchmark.runs.executors.slurm import commands, queue
+    from advbench.benchmark.runs.executors.slurm.registry import Registry
 
     registry = Registry(open_store(store_root))
     found = queue.glance(registry)

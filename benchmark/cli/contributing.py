@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from advbench.benchmark.check.report import Finding, Report
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.runfolder import RunFolder
-    from advbench.benchmark.store import Store
+    from advbench.benchmark.runs.run_folder import RunFolder
+    from advbench.benchmark.runs.store import Store
 
 
 @click.command("new-method", short_help="Begin a new defense: adapter, card, oracle test.")
@@ -145,8 +145,8 @@ def _run(
     from advbench.benchmark.cli import requests
     from advbench.benchmark.cli.carrying import carry_out, make_ready, means
     from advbench.benchmark.cli.writing import from_store
-    from advbench.benchmark.plan import plan, runs
-    from advbench.benchmark.work import catalogue, identify
+    from advbench.benchmark.runs.perform import catalogue, identify
+    from advbench.benchmark.runs.plan import plan, runs
 
     references = standing.baselines(protocol.name, official=protocol.official)
     wanted = requests.from_words((protocol,), dict.fromkeys([*references, *names]), protocol.seeds[:1], ())

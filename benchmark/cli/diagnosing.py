@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from advbench.benchmark.models.external import Workload
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.runfolder import CheckpointName
-    from advbench.benchmark.store import Store
+    from advbench.benchmark.runs.run_folder import CheckpointName
+    from advbench.benchmark.runs.store import Store
 
 _FORMATS = ("png", "pdf")
 _SUBSET = 200

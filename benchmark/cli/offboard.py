@@ -99,7 +99,7 @@ def limit_threads() -> None:
     """
     import torch
 
-    from advbench.benchmark.environment import usable_cores
+    from advbench.benchmark.runs.environment import usable_cores
 
     if torch.get_num_threads() > usable_cores():
         torch.set_num_threads(usable_cores())
@@ -174,9 +174,9 @@ def attack_off_board(
         Refused: for options that contradict each other.
     """
     from advbench.benchmark.cli.carrying import choose_device
-    from advbench.benchmark.environment import describe
     from advbench.benchmark.evaluation.other_threats import document, measure
     from advbench.benchmark.evaluation.threats import FAMILIES, Setting
+    from advbench.benchmark.runs.environment import describe
     from advbench.benchmark.sealed import write_bytes
 
     if eps is not None and sweep is not None:

@@ -8,7 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.store import Store
+    from advbench.benchmark.runs.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_PROTOCOL = "digits-linf"
@@ -67,7 +67,7 @@ def read_names(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def open_store(root: Path | None) -> "Store":
     """Return the store at `root`, `$ADVBENCH_STORE`, or `runs`."""
-    from advbench.benchmark.store import Store, default_root
+    from advbench.benchmark.runs.store import Store, default_root
 
     return Store(root or default_root())
 

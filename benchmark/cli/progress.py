@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from advbench.benchmark.cli.console import console, duration
-from advbench.benchmark.executors.courier import Event
+from advbench.benchmark.runs.executors.base import Event
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

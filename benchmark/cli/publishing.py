@@ -11,7 +11,7 @@ from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, st
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.schema import Record
-    from advbench.benchmark.store import Store
+    from advbench.benchmark.runs.store import Store
 
 
 @click.command(short_help="Copy records to where published boards read them.")

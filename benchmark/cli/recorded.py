@@ -19,7 +19,7 @@ def read_record(reference: str, store_root: Path | None) -> "tuple[Record, Path 
         Refused: if the run has none.
     """
     from advbench.benchmark.records.schema import Record
-    from advbench.benchmark.store import StoreError
+    from advbench.benchmark.runs.store import StoreError
 
     store = open_store(store_root)
     path = Path(reference)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advbench.benchmark import tomlfile
-from advbench.benchmark.plan import MethodRequest, Suite
 from advbench.benchmark.protocol import Protocol, ProtocolError, resolve
+from advbench.benchmark.runs.plan import MethodRequest, Suite
 
 if TYPE_CHECKING:
     from advbench.benchmark.records.schema import Scalar

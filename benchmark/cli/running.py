@@ -24,10 +24,10 @@ from advbench.benchmark.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from advbench.benchmark.estimate import Estimate
-    from advbench.benchmark.jobs import Job
-    from advbench.benchmark.plan import Suite
     from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runs.estimate import Estimate
+    from advbench.benchmark.runs.job import Job
+    from advbench.benchmark.runs.plan import Suite
 
 
 @click.command("run-all", short_help="Train, attack and compare: whatever is missing.")
@@ -87,8 +87,8 @@ def run_all(
     """
     from advbench.benchmark.cli.carrying import carry_out, estimates, make_ready, means
     from advbench.benchmark.cli.writing import from_store, show_and_write
-    from advbench.benchmark.plan import plan, survey
-    from advbench.benchmark.work import catalogue
+    from advbench.benchmark.runs.perform import catalogue
+    from advbench.benchmark.runs.plan import plan, survey
 
     where = placement(cluster)
     wanted = read_suite(protocols, methods, seeds, settings, suite)

@@ -22,9 +22,9 @@ from advbench.benchmark.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from advbench.benchmark.jobs import Job
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.runfolder import RunFolder
+    from advbench.benchmark.runs.job import Job
+    from advbench.benchmark.runs.run_folder import RunFolder
 
 BUSY = 75
 """Exit code of `job` where others hold the work (EX_TEMPFAIL)."""
@@ -70,8 +70,8 @@ def train(
     """
     from advbench.benchmark.cli import requests
     from advbench.benchmark.cli.carrying import carry_out, make_ready, means
-    from advbench.benchmark.plan import plan
-    from advbench.benchmark.work import catalogue
+    from advbench.benchmark.runs.perform import catalogue
+    from advbench.benchmark.runs.plan import plan
 
     where = placement(cluster)
     named = [f"{method}.{setting}" for setting in settings]
@@ -161,8 +161,8 @@ def evaluate(
     families = tuple(dict.fromkeys((*families, *(off_board["attacks"] or ()))))
     from advbench.benchmark.cli.carrying import carry_out, make_ready, means
     from advbench.benchmark.cli.writing import from_store, show_board
-    from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
-    from advbench.benchmark.work import catalogue
+    from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES
+    from advbench.benchmark.runs.perform import catalogue
 
     store = open_store(store_root)
     folder = store.find(run)
@@ -188,8 +188,8 @@ def _unattacked(folder: "RunFolder", checkpoints: tuple[str, ...], families: tup
     Raises:
         Refused: if the run is not trained.
     """
-    from advbench.benchmark.jobs import Job
-    from advbench.benchmark.plan import shard_count
+    from advbench.benchmark.runs.job import Job
+    from advbench.benchmark.runs.plan import shard_count
 
     trained = folder.trained()
     if trained is None:
@@ -240,12 +240,12 @@ def job(
       advbench job runs/.slurm/20260102-030405-6a7b8c/batch.json --part 17
     """
     if part is not None:
-        from advbench.benchmark.executors.slurm.node import attend
+        from advbench.benchmark.runs.executors.slurm.node import attend
 
         raise click.exceptions.Exit(attend(file, part))
     from advbench.benchmark.cli.carrying import choose_device
-    from advbench.benchmark.environment import usable_cores
-    from advbench.benchmark.work import WorkError, perform
+    from advbench.benchmark.runs.environment import usable_cores
+    from advbench.benchmark.runs.perform import WorkError, perform
 
     work = read_job(file)
     given = os.environ.get("OMP_NUM_THREADS", "")
@@ -268,7 +268,7 @@ def read_job(file: Path) -> "Job":
     Raises:
         Refused: if it cannot be read or is no job.
     """
-    from advbench.benchmark.jobs import Job
+    from advbench.benchmark.runs.job import Job
 
     try:
         return Job.from_plain(json.loads(file.read_text(encoding="utf-8")))

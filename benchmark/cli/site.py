@@ -106,14 +106,15 @@ def _cards() -> "tuple[dict[str, str], list[MethodIdentity]]":
 
     A method that cannot be cited says so in place of the entry.
     """
-    from advbench.benchmark import cards, discovery, work
+    from advbench.benchmark import cards, discovery
+    from advbench.benchmark.runs import perform
     from advbench.leaderboards import bibtex, published_numbers
     from advbench.leaderboards.table import BoardError
 
     found, methods = {}, []
     for name in discovery.names():
         method = discovery.make(name)
-        methods.append(work.identify(method))
+        methods.append(perform.identify(method))
         try:
             citation = bibtex.entry(methods[-1])
         except BoardError as error:

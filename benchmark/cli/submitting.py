@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from advbench.benchmark.records.schema import Record
-    from advbench.benchmark.runfolder import RunFolder
-    from advbench.benchmark.store import Store
+    from advbench.benchmark.runs.run_folder import RunFolder
+    from advbench.benchmark.runs.store import Store
     from advbench.benchmark.validation import Remark
 
 RECORDS, TABLES, METHODS = Path("leaderboards/records"), Path("leaderboards/tables"), Path("methods")
@@ -174,7 +174,7 @@ def _runs(records: "Sequence[Record]", store: "Store", again: _Again, *, refused
     """Hold record files against their adapters in methods/, and against their runs where the store has them."""
     from advbench.benchmark import bundle
     from advbench.benchmark.check import source
-    from advbench.benchmark.store import StoreError
+    from advbench.benchmark.runs.store import StoreError
 
     found: list[Remark] = []
     if METHODS.is_dir():

@@ -14,8 +14,8 @@ from advbench.benchmark.cli.options import FOLDER, open_store, read_names, read_
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.runfolder import RunFolder
-    from advbench.benchmark.status import RunStatus
+    from advbench.benchmark.runs.run_folder import RunFolder
+    from advbench.benchmark.runs.status import RunStatus
 
 
 @click.command(short_help="Show what is done, running, missing, failed.")
@@ -55,8 +55,8 @@ def status(
     queued = in_queue(store)
     if protocols or methods or seeds or settings or suite:
         from advbench.benchmark.cli.running import read_suite
-        from advbench.benchmark.status import status as look
-        from advbench.benchmark.work import catalogue
+        from advbench.benchmark.runs.perform import catalogue
+        from advbench.benchmark.runs.status import status as look
 
         runs = look(store, read_suite(protocols, methods, seeds, settings, suite), catalogue()).runs
     else:
@@ -81,7 +81,7 @@ def status(
 
 def _waiting(identity: str, label: str) -> "RunStatus":
     """Return where a run stands that is queued, and of which the store knows nothing yet."""
-    from advbench.benchmark.status import RunStatus
+    from advbench.benchmark.runs.status import RunStatus
 
     return RunStatus(identity, label, "missing", trained=False, done=0, total=0, reasons=(), logs=())
 
@@ -92,10 +92,10 @@ def _attacks(run: "RunStatus") -> str:
 
 def _stored(folder: "RunFolder") -> "RunStatus":
     """Return where a run of the store stands, whatever suite it was made for."""
-    from advbench.benchmark.jobs import FAMILIES
-    from advbench.benchmark.plan import State, shard_count
-    from advbench.benchmark.runfolder import StoreError
-    from advbench.benchmark.status import RunStatus
+    from advbench.benchmark.runs.job import FAMILIES
+    from advbench.benchmark.runs.plan import State, shard_count
+    from advbench.benchmark.runs.run_folder import StoreError
+    from advbench.benchmark.runs.status import RunStatus
 
     try:
         label = folder.spec.label
@@ -143,7 +143,7 @@ def prune(*, suites: tuple[Path, ...], records: Path | None, store_root: Path | 
       advbench prune
       advbench prune --suite paper.toml --records leaderboards/records
     """
-    from advbench.benchmark import prune as pruning
+    from advbench.benchmark.runs import prune as pruning
 
     store = open_store(store_root)
     found = pruning.find(store, _kept(suites, records))
@@ -172,8 +172,8 @@ def _kept(suites: tuple[Path, ...], records: Path | None) -> set[str] | None:
     kept: set[str] = set()
     for suite in suites:
         from advbench.benchmark.cli import requests
-        from advbench.benchmark.plan import runs
-        from advbench.benchmark.work import catalogue
+        from advbench.benchmark.runs.perform import catalogue
+        from advbench.benchmark.runs.plan import runs
 
         kept |= {run.id for run in runs(requests.from_file(suite), catalogue())}
     if records is not None:

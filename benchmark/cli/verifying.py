@@ -11,7 +11,7 @@ from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import data_option, device_option, open_store, store_option
 from advbench.benchmark.cli.recorded import find_weights, load_network, read_record
-from advbench.benchmark.jobs import FAMILIES
+from advbench.benchmark.runs.job import FAMILIES
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from advbench.benchmark.data.registry import Dataset
     from advbench.benchmark.evidence import Judgement
     from advbench.benchmark.records.schema import Record
-    from advbench.benchmark.runfolder import CheckpointName
+    from advbench.benchmark.runs.run_folder import CheckpointName
     from advbench.benchmark.verification import Claim, FlagClaim, Verifier
 
 _LISTED = 20
@@ -82,8 +82,8 @@ def verify(
     from advbench.benchmark import verification
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.data import registry
-    from advbench.benchmark.environment import describe
     from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runs.environment import describe
 
     claimed, folder = read_record(record, store_root)
     if adversarial is not None and (families or count):
@@ -220,7 +220,7 @@ def _peers(
     record: "Record", store_root: Path | None, dataset: "Dataset", device: "torch.device"
 ) -> "dict[str, torch.nn.Module]":
     """Return the peers of a run of the store, as its examination had them; none for a record from elsewhere."""
-    from advbench.benchmark.store import StoreError
+    from advbench.benchmark.runs.store import StoreError
 
     store = open_store(store_root)
     try:

@@ -14,7 +14,7 @@ from advbench.leaderboards import board
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.store import Store
+    from advbench.benchmark.runs.store import Store
     from advbench.leaderboards.latex import Layout
     from advbench.leaderboards.table import Table
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from advbench.benchmark.attacks.sign_ascent import evaluating
 from advbench.benchmark.models import architectures, robustbench, weight_files
 from advbench.benchmark.models.architectures import NetworkError
-from advbench.benchmark.runfolder import CheckpointName, RunFolder
+from advbench.benchmark.runs.run_folder import CheckpointName, RunFolder
 
 Kind = Literal["run", "weights", "zoo", "code", "exported", "scripted"]
 ZOO = "zoo:"

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.benchmark.jobs import CHECKPOINTS
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Environment, Epoch, Evaluation, Flag, Outcomes, Record
 from advbench.benchmark.records.statistics import wilson
+from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.leaderboards.measures import ACCURACIES
 from advbench.leaderboards.site.names import slug
 from advbench.leaderboards.site.render import page

@@ -77,8 +77,8 @@ def broken(root, modules, plain_environment, tmp_path_factory) -> str:
         "methods/cheat.py": "import advbench.benchmark.training.trainer\nimport advbench.methods.standard\n",
         "benchmark/attacks/cheat.py": "import advbench.benchmark.method\n",
         "benchmark/cheat.py": "import advbench.methods.standard\nimport torch\n",
-        "leaderboards/cheat.py": "import advbench.benchmark.cheat\nimport advbench.benchmark.store\n",
-        "benchmark/executors/cheat.py": "import advbench.benchmark.training.trainer\n",
+        "leaderboards/cheat.py": "import advbench.benchmark.cheat\nimport advbench.benchmark.runs.store\n",
+        "benchmark/runs/executors/cheat.py": "import advbench.benchmark.training.trainer\n",
     }
     for name, text in drawn.items():
         (copy / "advbench" / name).write_text(text, encoding="utf-8")

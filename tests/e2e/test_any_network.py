@@ -12,11 +12,11 @@ from torch import nn
 
 from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
-from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Outcomes, Record
-from advbench.benchmark.store import Store
-from advbench.benchmark.work import perform
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.perform import perform
+from advbench.benchmark.runs.store import Store
 
 pytestmark = pytest.mark.xdist_group("any_network")
 PROTOCOL = """

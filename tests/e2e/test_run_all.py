@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 from filelock import FileLock
 
 from advbench.benchmark.cli import main
-from advbench.benchmark.jobs import Job
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import COLUMNS, Record
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.store import Store
 
 SUITE = ("--protocol", "tiny.toml", "--methods", "standard,pgd_at", "--seeds", "0")
 PROTOCOL = """
@@ -284,7 +284,7 @@ def test_a_run_that_is_not_attacked_in_full_is_not_published(copy):
     folder = next(iter(Store(copy.store).folders()))
     (folder.path / "evaluation/best/autoattack.jsonl").unlink()
     copy.advbench("evaluate", folder.id, "--attack", "clean", "--device", "cpu")
-    from advbench.benchmark.recording import build_record
+    from advbench.benchmark.runs.build_record import build_record
 
     folder.write_record(build_record)
     assert "not attacked in full yet" in copy.advbench("publish", folder.id, code=2).stderr

@@ -11,12 +11,12 @@ from advbench.benchmark import discovery, evidence
 from advbench.benchmark.attacks import pgd
 from advbench.benchmark.cli import main
 from advbench.benchmark.data import registry
-from advbench.benchmark.jobs import FAMILIES, Job, RunSpec
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.schema import Flag, Outcomes
-from advbench.benchmark.store import Store
-from advbench.benchmark.work import perform
+from advbench.benchmark.runs.job import FAMILIES, Job, RunSpec
+from advbench.benchmark.runs.perform import perform
+from advbench.benchmark.runs.store import Store
 
 pytestmark = pytest.mark.xdist_group("verification")
 N = 12

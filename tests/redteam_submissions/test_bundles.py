@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from advbench.benchmark import bundle, discovery, sealed
 from advbench.benchmark.cli import main
-from advbench.benchmark.jobs import FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.recording import build_record
 from advbench.benchmark.records.schema import Outcomes, Record
-from advbench.benchmark.store import Store
-from advbench.benchmark.work import perform
+from advbench.benchmark.runs.build_record import build_record
+from advbench.benchmark.runs.job import FAMILIES, Job, RunSpec
+from advbench.benchmark.runs.perform import perform
+from advbench.benchmark.runs.store import Store
 
 pytestmark = pytest.mark.xdist_group("bundles")
 QUICK = Path(__file__).resolve().parents[2] / "docs/examples/quick.toml"

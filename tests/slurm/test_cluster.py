@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from advbench.benchmark.cli import main
-from advbench.benchmark.executors.slurm.registry import Registry, units
 from advbench.benchmark.records.schema import COLUMNS
-from advbench.benchmark.runfolder import RunFolder
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.executors.slurm.registry import Registry, units
+from advbench.benchmark.runs.run_folder import RunFolder
+from advbench.benchmark.runs.store import Store
 
 PROTOCOL = """
 name = "tiny"
@@ -56,7 +56,7 @@ autoattack = { version = "standard" }
 """
 SLURM = ("--executor", "slurm", "--device", "cpu")
 TIMES = {"created", "seconds", "images_per_second", "peak_memory_bytes"}
-WORKER = "advbench.benchmark.executors.worker"
+WORKER = "advbench.benchmark.runs.executors.worker"
 
 
 @dataclass(frozen=True)

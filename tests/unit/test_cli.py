@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.cli.app import COMMANDS
-from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.protocol import Protocol, published
+from advbench.benchmark.runs.job import Job, RunSpec
 
 DIGITS = published()["digits-linf/1"]
 
@@ -237,14 +237,14 @@ def test_doctor_finds_what_is_here_and_what_is_missing(tmp_path, monkeypatch):
     assert "note     data: imagenet" in said
     assert said.endswith("ready\n")
     assert not list(tmp_path.iterdir()), "nothing is left behind"
-    monkeypatch.setattr("advbench.benchmark.doctor._installed", lambda name: None if name == "scipy" else "1")
+    monkeypatch.setattr("advbench.benchmark.runs.doctor._installed", lambda name: None if name == "scipy" else "1")
     broken = advbench("doctor", "--data", tmp_path, "--store", tmp_path, code=1).stdout
     assert "missing  scipy: not installed" in broken
     assert "pip install scipy" in broken
 
 
 def test_doctor_notices_a_store_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("advbench.benchmark.doctor._writable", lambda _folder: False)
+    monkeypatch.setattr("advbench.benchmark.runs.doctor._writable", lambda _folder: False)
     assert "not writable" in advbench("doctor", "--store", tmp_path, "--data", tmp_path, code=1).stdout
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from advbench.benchmark.cli import console, requests
 from advbench.benchmark.cli.progress import Display, Meter
-from advbench.benchmark.executors.courier import Event
-from advbench.benchmark.jobs import Job, RunSpec
-from advbench.benchmark.plan import MethodRequest
 from advbench.benchmark.protocol import ProtocolError, published
+from advbench.benchmark.runs.executors.base import Event
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.plan import MethodRequest
 
 DIGITS = published()["digits-linf/1"]
 SUITE = """

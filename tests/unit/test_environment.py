@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 
-from advbench.benchmark import environment
+from advbench.benchmark.runs import environment
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from collections import Counter
 
 import pytest
 
-from advbench.benchmark.executors.courier import Errand, Event, ExecutorError
-from advbench.benchmark.executors.local import Local, share
-from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.protocol import published
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.executors.base import Errand, Event, ExecutorError
+from advbench.benchmark.runs.executors.local import Local, share
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.store import Store
 
 PROTOCOL = published()["digits-linf/1"]
 
@@ -46,7 +46,7 @@ def perform(job, *, diary, on_progress, store_root=None):
         while len({json.loads(line)["pid"] for line in open(diary)}) < 3 and time.monotonic() < end:
             time.sleep(0.02)
     if what in {"store", "meet"}:
-        from advbench.benchmark.store import Store
+        from advbench.benchmark.runs.store import Store
         folder = Store(pathlib.Path(store_root)).folder(job.run)
         folder.create()
         with folder.claim("train") as free:
@@ -249,11 +249,11 @@ EXECUTOR = """
 import pathlib, signal, sys
 # A shell that runs the tests in the background has Ctrl-C ignored; a terminal has not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from advbench.benchmark.executors.courier import Errand
-from advbench.benchmark.executors.local import Local
-from advbench.benchmark.jobs import Job, RunSpec
+from advbench.benchmark.runs.executors.base import Errand
+from advbench.benchmark.runs.executors.local import Local
+from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.protocol import published
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.store import Store
 diary, root, what, count = sys.argv[1:]
 store = Store(pathlib.Path(root))
 jobs = [Job("train", RunSpec(published()["digits-linf/1"], "trades", {"do": what}, seed)) for seed in range(int(count))]
@@ -298,7 +298,7 @@ class TestEnding:
         folder = Store(tmp_path / "runs").folder(job.run)
         folder.create()
         code = (
-            "import sys, time; from pathlib import Path; from advbench.benchmark.store import RunFolder\n"
+            "import sys, time; from pathlib import Path; from advbench.benchmark.runs.store import RunFolder\n"
             f"with RunFolder(Path({str(folder.path)!r}), 'x').claim('train'): print(1, flush=True); time.sleep(60)"
         )
         holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)

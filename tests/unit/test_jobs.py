@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import ProtocolError, published
+from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES, Job, RunSpec
 
 
 @pytest.fixture

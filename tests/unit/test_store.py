@@ -12,7 +12,6 @@ import time
 import pytest
 
 from advbench.benchmark import sealed
-from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import (
     DataProvenance,
@@ -21,8 +20,9 @@ from advbench.benchmark.records.schema import (
     Passes,
     TrainingRecord,
 )
-from advbench.benchmark.runfolder import Measured, Trained, Weights
-from advbench.benchmark.store import RunFolder, Store, StoreError, default_root
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.run_folder import Measured, Trained, Weights
+from advbench.benchmark.runs.store import RunFolder, Store, StoreError, default_root
 
 SHA = "5" * 64
 ENVIRONMENT = Environment(advbench="0", python="3", libraries={}, device="cpu", cpu="c", threads=1, precision="fp32")
@@ -271,7 +271,7 @@ class TestLocks:
     def test_a_lock_is_free_when_its_holder_is_killed(self, folder):
         folder.create()
         code = (
-            "import sys, time; from pathlib import Path; from advbench.benchmark.store import RunFolder\n"
+            "import sys, time; from pathlib import Path; from advbench.benchmark.runs.store import RunFolder\n"
             f"with RunFolder(Path({str(folder.path)!r}), 'x').claim('train') as free: print(free, flush=True); "
             "time.sleep(60)"
         )
@@ -294,7 +294,7 @@ class TestLocks:
         with folder.claim("train"):
             pass
         code = (
-            "from pathlib import Path; from advbench.benchmark.store import RunFolder\n"
+            "from pathlib import Path; from advbench.benchmark.runs.store import RunFolder\n"
             f"folder = RunFolder(Path({str(folder.path)!r}), 'x')\nprint('on', flush=True)\nwhile True: folder.scan()"
         )
         looker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)

@@ -10,19 +10,20 @@ import textwrap
 import pytest
 import torch
 
-from advbench.benchmark import discovery, work
+from advbench.benchmark import discovery
 from advbench.benchmark.evaluation import evaluator
-from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
 from advbench.benchmark.models import architectures, weight_files
-from advbench.benchmark.plan import MethodRequest, Suite, plan
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.outcomes import Cost, ShardResult
 from advbench.benchmark.records.schema import Divergence, Passes, Record, TrainingRecord
-from advbench.benchmark.runfolder import RunFolder
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs import perform as work
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.perform import WorkError, catalogue, identify, perform
+from advbench.benchmark.runs.plan import MethodRequest, Suite, plan
+from advbench.benchmark.runs.run_folder import RunFolder
+from advbench.benchmark.runs.store import Store
 from advbench.benchmark.training import trainer
-from advbench.benchmark.work import WorkError, catalogue, identify, perform
 
 SHARD, IMAGES = 8, 20
 
@@ -342,7 +343,7 @@ class TestFacts:
 KILLED = """
 import os, sys, json, pathlib
 from advbench.benchmark import evaluator, work
-from advbench.benchmark.jobs import Job
+from advbench.benchmark.runs.job import Job
 job, root, where = Job.from_plain(json.loads(sys.argv[1])), sys.argv[2], float(sys.argv[3])
 work._EVERY = 0.0
 real = evaluator.evaluate_shard

@@ -17,7 +17,7 @@ from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import Protocol, published, resolve
 from advbench.benchmark.records.publish import publish
 from advbench.benchmark.records.schema import Record, RecordError
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.store import Store
 from advbench.leaderboards import latex
 from advbench.leaderboards.board import build
 from advbench.leaderboards.site import Filed, Site, SiteError, compose, load, write

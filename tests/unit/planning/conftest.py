@@ -5,8 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
-from advbench.benchmark.plan import MethodFacts, MethodRequest, Suite, runs
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import (
     Checkpoint,
@@ -20,8 +18,10 @@ from advbench.benchmark.records.schema import (
     Record,
     TrainingRecord,
 )
-from advbench.benchmark.runfolder import Measured, RunFolder, Trained, Weights
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES
+from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, runs
+from advbench.benchmark.runs.run_folder import Measured, RunFolder, Trained, Weights
+from advbench.benchmark.runs.store import Store
 
 DIGITS = published()["digits-linf/1"]
 CIFAR = published()["cifar10-linf/1"]

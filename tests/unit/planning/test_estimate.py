@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from advbench.benchmark import estimate
-from advbench.benchmark.plan import plan, sizes
+from advbench.benchmark.runs import estimate
+from advbench.benchmark.runs.plan import plan, sizes
 
 
 class TestEstimates:

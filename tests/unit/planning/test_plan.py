@@ -8,19 +8,19 @@ import time
 import pytest
 
 from advbench.benchmark import sealed
-from advbench.benchmark.jobs import FAMILIES, Job, RunSpec
-from advbench.benchmark.plan import MethodFacts, MethodRequest, PlanError, Suite, complete, plan, runs, survey
 from advbench.benchmark.records.schema import (
     Passes,
 )
-from advbench.benchmark.runfolder import Weights
+from advbench.benchmark.runs.job import FAMILIES, Job, RunSpec
+from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, PlanError, Suite, complete, plan, runs, survey
+from advbench.benchmark.runs.run_folder import Weights
 
 
 def test_planning_needs_no_torch():
     code = (
-        "import sys, advbench.benchmark.plan, advbench.benchmark.status, advbench.benchmark.prune, "
-        "advbench.benchmark.records.publish, advbench.benchmark.estimate, advbench.benchmark.executors.local, "
-        "advbench.benchmark.executors.worker; sys.exit('torch' in sys.modules)"
+        "import sys, advbench.benchmark.runs.plan, advbench.benchmark.runs.status, advbench.benchmark.runs.prune, "
+        "advbench.benchmark.records.publish, advbench.benchmark.runs.estimate, advbench.benchmark.runs.executors.local, "
+        "advbench.benchmark.runs.executors.worker; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -202,7 +202,7 @@ class TestPlan:
 
 
 def test_an_examination_waits_for_the_peers_it_needs(store, made, monkeypatch):
-    monkeypatch.setattr("advbench.benchmark.plan.FAMILIES", ("clean", "examination"))
+    monkeypatch.setattr("advbench.benchmark.runs.plan.FAMILIES", ("clean", "examination"))
     wanted = made.suite("trades", "pgd_at", "standard", seeds=(0, 1))
     made.train(made.folder_of(store, wanted, "standard"))
     jobs = plan(wanted, store, made.CATALOGUE)

@@ -1,7 +1,7 @@
 """`check` trains anew what another version of an adapter left in the store."""
 
 from advbench.benchmark.cli.contributing import renew
-from advbench.benchmark.plan import plan, runs
+from advbench.benchmark.runs.plan import plan, runs
 
 
 def test_a_run_of_another_version_of_its_adapter_is_forgotten_and_no_other(store, made):

@@ -10,18 +10,18 @@ from collections.abc import Mapping
 import pytest
 
 from advbench.benchmark import sealed
-from advbench.benchmark.cluster import Profile
-from advbench.benchmark.executors.courier import Errand
-from advbench.benchmark.executors.slurm.checks import Cluster
-from advbench.benchmark.executors.slurm.commands import Configuration, Partition
-from advbench.benchmark.executors.slurm.dispatch import Dispatch
-from advbench.benchmark.executors.slurm.registry import Registry
-from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES
-from advbench.benchmark.plan import MethodFacts, MethodRequest, Suite, plan, runs
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import Passes
-from advbench.benchmark.runfolder import Measured
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.executors.base import Errand
+from advbench.benchmark.runs.executors.slurm.checks import Cluster
+from advbench.benchmark.runs.executors.slurm.commands import Configuration, Partition
+from advbench.benchmark.runs.executors.slurm.dispatch import Dispatch
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.registry import Registry
+from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES
+from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, plan, runs
+from advbench.benchmark.runs.run_folder import Measured
+from advbench.benchmark.runs.store import Store
 
 PROTOCOLS = tuple(
     published()[f"{data}-linf{length}/1"] for data in ("cifar10", "cifar100") for length in ("", "-short", "-wrn")
@@ -44,10 +44,10 @@ atexit.register(report)
 PLAN = """
 import json, sys
 from pathlib import Path
-from advbench.benchmark.plan import MethodFacts, MethodRequest, Suite, plan
+from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, plan
 from advbench.benchmark.protocol import published
-from advbench.benchmark.status import status
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.status import status
+from advbench.benchmark.runs.store import Store
 store, names, facts = Store(Path(sys.argv[1])), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 catalogue = {name: MethodFacts(*fact) for name, fact in facts.items()}
 suite = Suite(tuple(published()[name] for name in names), tuple(map(MethodRequest, catalogue)), (0, 1, 2))
@@ -162,7 +162,7 @@ def test_108000_jobs_become_arrays_that_slurm_takes_and_few_files(filled, tmp_pa
                 sent.append((count, dependency))
             return str(len(sent))
 
-    monkeypatch.setattr("advbench.benchmark.executors.slurm.engine.Engine", Engine)
+    monkeypatch.setattr("advbench.benchmark.runs.executors.slurm.engine.Engine", Engine)
     monkeypatch.setattr("os.fsync", lambda _: None)
     cluster = Cluster(Configuration("made-up", max_array=1001), Partition("p", None, None, "", default=True), True)
     registry = Registry(Store(tmp_path))

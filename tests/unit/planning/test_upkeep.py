@@ -4,14 +4,14 @@ import subprocess
 
 import pytest
 
-from advbench.benchmark import prune
-from advbench.benchmark.jobs import FAMILIES, Job
-from advbench.benchmark.plan import plan, survey
 from advbench.benchmark.records.publish import PublishError, destination, publish, variant
 from advbench.benchmark.records.schema import (
     Record,
 )
-from advbench.benchmark.status import status
+from advbench.benchmark.runs import prune
+from advbench.benchmark.runs.job import FAMILIES, Job
+from advbench.benchmark.runs.plan import plan, survey
+from advbench.benchmark.runs.status import status
 
 
 class TestStatus:

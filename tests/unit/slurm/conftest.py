@@ -10,14 +10,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from advbench.benchmark.cluster import Profile
-from advbench.benchmark.executors.courier import Errand
-from advbench.benchmark.executors.slurm import commands
-from advbench.benchmark.executors.slurm.executor import Slurm
-from advbench.benchmark.executors.slurm.registry import Registry, Submission
-from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.protocol import published
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.executors.base import Errand
+from advbench.benchmark.runs.executors.slurm import commands
+from advbench.benchmark.runs.executors.slurm.executor import Slurm
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.registry import Registry, Submission
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.store import Store
 
 PROTOCOL = published()["digits-linf/1"]
 STAND_IN = Path(__file__).with_name("stand_in.py")

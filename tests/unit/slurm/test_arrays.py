@@ -2,9 +2,9 @@
 
 import os
 
-from advbench.benchmark.executors.slurm import commands, dispatch
-from advbench.benchmark.executors.slurm.arrays import groups
-from advbench.benchmark.executors.slurm.registry import Registry
+from advbench.benchmark.runs.executors.slurm import commands, dispatch
+from advbench.benchmark.runs.executors.slurm.arrays import groups
+from advbench.benchmark.runs.executors.slurm.registry import Registry
 
 
 def test_jobs_that_wait_for_the_same_are_an_array(world):
@@ -144,7 +144,7 @@ def test_a_lost_answer_queues_nothing_twice(world, monkeypatch):
             raise commands.SlurmAwayError("Socket timed out on send/recv operation")
         return said
 
-    monkeypatch.setattr("advbench.benchmark.executors.slurm.engine.ask", deaf)
+    monkeypatch.setattr("advbench.benchmark.runs.executors.slurm.engine.ask", deaf)
     world.asleep(dispatch)
     queued = world.slurm().submit([world.train(seed) for seed in range(3)], world.errand)
     assert queued.jobs == len(world.cluster.read()["tasks"]) == 3

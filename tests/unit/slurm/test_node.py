@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import pytest
 
-from advbench.benchmark.executors.slurm import queue
-from advbench.benchmark.executors.slurm.node import Attendant, attend
-from advbench.benchmark.executors.slurm.registry import Registry, units
-from advbench.benchmark.jobs import Job
+from advbench.benchmark.runs.executors.slurm import queue
+from advbench.benchmark.runs.executors.slurm.node import Attendant, attend
+from advbench.benchmark.runs.executors.slurm.registry import Registry, units
+from advbench.benchmark.runs.job import Job
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_job_that_needs_what_failed_is_not_begun(world, on_node, tmp_path):
 
 
 def test_a_job_that_others_are_at_goes_back(world, on_node, monkeypatch):
-    monkeypatch.setattr("advbench.benchmark.executors.slurm.node._BUSY_PATIENCE", 0.3)
+    monkeypatch.setattr("advbench.benchmark.runs.executors.slurm.node._BUSY_PATIENCE", 0.3)
     assert on_node([world.train(do="busy")]) == 0
     assert world.cluster.read()["requeued"] == ["101_0"]
     assert world.first.live(0)["failures"] == 0
@@ -83,7 +83,7 @@ def test_a_job_that_others_are_at_goes_back(world, on_node, monkeypatch):
 NODE = """
     import sys
     from pathlib import Path
-    from advbench.benchmark.executors.slurm.node import attend
+    from advbench.benchmark.runs.executors.slurm.node import attend
     sys.exit(attend(Path(sys.argv[1]), 0))
 """
 

@@ -4,7 +4,7 @@ import pytest
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.cluster import placement
-from advbench.benchmark.cluster import ProfileError, minutes, profile
+from advbench.benchmark.runs.executors.slurm.profile import ProfileError, minutes, profile
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import itertools
 import pytest
 from click.testing import CliRunner
 
-from advbench.benchmark.cluster import Profile
-from advbench.benchmark.executors.slurm import commands, executor, queue
-from advbench.benchmark.executors.slurm.executor import Slurm
-from advbench.benchmark.executors.slurm.registry import Registry
+from advbench.benchmark.runs.executors.slurm import commands, executor, queue
+from advbench.benchmark.runs.executors.slurm.executor import Slurm
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.registry import Registry
 
 
 def test_the_states_of_the_queue_are_those_of_the_jobs(world):

@@ -8,14 +8,14 @@ import pytest
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.cluster import cut, refuse_short
-from advbench.benchmark.cluster import Profile
-from advbench.benchmark.estimate import Estimate
-from advbench.benchmark.executors.courier import ExecutorError
-from advbench.benchmark.executors.slurm import checks, commands
-from advbench.benchmark.executors.slurm.commands import SlurmError
-from advbench.benchmark.executors.slurm.registry import Registry
 from advbench.benchmark.protocol import published
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.estimate import Estimate
+from advbench.benchmark.runs.executors.base import ExecutorError
+from advbench.benchmark.runs.executors.slurm import checks, commands
+from advbench.benchmark.runs.executors.slurm.commands import SlurmError
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.registry import Registry
+from advbench.benchmark.runs.store import Store
 
 PROTOCOL = published()["digits-linf/1"]
 

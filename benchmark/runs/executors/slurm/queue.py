@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from advbench.benchmark.executors.courier import ExecutorError
-from advbench.benchmark.executors.slurm import commands
-from advbench.benchmark.executors.slurm.commands import Task
-from advbench.benchmark.executors.slurm.registry import CANCELLED, End, Registry, Settled, Submission
-from advbench.benchmark.jobs import Job
+from advbench.benchmark.runs.executors.base import ExecutorError
+from advbench.benchmark.runs.executors.slurm import commands
+from advbench.benchmark.runs.executors.slurm.commands import Task
+from advbench.benchmark.runs.executors.slurm.registry import CANCELLED, End, Registry, Settled, Submission
+from advbench.benchmark.runs.job import Job
 
 _HINTS = {"TIMEOUT": ": raise --time", "OUT_OF_MEMORY": ": raise --mem"}
 _ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "STOPPED", "RESIZING"}

@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from advbench.benchmark import sealed
-from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import ProtocolError
 from advbench.benchmark.records.schema import (
     Count,
@@ -30,6 +29,7 @@ from advbench.benchmark.records.schema import (
     Sha256,
     TrainingRecord,
 )
+from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES, Job, RunSpec
 
 CheckpointName = Literal["best", "last"]
 _FORMAT = 1

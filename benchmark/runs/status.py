@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
-from advbench.benchmark.plan import Catalogue, Standing, State, Suite, survey
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.plan import Catalogue, Standing, State, Suite, survey
+from advbench.benchmark.runs.store import Store
 
 STATES: tuple[State, ...] = get_args(State)
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from advbench.benchmark.jobs import CHECKPOINTS, FAMILIES, Job, RunSpec
 from advbench.benchmark.protocol import Data, Protocol
 from advbench.benchmark.records.schema import Scalar
-from advbench.benchmark.runfolder import CheckpointName, Failure, RunFolder, Trained
-from advbench.benchmark.store import PEER_SEED, PEERS, Store
+from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES, Job, RunSpec
+from advbench.benchmark.runs.run_folder import CheckpointName, Failure, RunFolder, Trained
+from advbench.benchmark.runs.store import PEER_SEED, PEERS, Store
 
 State = Literal["done", "running", "missing", "failed", "blocked"]
 OFFICIAL_SIZES = {

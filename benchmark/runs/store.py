@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from advbench.benchmark.jobs import RunSpec
 from advbench.benchmark.records.schema import Record
-from advbench.benchmark.runfolder import RunFolder, StoreError
+from advbench.benchmark.runs.job import RunSpec
+from advbench.benchmark.runs.run_folder import RunFolder, StoreError
 
 log = logging.getLogger(__name__)
 __all__ = ["RunFolder", "Store", "StoreError", "default_root"]
@@ -123,7 +123,7 @@ class Store:
 
 
 def _rebuilt(folder: RunFolder) -> Record | None:
-    from advbench.benchmark.recording import build_record  # noqa: PLC0415 (SciPy takes a second to import)
+    from advbench.benchmark.runs.build_record import build_record  # noqa: PLC0415 (SciPy takes a second to import)
 
     if folder.trained() is None:
         return None

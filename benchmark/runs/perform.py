@@ -19,18 +19,19 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from advbench.benchmark import discovery, environment, protocol
+from advbench.benchmark import discovery, protocol
 from advbench.benchmark.data import registry
 from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.evaluation import evaluator
-from advbench.benchmark.jobs import Job, RunSpec
 from advbench.benchmark.method import Method
 from advbench.benchmark.models import architectures, weight_files
-from advbench.benchmark.plan import MethodFacts, shard_count
-from advbench.benchmark.recording import build_record
 from advbench.benchmark.records.schema import Epoch, MethodIdentity, Teacher, TrainingRecord
-from advbench.benchmark.runfolder import CheckpointName, Measured, RunFolder, Trained, Weights
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs import environment
+from advbench.benchmark.runs.build_record import build_record
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.plan import MethodFacts, shard_count
+from advbench.benchmark.runs.run_folder import CheckpointName, Measured, RunFolder, Trained, Weights
+from advbench.benchmark.runs.store import Store
 from advbench.benchmark.training import trainer
 
 __all__ = ["Progress", "WorkError", "build_record", "catalogue", "identify", "perform"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
-from advbench.benchmark.jobs import Job
-from advbench.benchmark.plan import Catalogue, sizes
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.runfolder import RunFolder, StoreError
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.plan import Catalogue, sizes
+from advbench.benchmark.runs.run_folder import RunFolder, StoreError
+from advbench.benchmark.runs.store import Store
 
 Basis = Literal["measured", "scaled", "assumed", "unknown"]
 """Measured on this very work; scaled from other work on the same network by passes; from an assumed speed; unknown."""

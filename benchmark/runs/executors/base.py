@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from advbench.benchmark.jobs import Job
+from advbench.benchmark.runs.job import Job
 
 
 class ExecutorError(RuntimeError):

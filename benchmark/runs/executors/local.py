@@ -20,10 +20,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from advbench.benchmark.executors.courier import Errand, Event, ExecutorError, Listener, Outcome
-from advbench.benchmark.jobs import Job
-from advbench.benchmark.runfolder import RunFolder
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.executors.base import Errand, Event, ExecutorError, Listener, Outcome
+from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.run_folder import RunFolder
+from advbench.benchmark.runs.store import Store
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0

@@ -28,9 +28,9 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from advbench.benchmark import sealed
-from advbench.benchmark.executors.courier import Errand, ExecutorError
-from advbench.benchmark.jobs import Job, RunSpec
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.executors.base import Errand, ExecutorError
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.store import Store
 
 FOLDER = ".slurm"
 _FORMAT = 1

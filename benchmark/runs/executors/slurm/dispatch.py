@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advbench.benchmark.cluster import Profile
-from advbench.benchmark.executors.courier import Errand
-from advbench.benchmark.executors.slurm import checks, commands
-from advbench.benchmark.executors.slurm.arrays import groups
-from advbench.benchmark.executors.slurm.checks import Cluster, Probe
-from advbench.benchmark.executors.slurm.commands import SlurmAwayError, SlurmError, Task
-from advbench.benchmark.executors.slurm.registry import Array, Registry, Submission, Unit, units
-from advbench.benchmark.jobs import Job
+from advbench.benchmark.runs.executors.base import Errand
+from advbench.benchmark.runs.executors.slurm import checks, commands
+from advbench.benchmark.runs.executors.slurm.arrays import groups
+from advbench.benchmark.runs.executors.slurm.checks import Cluster, Probe
+from advbench.benchmark.runs.executors.slurm.commands import SlurmAwayError, SlurmError, Task
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.registry import Array, Registry, Submission, Unit, units
+from advbench.benchmark.runs.job import Job
 
 if TYPE_CHECKING:
-    from advbench.benchmark.executors.slurm.engine import Engine
+    from advbench.benchmark.runs.executors.slurm.engine import Engine
 
 _FULL = re.compile(r"submit ?limit|MaxSubmit|GrpSubmit|job submit limit|MaxJobCount|too many jobs", re.IGNORECASE)
 _NO_NODES = re.compile(r"node configuration|nodes? .*not available", re.IGNORECASE)
@@ -105,7 +105,7 @@ class Dispatch:
                 raise checks.refusal(str(error)) from None
 
     def _engine(self, folder: Path) -> "Engine":
-        from advbench.benchmark.executors.slurm.engine import Engine  # noqa: PLC0415 (submitit is an extra)
+        from advbench.benchmark.runs.executors.slurm.engine import Engine  # noqa: PLC0415 (submitit is an extra)
 
         return Engine(folder, self.profile, self.command)
 

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from advbench.benchmark.cluster import minutes
-from advbench.benchmark.executors.courier import ExecutorError
+from advbench.benchmark.runs.executors.base import ExecutorError
+from advbench.benchmark.runs.executors.slurm.profile import minutes
 
 _PATIENCE = 60.0
 _AWAY = re.compile(

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from advbench.benchmark.cluster import Profile
-from advbench.benchmark.executors.courier import Errand, Event, ExecutorError, Listener, Outcome
-from advbench.benchmark.executors.slurm import checks, commands, queue
-from advbench.benchmark.executors.slurm.commands import SlurmAwayError, Task
-from advbench.benchmark.executors.slurm.dispatch import Dispatch
-from advbench.benchmark.executors.slurm.registry import Registry, Settled, Submission
-from advbench.benchmark.jobs import Job
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.executors.base import Errand, Event, ExecutorError, Listener, Outcome
+from advbench.benchmark.runs.executors.slurm import checks, commands, queue
+from advbench.benchmark.runs.executors.slurm.commands import SlurmAwayError, Task
+from advbench.benchmark.runs.executors.slurm.dispatch import Dispatch
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.registry import Registry, Settled, Submission
+from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.store import Store
 
 log = logging.getLogger(__name__)
 _SHORTEST, _LONGEST = 1.5, 15.0

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from advbench.benchmark.jobs import FAMILIES
-from advbench.benchmark.plan import shard_count
 from advbench.benchmark.records.flags import Training
 from advbench.benchmark.records.outcomes import EvaluationError, ShardResult, merge
 from advbench.benchmark.records.schema import Checkpoint, Environment, Evaluation, Outcomes, Record
-from advbench.benchmark.runfolder import CheckpointName, Measured, RunFolder, StoreError, Trained
+from advbench.benchmark.runs.job import FAMILIES
+from advbench.benchmark.runs.plan import shard_count
+from advbench.benchmark.runs.run_folder import CheckpointName, Measured, RunFolder, StoreError, Trained
 
 
 def build_record(folder: RunFolder) -> Record:

@@ -69,7 +69,7 @@ def _device() -> Iterator[Finding]:
     try:
         import torch  # noqa: PLC0415 (its absence is a finding)
 
-        from advbench.benchmark.environment import cpu_model, usable_cores  # noqa: PLC0415 (imports torch)
+        from advbench.benchmark.runs.environment import cpu_model, usable_cores  # noqa: PLC0415 (imports torch)
     except (ImportError, OSError) as error:
         yield Finding("device", "missing", f"torch cannot be imported: {_line(error)}", "install torch again")
         return

@@ -11,8 +11,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
-from advbench.benchmark.runfolder import RunFolder, StoreError
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.run_folder import RunFolder, StoreError
+from advbench.benchmark.runs.store import Store
 
 _OURS = re.compile(
     r"(run|training)\.json|resume\.pt|(best|last)\.safetensors|record\.json(\.sha256)?"

@@ -1,4 +1,4 @@
-"""A worker process of the local executor: `python -m advbench.benchmark.executors.worker FUNCTION ARGUMENTS`.
+"""A worker process of the local executor: `python -m advbench.benchmark.runs.executors.worker FUNCTION ARGUMENTS`.
 
 It reads jobs from standard input, one JSON line each, and answers on what was its standard output. While a job runs
 everything that is printed goes to the job's log. When standard input ends it stops at once, so it never outlives the
@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from advbench.benchmark.jobs import Job
+from advbench.benchmark.runs.job import Job
 
 
 def main(function: str, arguments: str) -> None:

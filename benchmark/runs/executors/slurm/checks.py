@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advbench.benchmark import sealed
-from advbench.benchmark.cluster import Profile
-from advbench.benchmark.executors.courier import ExecutorError
-from advbench.benchmark.executors.slurm import commands
-from advbench.benchmark.executors.slurm.commands import Configuration, Partition, SlurmError
-from advbench.benchmark.executors.slurm.registry import Registry
+from advbench.benchmark.runs.executors.base import ExecutorError
+from advbench.benchmark.runs.executors.slurm import commands
+from advbench.benchmark.runs.executors.slurm.commands import Configuration, Partition, SlurmError
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.registry import Registry
 
 LOCAL_FILE_SYSTEMS = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "f2fs", "reiserfs", "jfs", "squashfs")

@@ -9,7 +9,7 @@ an array is a stage (what waits for nothing, then what waits for that, …) and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from advbench.benchmark.jobs import Job
+from advbench.benchmark.runs.job import Job
 
 
 @dataclass(frozen=True)

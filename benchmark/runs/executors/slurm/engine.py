@@ -14,8 +14,8 @@ from typing import Any
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedSubmissionError
 
-from advbench.benchmark.cluster import Profile
-from advbench.benchmark.executors.slurm.commands import SlurmError, ask
+from advbench.benchmark.runs.executors.slurm.commands import SlurmError, ask
+from advbench.benchmark.runs.executors.slurm.profile import Profile
 
 SIGNAL = "USR2"
 """What Slurm sends before the time limit; USR1 belongs to NCCL."""

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from advbench.benchmark.executors.courier import Event
-from advbench.benchmark.executors.local import Local
-from advbench.benchmark.executors.slurm import commands
-from advbench.benchmark.executors.slurm.commands import SlurmError
-from advbench.benchmark.executors.slurm.registry import CANCELLED, Submission
-from advbench.benchmark.jobs import Job
-from advbench.benchmark.store import Store
+from advbench.benchmark.runs.executors.base import Event
+from advbench.benchmark.runs.executors.local import Local
+from advbench.benchmark.runs.executors.slurm import commands
+from advbench.benchmark.runs.executors.slurm.commands import SlurmError
+from advbench.benchmark.runs.executors.slurm.registry import CANCELLED, Submission
+from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.store import Store
 
 log = logging.getLogger(__name__)
 _EVERY = 10.0
