@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from advbench.benchmark.check import workload
-from advbench.benchmark.check.workload import TinyTask
+from advbench.benchmark.review.adapter import workload
+from advbench.benchmark.review.adapter.workload import TinyTask
 from advbench.benchmark.training.step import TrainingStep
 
 torch.set_num_threads(1)

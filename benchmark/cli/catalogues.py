@@ -66,13 +66,14 @@ def write_methods(*, folder: Path) -> None:
 
 def _card(name: str) -> str:
     """Return the card of a method as Markdown, with its published numbers and its citation."""
-    from advbench.benchmark import cards, discovery
+    from advbench.benchmark import discovery
+    from advbench.benchmark.review.adapter import method_card
     from advbench.benchmark.runs import perform
     from advbench.leaderboards import bibtex, published_numbers
 
     method = discovery.make(name)
     published = [one.model_dump() for one in published_numbers.load(name)]
-    return cards.render(type(method), bibtex.entry(perform.identify(method)), published)
+    return method_card.render(type(method), bibtex.entry(perform.identify(method)), published)
 
 
 @click.group(invoke_without_command=True, short_help="List the published protocols; show one.")

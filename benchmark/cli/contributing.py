@@ -19,8 +19,8 @@ from advbench.benchmark.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from advbench.benchmark.check.report import Finding, Report
     from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.review.adapter.report import Finding, Report
     from advbench.benchmark.runs.run_folder import RunFolder
     from advbench.benchmark.runs.store import Store
 
@@ -41,7 +41,7 @@ def new_method(*, name: str, networks: str, teacher: bool, memory: bool, out: Pa
       advbench new-method soft_margin
       advbench new-method my_distillation --networks 2 --teacher
     """
-    from advbench.benchmark import scaffold
+    from advbench.benchmark.review.adapter import scaffold
 
     written = scaffold.write(name, scaffold.Shape(int(networks), teacher, memory), out)
     for path in written:
@@ -91,7 +91,7 @@ def check(
     """
     from dataclasses import replace
 
-    from advbench.benchmark.check import report, suite
+    from advbench.benchmark.review.adapter import report, suite
 
     reports = [one for word in targets for one in suite.examine(suite.locate(word), tooling=not quick)]
     sound = [one.method for one in reports if not one.failed]
@@ -113,13 +113,13 @@ def check(
 
 
 def _not_run(why: str) -> "Finding":
-    from advbench.benchmark.check.report import Finding
+    from advbench.benchmark.review.adapter.report import Finding
 
     return Finding("digits", "run with the complete attacks", "not run", why)
 
 
 def _show(report: "Report") -> None:
-    from advbench.benchmark.check.report import MARKS
+    from advbench.benchmark.review.adapter.report import MARKS
 
     click.echo(f"{report.verdict} ({report.file}{'' if report.official else ', unofficial'})")
     for finding in report.findings:
@@ -141,14 +141,14 @@ def _run(
 ) -> "dict[str, list[Finding]]":
     """Train and attack methods and baselines with the first seed; return what is to be said of each method."""
     from advbench.benchmark import discovery
-    from advbench.benchmark.check import standing
     from advbench.benchmark.cli import requests
     from advbench.benchmark.cli.carrying import carry_out, make_ready, means
     from advbench.benchmark.cli.writing import from_store
+    from advbench.benchmark.review.adapter import baseline_bands
     from advbench.benchmark.runs.perform import catalogue, identify
     from advbench.benchmark.runs.plan import plan, runs
 
-    references = standing.baselines(protocol.name, official=protocol.official)
+    references = baseline_bands.baselines(protocol.name, official=protocol.official)
     wanted = requests.from_words((protocol,), dict.fromkeys([*references, *names]), protocol.seeds[:1], ())
     known = catalogue()
     checked = {name: identify(discovery.make(name)).source_sha256 for name in (*references, *names)}
@@ -160,9 +160,9 @@ def _run(
         carry_out(due, means(store, data_root, device, jobs), known)
     seed = protocol.seeds[0]
     records = [one for one in from_store(store, protocol) if one.seed == seed and not one.method.changed]
-    first = standing.judge_baselines(records, protocol.name, official=protocol.official)
+    first = baseline_bands.judge_baselines(records, protocol.name, official=protocol.official)
     by_name = {record.method.name: record for record in records}
-    return {name: [*first, *standing.judge(by_name.get(name))] for name in names}
+    return {name: [*first, *baseline_bands.judge(by_name.get(name))] for name in names}
 
 
 def renew(folders: "Iterable[RunFolder]", sources: "Mapping[str, str | None]") -> list[str]:

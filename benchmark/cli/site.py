@@ -47,12 +47,12 @@ def site(*, records: Path | None, store_root: Path | None, protocol: "Protocol |
     source = _source(records, store_root, protocol)
     protocols = list(published().values()) if protocol is None else [protocol]
     every = {one.digest: one for one in [*protocols, *_protocols(source)]}
-    cards, methods = _cards()
+    method_card, methods = _cards()
     made = compose(
         source.files,
         corrected=source.corrected,
         protocols=protocols,
-        cards=cards,
+        cards=method_card,
         methods=methods,
         toml={digest: to_toml(one) for digest, one in every.items()},
     )
@@ -106,7 +106,8 @@ def _cards() -> "tuple[dict[str, str], list[MethodIdentity]]":
 
     A method that cannot be cited says so in place of the entry.
     """
-    from advbench.benchmark import cards, discovery
+    from advbench.benchmark import discovery
+    from advbench.benchmark.review.adapter import method_card
     from advbench.benchmark.runs import perform
     from advbench.leaderboards import bibtex, published_numbers
     from advbench.leaderboards.table import BoardError
@@ -120,5 +121,5 @@ def _cards() -> "tuple[dict[str, str], list[MethodIdentity]]":
         except BoardError as error:
             citation = f"% {error}"
         published = [one.model_dump() for one in published_numbers.load(name)]
-        found[name] = cards.render(type(method), citation, published)
+        found[name] = method_card.render(type(method), citation, published)
     return found, methods

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from advbench.benchmark.records.schema import Record
+    from advbench.benchmark.review.consistency import Remark
     from advbench.benchmark.runs.run_folder import RunFolder
     from advbench.benchmark.runs.store import Store
-    from advbench.benchmark.validation import Remark
 
 RECORDS, TABLES, METHODS = Path("leaderboards/records"), Path("leaderboards/tables"), Path("methods")
 
@@ -43,7 +43,8 @@ def submit(
       advbench submit soft_margin --out soft_margin.zip --weights
       advbench submit 3fa9 77b0 --out pair.zip --open --extra-data "1M DDPM images"
     """
-    from advbench.benchmark import bundle, discovery
+    from advbench.benchmark import discovery
+    from advbench.benchmark.review import bundle
 
     store = open_store(store_root)
     folders: dict[str, RunFolder] = {}
@@ -109,7 +110,7 @@ def validate(
       advbench validate soft_margin.zip --reattack full
       advbench validate --changed --base origin/main
     """
-    from advbench.benchmark import validation
+    from advbench.benchmark.review import consistency
     from advbench.leaderboards.board import load_records
 
     if changed == bool(paths):
@@ -125,8 +126,8 @@ def validate(
     if loose:
         published = load_records(records) if records.is_dir() else []
         known = {record.run: record for record in published} | {record.run: record for record in loose}
-        touched = {validation.name(record) for record in loose}
-        found += [one for one in validation.validate(list(known.values())) if one.where.split(",")[0] in touched]
+        touched = {consistency.name(record) for record in loose}
+        found += [one for one in consistency.validate(list(known.values())) if one.where.split(",")[0] in touched]
         found += _runs(loose, open_store(store_root), again, refused=bool(_refused(found)))
     if changed:
         found += _silent(base, records)
@@ -148,7 +149,7 @@ class _Again:
     def attack(self, folder: "RunFolder", record: "Record") -> "tuple[Remark, ...]":
         """Attack a sample of one record again."""
         from advbench.benchmark.cli.carrying import choose_device
-        from advbench.benchmark.reattack import reattack
+        from advbench.benchmark.review.spot_check import reattack
 
         if self.extent == "none":
             return ()
@@ -158,7 +159,7 @@ class _Again:
 
 def _bundle(path: Path, again: _Again) -> "list[Remark]":
     """Return what is to be said of a bundle; a sample is attacked again only while nothing is refused."""
-    from advbench.benchmark import bundle
+    from advbench.benchmark.review import bundle
 
     with tempfile.TemporaryDirectory() as place:
         opened = bundle.unpack(path, Path(place))
@@ -172,14 +173,14 @@ def _bundle(path: Path, again: _Again) -> "list[Remark]":
 
 def _runs(records: "Sequence[Record]", store: "Store", again: _Again, *, refused: bool) -> "list[Remark]":
     """Hold record files against their adapters in methods/, and against their runs where the store has them."""
-    from advbench.benchmark import bundle
-    from advbench.benchmark.check import source
+    from advbench.benchmark.review import bundle
+    from advbench.benchmark.review.adapter import source_rules
     from advbench.benchmark.runs.store import StoreError
 
     found: list[Remark] = []
     if METHODS.is_dir():
         names = {record.method.name for record in records}
-        adapters = [file for file in sorted(METHODS.glob("*.py")) if names & set(source.method_names(file))]
+        adapters = [file for file in sorted(METHODS.glob("*.py")) if names & set(source_rules.method_names(file))]
         for file in adapters:
             found += bundle.read_adapter(file, file.as_posix())
         found += bundle.unmade(records, adapters)
@@ -197,7 +198,7 @@ def _runs(records: "Sequence[Record]", store: "Store", again: _Again, *, refused
 def _places(placed: "Sequence[tuple[Record, Path]]", records: Path) -> "list[Remark]":
     """Refuse records that lie where another one belongs."""
     from advbench.benchmark.records.publish import destination
-    from advbench.benchmark.validation import Remark, name
+    from advbench.benchmark.review.consistency import Remark, name
 
     return [
         Remark("misplaced", "refused", name(record), f"{path} is not where it belongs, {destination(record, records)}")
@@ -210,7 +211,7 @@ def _stale(records: Path, tables: Path) -> "list[Remark]":
     """Refuse tables that are not what the published records say."""
     from advbench.benchmark.cli.boards import build
     from advbench.benchmark.cli.writing import stale_files
-    from advbench.benchmark.validation import Remark
+    from advbench.benchmark.review.consistency import Remark
 
     published = records.is_dir() and any(records.rglob("*.json"))
     mend = f"`advbench leaderboard --records {records} --out {tables}` writes the tables anew"
@@ -235,7 +236,7 @@ def _changed(base: str, records: Path) -> list[Path]:
 def _silent(base: str, records: Path) -> "list[Remark]":
     """Refuse published records that were replaced or removed since a revision and are not kept with the reason."""
     from advbench.benchmark.records import corrections
-    from advbench.benchmark.validation import Remark
+    from advbench.benchmark.review.consistency import Remark
 
     words = ("diff", "--name-only", "--relative", "--diff-filter=MD", "--no-renames", "-z", base, "--", str(records))
     found = []

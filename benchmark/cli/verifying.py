@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import torch
 
     from advbench.benchmark.data.registry import Dataset
-    from advbench.benchmark.evidence import Judgement
     from advbench.benchmark.records.schema import Record
+    from advbench.benchmark.review.counterexamples import Judgement
+    from advbench.benchmark.review.reproduce import Claim, FlagClaim, Verifier
     from advbench.benchmark.runs.run_folder import CheckpointName
-    from advbench.benchmark.verification import Claim, FlagClaim, Verifier
 
 _LISTED = 20
 """Of the fallen images, this many are listed in the terminal."""
@@ -79,10 +79,10 @@ def verify(
     """
     import torch
 
-    from advbench.benchmark import verification
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.data import registry
     from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.review import reproduce
     from advbench.benchmark.runs.environment import describe
 
     claimed, folder = read_record(record, store_root)
@@ -94,19 +94,19 @@ def verify(
     where = choose_device(device)
     torch.set_num_threads(threads or _threads(claimed) or torch.get_num_threads())
     dataset = registry.load(protocol.data, root=data_root, device=where)
-    verification.check_provenance(claimed, protocol, dataset.test, dataset.provenance.digest)
+    reproduce.check_provenance(claimed, protocol, dataset.test, dataset.provenance.digest)
 
     def opened(name: "CheckpointName") -> "Verifier":
         path = find_weights(claimed, name, weights, folder)
         network = load_network(path, protocol.network, dataset.num_classes, dataset.shape[0]).to(where)
-        return verification.Verifier(claimed, protocol, name, network, dataset.test, describe(where))
+        return reproduce.Verifier(claimed, protocol, name, network, dataset.test, describe(where))
 
     if adversarial is not None:
-        from advbench.benchmark import evidence
+        from advbench.benchmark.review import counterexamples
 
-        examples = evidence.read(adversarial, len(dataset.test), tuple(dataset.shape))
+        examples = counterexamples.read(adversarial, len(dataset.test), tuple(dataset.shape))
         name = _which(checkpoint, examples.checkpoint)
-        _weak(evidence.judge(examples, opened(name)), claimed, adversarial, out)
+        _weak(counterexamples.judge(examples, opened(name)), claimed, adversarial, out)
         return
     names = [name for name in claimed.checkpoints if checkpoint in {name, "both"}]
     if not names:
@@ -183,8 +183,8 @@ def _weak(found: "Judgement", record: "Record", file: Path, out: Path | None) ->
     Raises:
         Failed: if images fall that it counts as robust.
     """
-    from advbench.benchmark.evidence import CLOSE
     from advbench.benchmark.models.weight_files import sha256
+    from advbench.benchmark.review.counterexamples import CLOSE
 
     threat = record.protocol["threat"]
     counted = "every attack" if found.column == "worst" else "AutoAttack"
@@ -254,7 +254,7 @@ def _say(what: str, shard: int) -> None:
 
 def _repeat(verifier: "Verifier", wanted: tuple[str, ...], count: int | None, draw: int) -> "list[Claim]":
     """Repeat what is wanted, or a sample of it."""
-    from advbench.benchmark.verification import sample
+    from advbench.benchmark.review.reproduce import sample
 
     size, test = verifier.protocol.attacks.shard, len(verifier.split)
     claims: list[Claim] = []

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from advbench.benchmark import discovery
-from advbench.benchmark.check import trials
-from advbench.benchmark.check.workload import small_protocol as small
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import TrainingRecord
+from advbench.benchmark.review.adapter import short_runs
+from advbench.benchmark.review.adapter.workload import small_protocol as small
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +23,6 @@ def run() -> Callable[..., TrainingRecord]:
     """`run(method, folder, seed=0, until=None)`: train; `until` kills the run after that many epochs."""
 
     def go(method: Any, folder: Path, **options: Any) -> TrainingRecord | None:
-        return trials.run(discovery.make(method) if isinstance(method, str) else method, folder, **options)
+        return short_runs.run(discovery.make(method) if isinstance(method, str) else method, folder, **options)
 
     return go

@@ -6,7 +6,7 @@ The checks are those of `advbench check`.
 import pytest
 
 from advbench.benchmark import discovery
-from advbench.benchmark.check import card, contract, source, trials
+from advbench.benchmark.review.adapter import card_rules, contract, short_runs, source_rules
 
 METHODS = discovery.names()
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -21,26 +21,26 @@ def test_the_contract_holds(name, check):
 @every_method
 def test_the_card_is_complete_and_costs_what_it_says(name):
     method = discovery.make(name)
-    card.complete(method)
-    card.costs_what_it_says(method)
+    card_rules.complete(method)
+    card_rules.costs_what_it_says(method)
 
 
 @every_method
 def test_the_source_breaks_no_rule_and_is_thin(name):
     file = discovery.source_file(discovery.load(name))
-    assert source.examine(file) == ()
-    assert name in source.method_names(file)
-    card.thin(file)
+    assert source_rules.examine(file) == ()
+    assert name in source_rules.method_names(file)
+    card_rules.thin(file)
 
 
 @every_method
 def test_same_seed_same_weights_and_resume_is_bit_identical(name, tmp_path):
     """Killed after one and after three of four epochs (averages, memories and ramps are on by then)."""
     method = discovery.make(name)
-    trials.resumes_to_the_bit(method, tmp_path)
-    trials.seeds_differ(method, tmp_path)
+    short_runs.resumes_to_the_bit(method, tmp_path)
+    short_runs.seeds_differ(method, tmp_path)
 
 
 @every_method
 def test_one_batch_is_learnt_by_heart(name):
-    trials.overfits_one_batch(discovery.make(name))
+    short_runs.overfits_one_batch(discovery.make(name))

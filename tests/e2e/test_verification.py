@@ -7,13 +7,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from advbench.benchmark import discovery, evidence
+from advbench.benchmark import discovery
 from advbench.benchmark.attacks import pgd
 from advbench.benchmark.cli import main
 from advbench.benchmark.data import registry
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.schema import Flag, Outcomes
+from advbench.benchmark.review import counterexamples
 from advbench.benchmark.runs.job import FAMILIES, Job, RunSpec
 from advbench.benchmark.runs.perform import perform
 from advbench.benchmark.runs.store import Store
@@ -186,11 +187,11 @@ def test_no_file_no_zip_and_two_checkpoints(run, boast, images, tmp_path):
 def test_without_autoattack_no_image_counts_as_robust(run):
     evaluation = run[1].record().checkpoints["best"].evaluation
     columns = {name: one for name, one in evaluation.columns.items() if name != "autoattack"}
-    with pytest.raises(evidence.EvidenceError, match="no AutoAttack"):
-        evidence.claims(evaluation.model_copy(update={"columns": columns}))
+    with pytest.raises(counterexamples.EvidenceError, match="no AutoAttack"):
+        counterexamples.claims(evaluation.model_copy(update={"columns": columns}))
     del columns["cw"]
     columns["autoattack"] = evaluation.columns["autoattack"]
-    assert evidence.claims(evaluation.model_copy(update={"columns": columns}))[0] == "autoattack"
+    assert counterexamples.claims(evaluation.model_copy(update={"columns": columns}))[0] == "autoattack"
 
 
 def test_the_examination_is_repeated_and_a_cleared_flag_is_found(run, tmp_path):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from advbench.benchmark import discovery
-from advbench.benchmark.check import contract, source, suite
-from advbench.benchmark.check.report import Broken
 from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.review.adapter import contract, source_rules, suite
+from advbench.benchmark.review.adapter.report import Broken
 
 HONEST = '''
 """A defense."""
@@ -101,7 +101,7 @@ def test_the_honest_one_is_accepted(tmp_path, monkeypatch):
 def test_plain_crimes_are_refused_by_name_and_never_run(crime, tmp_path):
     rule, parts = PLAIN[crime]
     path = write(tmp_path, **parts)
-    assert rule in {violation.rule for violation in source.examine(path)}
+    assert rule in {violation.rule for violation in source_rules.examine(path)}
     (report,) = suite.examine(suite.Target(path), tooling=False)
     assert rule in {finding.name for finding in report.failed}
     assert report.findings[-1].said == "the source was refused, so none of it was run"

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from advbench.benchmark import bundle, discovery, sealed
+from advbench.benchmark import discovery, sealed
 from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Outcomes, Record
+from advbench.benchmark.review import bundle
 from advbench.benchmark.runs.build_record import build_record
 from advbench.benchmark.runs.job import FAMILIES, Job, RunSpec
 from advbench.benchmark.runs.perform import perform

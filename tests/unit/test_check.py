@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from advbench.benchmark import discovery, scaffold
-from advbench.benchmark.check import card, report, source, standing, suite, tools
-from advbench.benchmark.check.report import Broken, Finding, Report
+from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
 from advbench.benchmark.records.flags import ABOUT
 from advbench.benchmark.records.schema import Flag, Record
+from advbench.benchmark.review.adapter import baseline_bands, card_rules, linters, report, scaffold, source_rules, suite
+from advbench.benchmark.review.adapter.report import Broken, Finding, Report
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [scaffold.Shape(*one) for one in ((1, False, False), (1, True, True), (2, False, True), (2, True, False))]
@@ -36,8 +36,8 @@ def test_what_new_method_writes_passes_everything_but_its_unfilled_card(shape, t
     (found,) = suite.examine(suite.locate(str(path)), tooling=False)
     assert [finding.name for finding in found.failed] == ["complete"]
     assert "is not filled in" in found.failed[0].said
-    tools.style(path)
-    assert source.method_names(path) == (name,)
+    linters.style(path)
+    assert source_rules.method_names(path) == (name,)
 
 
 def test_new_method_in_a_checkout_writes_the_oracle_test_and_overwrites_nothing(tmp_path):
@@ -129,7 +129,7 @@ def test_an_incomplete_card_names_the_field(change, said, monkeypatch):
     kind = discovery.load("trades")
     monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, **change))
     with pytest.raises(Broken, match=said):
-        card.complete(kind())
+        card_rules.complete(kind())
 
 
 def test_a_wrong_cost_says_what_is_measured(monkeypatch):
@@ -138,30 +138,30 @@ def test_a_wrong_cost_says_what_is_measured(monkeypatch):
     kind = discovery.load("pgd_at")
     monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, cost="27F"))
     with pytest.raises(Broken, match='measured 23F; write cost="23F"'):
-        card.costs_what_it_says(kind())
+        card_rules.costs_what_it_says(kind())
 
 
 def test_style_and_types_of_a_file_outside(tmp_path):
     path = outside(tmp_path, "styled")
-    tools.style(path)
+    linters.style(path)
     path.write_text(
         path.read_text(encoding="utf-8").replace("from torch import Tensor", "from torch import Tensor, nn")
     )
     with pytest.raises(Broken, match="ruff: "):
-        tools.style(path)
+        linters.style(path)
 
 
 def test_baselines_outside_their_bands_break_the_check():
-    (finding,) = standing.judge_baselines([], "mine", official=False)
+    (finding,) = baseline_bands.judge_baselines([], "mine", official=False)
     assert finding.state == "not run"
-    assert standing.baselines("digits-linf/1", official=True) == ("pgd_at", "trades")
-    assert {one.state for one in standing.judge_baselines([], "digits-linf/1", official=True)} == {"failed"}
+    assert baseline_bands.baselines("digits-linf/1", official=True) == ("pgd_at", "trades")
+    assert {one.state for one in baseline_bands.judge_baselines([], "digits-linf/1", official=True)} == {"failed"}
     column = types.SimpleNamespace
     for autoattack, state in ((0.6, "passed"), (0.2, "failed"), (0.99, "failed"), (None, "failed")):
         values = {"clean": 0.95, "autoattack": autoattack}
         evaluation = column(accuracy=values.get)
         record = column(method=column(name="pgd_at", changed={}), checkpoints={"best": column(evaluation=evaluation)})
-        first = standing.judge_baselines([record], "digits-linf/1", official=True)[0]
+        first = baseline_bands.judge_baselines([record], "digits-linf/1", official=True)[0]
         assert first.state == state
         assert ("the set-up is broken" in first.mend) == (state == "failed")
 
@@ -173,7 +173,7 @@ def test_reports_count_and_put_failures_first():
     text = report.markdown([one])
     assert text.index("mend it") < text.index("| ✓ | card | a |")
     assert "bad \\| worse" in text
-    assert standing.judge(None)[0].state == "failed"
+    assert baseline_bands.judge(None)[0].state == "failed"
 
 
 def flagged(name: str, kind: str) -> Record:
@@ -193,7 +193,7 @@ def test_a_flag_fails_unless_autoattacks_figure_stands_in_spite_of_it():
     """Every flag but one says that AutoAttack is no bound, or that the run is not valid."""
     states = {}
     for name, about in ABOUT.items():
-        findings = standing.judge(flagged(name, about.kind))
+        findings = baseline_bands.judge(flagged(name, about.kind))
         (states[name],) = {one.state for one in findings if one.name == f"flag {name} on best"}
     assert {name for name, state in states.items() if state == "suspicious"} == {"autoattack-far-below-pgd"}
     assert set(states.values()) == {"suspicious", "failed"}

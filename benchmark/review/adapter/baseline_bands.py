@@ -8,9 +8,9 @@ Torch-free: it reads records.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from advbench.benchmark.check.report import Finding, State
 from advbench.benchmark.records.flags import ABOUT, raised
 from advbench.benchmark.records.schema import COLUMNS, Record
+from advbench.benchmark.review.adapter.report import Finding, State
 
 
 @dataclass(frozen=True)

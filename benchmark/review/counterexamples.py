@@ -19,8 +19,8 @@ from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
 from advbench.benchmark.evaluation.evaluator import ROUNDING, dispose, predicted
 from advbench.benchmark.losses import margin_each
 from advbench.benchmark.records.schema import Bits, Evaluation
+from advbench.benchmark.review.reproduce import Verifier
 from advbench.benchmark.runs.run_folder import CheckpointName
-from advbench.benchmark.verification import Verifier
 
 CHECKPOINTS: tuple[CheckpointName, ...] = ("best", "last")
 TOLERANCE = ROUNDING

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from advbench.benchmark import discovery
-from advbench.benchmark.check.contract import Case
-from advbench.benchmark.check.report import Broken
-from advbench.benchmark.check.workload import make_step
 from advbench.benchmark.method import Card, Method
+from advbench.benchmark.review.adapter.contract import Case
+from advbench.benchmark.review.adapter.report import Broken
+from advbench.benchmark.review.adapter.workload import make_step
 
 FILL_IN = "FILL IN"
 """What `advbench new-method` leaves where the author must write."""

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.check.guard import fingerprint, listening, replaced, settings
-from advbench.benchmark.check.report import Broken
-from advbench.benchmark.check.workload import TinyTask, make_step
 from advbench.benchmark.method import Method
+from advbench.benchmark.review.adapter.report import Broken
+from advbench.benchmark.review.adapter.side_effects import fingerprint, listening, replaced, settings
+from advbench.benchmark.review.adapter.workload import TinyTask, make_step
 from advbench.benchmark.training.step import TrainingStep
 
 EPS, STEPS, LATE = 0.1, 3, 0.95

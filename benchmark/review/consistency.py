@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from advbench.benchmark.check.standing import BANDS
 from advbench.benchmark.protocol import Protocol, ProtocolError, published
 from advbench.benchmark.records.flags import raised
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Checkpoint, Evaluation, Passes, Record
+from advbench.benchmark.review.adapter.baseline_bands import BANDS
 from advbench.benchmark.runs.job import RunSpec
 from advbench.benchmark.runs.plan import sizes
 from advbench.benchmark.schedule import rate_at_end

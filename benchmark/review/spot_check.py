@@ -10,11 +10,11 @@ from advbench.benchmark.data import registry
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
+from advbench.benchmark.review.consistency import Remark, name
+from advbench.benchmark.review.reproduce import Verifier
 from advbench.benchmark.runs.environment import describe
 from advbench.benchmark.runs.plan import shard_count
 from advbench.benchmark.runs.run_folder import RunFolder
-from advbench.benchmark.validation import Remark, name
-from advbench.benchmark.verification import Verifier
 
 Extent = Literal["quick", "full"]
 FAMILIES: dict[Extent, tuple[str, ...]] = {

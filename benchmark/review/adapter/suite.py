@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from advbench.benchmark import discovery
-from advbench.benchmark.check import card, contract, guard, source, tools, trials
-from advbench.benchmark.check.report import Broken, Finding, Report
 from advbench.benchmark.discovery import MethodError
 from advbench.benchmark.method import Method
+from advbench.benchmark.review.adapter import card_rules, contract, linters, short_runs, side_effects, source_rules
+from advbench.benchmark.review.adapter.report import Broken, Finding, Report
 
 Topic = Literal["source", "card", "contract", "learning", "tools"]
 
@@ -37,7 +37,7 @@ def locate(word: str) -> Target:
         return Target(Path(word))
     folder = Path(__file__).resolve().parents[2] / "methods"
     for file in (*sorted(folder.glob("*.py")), *discovery.outside_files()):
-        if word in source.method_names(file):
+        if word in source_rules.method_names(file):
             return Target(file, word)
     return Target(discovery.source_file(discovery.load(word)), word)  # by entry point; or the error lists all
 
@@ -49,7 +49,7 @@ def _finding(topic: Topic, name: str, check: Callable[[], object]) -> Finding:
         said = check()
     except Broken as error:
         return Finding(topic, name, "failed", error.said, error.mend, time.perf_counter() - began)
-    except tools.ToolMissingError as error:
+    except linters.ToolMissingError as error:
         return Finding(topic, name, "not run", str(error), seconds=time.perf_counter() - began)
     except Exception as error:  # noqa: BLE001 (whatever a method raises is what was found)
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -62,11 +62,11 @@ def _finding(topic: Topic, name: str, check: Callable[[], object]) -> Finding:
 
 def read_source(file: Path) -> list[Finding]:
     """Judge a file by its text alone."""
-    violations = source.examine(file)
+    violations = source_rules.examine(file)
     return [
-        Finding("source", one.rule, "failed", f"line {one.line}: {one.said}", source.MENDS[one.rule])
+        Finding("source", one.rule, "failed", f"line {one.line}: {one.said}", source_rules.MENDS[one.rule])
         for one in violations
-    ] or [Finding("source", "rules of adapters", "passed", f"{len(source.MENDS)} rules")]
+    ] or [Finding("source", "rules of adapters", "passed", f"{len(source_rules.MENDS)} rules")]
 
 
 def load(target: Target) -> tuple[type[Method[Any]], ...]:
@@ -76,13 +76,13 @@ def load(target: Target) -> tuple[type[Method[Any]], ...]:
         MethodError: if it cannot be imported or defines no method.
         Broken: if importing it replaces code of the house.
     """
-    before = guard.fingerprint()
+    before = side_effects.fingerprint()
     if not discovery.in_file(target.file):
         discovery.adopt(target.file)
     methods = discovery.in_file(target.file)
-    changed = guard.replaced(before)
+    changed = side_effects.replaced(before)
     if changed:
-        raise Broken(f"importing it replaces {changed[0]}", source.MENDS["monkey-patching"])
+        raise Broken(f"importing it replaces {changed[0]}", source_rules.MENDS["monkey-patching"])
     chosen = tuple(method for method in methods if target.name in {"", method.card.name})
     if not chosen:
         raise MethodError(f"{target.file}: defines no method; a method is a subclass of Method with a card")
@@ -90,21 +90,21 @@ def load(target: Target) -> tuple[type[Method[Any]], ...]:
 
 
 def _checks(method: Method[Any], file: Path, folder: Path, *, tooling: bool) -> Iterator[Finding]:
-    yield _finding("card", "complete", partial(card.complete, method))
+    yield _finding("card", "complete", partial(card_rules.complete, method))
     yield _finding("card", "passes per image", partial(_passes, method))
-    yield _finding("source", "thin", partial(card.thin, file))
+    yield _finding("source", "thin", partial(card_rules.thin, file))
     if tooling:
-        yield _finding("tools", "style", partial(tools.style, file))
-        yield _finding("tools", "types", partial(tools.types, file))
+        yield _finding("tools", "style", partial(linters.style, file))
+        yield _finding("tools", "types", partial(linters.types, file))
     for name, check in contract.CHECKS.items():
         yield _finding("contract", name, partial(check, method))
-    yield _finding("learning", "overfits one batch", partial(trials.overfits_one_batch, method))
-    yield _finding("learning", "resumes to the bit", partial(trials.resumes_to_the_bit, method, folder))
-    yield _finding("learning", "seeds differ", partial(trials.seeds_differ, method, folder))
+    yield _finding("learning", "overfits one batch", partial(short_runs.overfits_one_batch, method))
+    yield _finding("learning", "resumes to the bit", partial(short_runs.resumes_to_the_bit, method, folder))
+    yield _finding("learning", "seeds differ", partial(short_runs.seeds_differ, method, folder))
 
 
 def _passes(method: Method[Any]) -> str:
-    card.costs_what_it_says(method)
+    card_rules.costs_what_it_says(method)
     return method.card.cost
 
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from advbench.benchmark.check.report import Broken
+from advbench.benchmark.review.adapter.report import Broken
 
 RULES = "A,ANN,ARG,B,BLE,C4,D,E,ERA,F,FURB,I,N,NPY,PERF,PIE,PL,PTH,RET,RUF,S,SIM,SLF,T20,TRY,UP,W"
 IGNORED = "D105,D107,D203,D213,PLR2004,PLR0913,TRY003,RUF001,RUF002,RUF003,N803,N806,N812,COM812,RUF009,FBT003"

@@ -19,14 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from advbench.benchmark.check import source
 from advbench.benchmark.records.publish import destination
 from advbench.benchmark.records.schema import Record, RecordError
+from advbench.benchmark.review.adapter import source_rules
+from advbench.benchmark.review.consistency import Remark, name, same, validate
 from advbench.benchmark.runs.build_record import build_record
 from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.benchmark.runs.run_folder import RunFolder, StoreError, Trained
 from advbench.benchmark.runs.store import FOLDER_NAME
-from advbench.benchmark.validation import Remark, name, same, validate
 
 MANIFEST, FORMAT = "bundle.json", 1
 MOST_BYTES, MOST_FILES = 16 * 2**30, 20_000
@@ -247,7 +247,7 @@ def _sources(bundle: Bundle) -> Iterator[Remark]:
 
 def read_adapter(file: Path, where: str) -> Iterator[Remark]:
     """Hold an adapter's source to the rules; it is read, never run."""
-    for violation in source.examine(file):
+    for violation in source_rules.examine(file):
         yield Remark(violation.rule, "refused", where, f"line {violation.line}: {violation.said}")
 
 

@@ -10,8 +10,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from advbench.benchmark.check.report import Broken
-from advbench.benchmark.check.workload import small_protocol
 from advbench.benchmark.data import registry
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Batch, Method
@@ -19,6 +17,8 @@ from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, TrainingRecord
+from advbench.benchmark.review.adapter.report import Broken
+from advbench.benchmark.review.adapter.workload import small_protocol
 from advbench.benchmark.runs.environment import describe
 from advbench.benchmark.training.step import TrainingStep
 from advbench.benchmark.training.task import TrainingTask

@@ -1,0 +1,1 @@
+"""May this adapter, bundle or record be believed?"""
