@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.cells import BoardError
-from advbench.leaderboards.texts import bibtex_escape
+from advbench.leaderboards.writers.escaping import bibtex_escape
 
 JOURNALS = re.compile(
     r"\b(journal|transactions|letters|arxiv|preprint|TPAMI|TMLR|JMLR|IJCV|TIFS|TNNLS|neurocomputing)\b", re.IGNORECASE

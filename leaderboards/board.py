@@ -16,10 +16,10 @@ from advbench.benchmark.records.corrections import Event
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.records.statistics import Comparison, Correct, compare, ranks
 from advbench.benchmark.runs.job import CHECKPOINTS
-from advbench.leaderboards.history import changes
+from advbench.leaderboards.correction_notes import changes
+from advbench.leaderboards.exclusions import invalid, masking
 from advbench.leaderboards.measures import Variant, columns, test_images
 from advbench.leaderboards.notes import board_marks, explain
-from advbench.leaderboards.soundness import invalid, masking
 from advbench.leaderboards.table import BoardError, Cell, Row, Table
 
 logger = logging.getLogger(__name__)

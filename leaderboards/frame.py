@@ -11,10 +11,10 @@ from advbench.benchmark.records.schema import Record
 from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.board import group, load, load_records
-from advbench.leaderboards.history import FIELDS, MOVED, changes
+from advbench.leaderboards.correction_notes import FIELDS, MOVED, changes
+from advbench.leaderboards.exclusions import masking
 from advbench.leaderboards.measures import ACCURACIES, GAPPED, Variant, columns, on_cpu
 from advbench.leaderboards.selection import Day, Names, Selection, listed, sorting
-from advbench.leaderboards.soundness import masking
 from advbench.leaderboards.table import BoardError
 
 DTYPES = {

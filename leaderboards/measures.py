@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import COLUMNS, Checkpoint, Evaluation, Record
 from advbench.benchmark.records.statistics import Interval, natural_robust_ratio, wilson
-from advbench.leaderboards.soundness import collapse, summarize_flags
+from advbench.leaderboards.exclusions import collapse, summarize_flags
 from advbench.leaderboards.table import Cell, Column
 
 GIB = 2**30

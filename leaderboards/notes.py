@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.runs.job import CHECKPOINTS
-from advbench.leaderboards import history
+from advbench.leaderboards import correction_notes
 from advbench.leaderboards.measures import Variant, data_marks, on_cpu
 from advbench.leaderboards.table import MARKS, Note, Table
-from advbench.leaderboards.texts import display
+from advbench.leaderboards.writers.escaping import display
 
 SIGNS = {
     "masking": "signs of gradient masking or of a broken evaluation: numbers kept, no rank if on best",
@@ -33,7 +33,7 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
     """Return the notes of a board in the order in which they are printed."""
     records = [record for variant in variants for record in variant.records]
     if not records:
-        return (_identity(table, protocol), _no_record(table), *history.notes(table.history))
+        return (_identity(table, protocol), _no_record(table), *correction_notes.notes(table.history))
     notes = [
         _identity(table, protocol),
         _amount(table, variants),
@@ -57,7 +57,7 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
     notes.extend(_withheld(table))
     notes.extend(_not_run(variants))
     notes.extend(_collapsed(variant) for variant in variants if variant.collapsed)
-    notes.extend(history.notes(table.history))
+    notes.extend(correction_notes.notes(table.history))
     for mark, sign in MARKS.items():
         if marked := tuple(dict.fromkeys(row.key for row in table.rows if mark in row.marks)):
             notes.append(Note(f"{sign} {SIGNS[mark]}.", f"{sign} {SIGNS[mark]}.", rows=marked))

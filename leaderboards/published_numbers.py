@@ -18,7 +18,7 @@ from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.bibtex import citable
 from advbench.leaderboards.table import ELSEWHERE, Cell, Note, Quoted, Table
-from advbench.leaderboards.texts import display
+from advbench.leaderboards.writers.escaping import display
 
 Percent = float | None
 QUOTED = ("clean", "pgd20", "autoattack")

@@ -6,8 +6,8 @@ from datetime import date
 from typing import Literal, Self
 
 from advbench.leaderboards.cells import BoardError, Column
-from advbench.leaderboards.rows import Note, Quoted, Row
-from advbench.leaderboards.texts import display
+from advbench.leaderboards.table_rows import Note, Quoted, Row
+from advbench.leaderboards.writers.escaping import display
 
 Names = str | Iterable[str] | None
 """One name, several, or None for no filter."""

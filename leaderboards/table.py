@@ -9,8 +9,8 @@ from typing import Any
 
 from advbench.benchmark.records.statistics import Comparison
 from advbench.leaderboards.cells import BoardError, Cell, Column, Shown, show
-from advbench.leaderboards.rows import ELSEWHERE, MARKS, Change, Note, Quoted, Row
 from advbench.leaderboards.selection import Day, Names, Selection, hidden, listed, ordered
+from advbench.leaderboards.table_rows import ELSEWHERE, MARKS, Change, Note, Quoted, Row
 
 __all__ = [
     "ELSEWHERE",

@@ -73,7 +73,7 @@ def leaderboard(
     if check:
         _check(tables, out)
         return
-    if history:
+    if correction_notes:
         click.echo(_history(tables, kind), nl=False)
         return
     _print(choice.apply(tables), kind, choice, decimals, layout)
@@ -125,9 +125,13 @@ def _history(tables: "list[Table]", kind: str) -> str:
     Raises:
         Refused: for a format they are not written in.
     """
-    from advbench.leaderboards import history
+    from advbench.leaderboards import correction_notes
 
-    writers = {"terminal": history.write_text, "markdown": history.write_markdown, "csv": history.write_csv}
+    writers = {
+        "terminal": correction_notes.write_text,
+        "markdown": correction_notes.write_markdown,
+        "csv": correction_notes.write_csv,
+    }
     if kind not in writers:
         raise Refused(f"--history: {kind} shows it below the board; print it as {', '.join(writers)}")
     return writers[kind](tables)
@@ -144,16 +148,16 @@ def build(
     from advbench.benchmark.protocol import Protocol
     from advbench.leaderboards import board, published_numbers
 
-    found, history = load(records, store_root, protocol)
+    found, correction_notes = load(records, store_root, protocol)
     groups = board.group(found)
     boards = [(list(several), protocol_of(several)) for several in groups.values()]
-    for event in history:
+    for event in correction_notes:
         before = event.before
         if before.protocol_digest not in {one.digest for _, one in boards}:
             boards.append(([], Protocol.from_plain(before.protocol, f"record {before.run}")))
     if not boards:
         raise Refused(_nothing(records, store_root, protocol))
-    tables = [board.build(several, one, history=history) for several, one in boards]
+    tables = [board.build(several, one, history=correction_notes) for several, one in boards]
     if not published:
         return tables
     return [published_numbers.beside(table, one) for table, (_, one) in zip(tables, boards, strict=True)]
@@ -180,16 +184,16 @@ def load(
     from advbench.benchmark.cli.writing import measured
     from advbench.leaderboards import board
 
-    history: tuple[Event, ...] = ()
+    correction_notes: tuple[Event, ...] = ()
     if records is not None:
-        found, history = board.load(records)
+        found, correction_notes = board.load(records)
     else:
         store = open_store(store_root)
         found = [record for _, record in store.records() if measured(record) or record.training.diverged is not None]
     if protocol is not None:
         found = [record for record in found if record.protocol_digest == protocol.digest]
-        history = tuple(event for event in history if event.before.protocol_digest == protocol.digest)
-    return found, history
+        correction_notes = tuple(event for event in correction_notes if event.before.protocol_digest == protocol.digest)
+    return found, correction_notes
 
 
 def _nothing(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> str:

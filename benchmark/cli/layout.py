@@ -10,8 +10,8 @@ from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.options import read_names
 
 if TYPE_CHECKING:
-    from advbench.leaderboards.latex import Layout
     from advbench.leaderboards.table import Table
+    from advbench.leaderboards.writers.latex import Layout
 
 Command = Callable[..., Any]
 BLOCKS = {"best-last": "rows", "side-by-side": "columns", "per-attack": "attacks"}
@@ -121,7 +121,7 @@ def setting(command: Command) -> Command:
 
 def read_layout(given: dict[str, Any], columns: tuple[str, ...] | None, decimals: int | None) -> "Layout":
     """Return the layout that options ask for."""
-    from advbench.leaderboards.latex import Layout
+    from advbench.leaderboards.writers.latex import Layout
 
     options = dict(given)
     if options.pop("plain", False):

@@ -15,8 +15,8 @@ from advbench.leaderboards import board
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.runs.store import Store
-    from advbench.leaderboards.latex import Layout
     from advbench.leaderboards.table import Table
+    from advbench.leaderboards.writers.latex import Layout
 
 FORMATS = {"markdown": "md", "csv": "csv", "html": "html", "latex": "tex"}
 """Format → file name extension."""
@@ -46,7 +46,8 @@ def writer(
         decimals: places of accuracies, where the format rounds.
         layout: of LaTeX.
     """
-    from advbench.leaderboards import csv, html, latex, markdown, terminal
+    from advbench.leaderboards import latex
+    from advbench.leaderboards.writers import csv, html, markdown, terminal
 
     writers: dict[str, Callable[[Sequence[Table]], str]] = {
         "terminal": lambda tables: "".join(terminal.write(one, width=_width(), decimals=decimals) for one in tables),
@@ -72,7 +73,7 @@ def show_board(records: Sequence[Record], protocol: "Protocol") -> "Table":
 def print_board(table: "Table", decimals: int | None = None) -> None:
     """Print a board for people, in the colours of a terminal if there is one."""
     if sys.stdout.isatty():
-        from advbench.leaderboards import terminal
+        from advbench.leaderboards.writers import terminal
 
         screen = console()
         screen.print(terminal.render(table, width=screen.width, decimals=decimals))

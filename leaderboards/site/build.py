@@ -14,11 +14,11 @@ from advbench.benchmark.records.schema import MethodIdentity, Record
 from advbench.leaderboards import board as boards
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.published_numbers import Published
-from advbench.leaderboards.site import boardpage, methodpage, names, past, runpage
+from advbench.leaderboards.site import board_page, file_names, method_page, run_page, superseded
 from advbench.leaderboards.site.render import page, static
 from advbench.leaderboards.site.source import Corrected, Filed, Source, by_digest, places
 from advbench.leaderboards.table import Table
-from advbench.leaderboards.texts import display
+from advbench.leaderboards.writers.escaping import display
 
 TITLE = "Adversarial robustness leaderboards"
 
@@ -84,14 +84,14 @@ def compose(
     for one in made:
         raised = {record.run: _raised(record) for record in one.records}
         runs = _runs(one, at)
-        shown = boardpage.Shown(one.table, one.measured, one.slug, runs, raised, one.corrected, carded, one.namesakes)
-        warnings += [f"{one.table.protocol}: {text}" for text in boardpage.add(out, shown)]
+        shown = board_page.Shown(one.table, one.measured, one.slug, runs, raised, one.corrected, carded, one.namesakes)
+        warnings += [f"{one.table.protocol}: {text}" for text in board_page.add(out, shown)]
     _protocol_pages(out, made, toml or {})
     for filed in files:
         of = next(one for one in made if one.protocol.digest == filed.record.protocol_digest)
         before = [entry for entry in of.corrected if entry["place"] == filed.path]
-        out[f"runs/{names.slug(filed.record.run)}.html"] = runpage.render(filed, of.slug, before)
-    entries = methodpage.add(out, identities, cards or {}, _standings(made), _changed(made))
+        out[f"runs/{file_names.slug(filed.record.run)}.html"] = run_page.render(filed, of.slug, before)
+    entries = method_page.add(out, identities, cards or {}, _standings(made), _changed(made))
     out["methods/index.html"] = page("methods.html", root="../", here="methods", methods=entries)
     assets = static()
     out["index.html"] = page(
@@ -148,9 +148,9 @@ def _boards(
                 table,
                 protocol,
                 tuple(records),
-                names.board_slug(protocol.name, digest),
+                file_names.board_slug(protocol.name, digest),
                 times[protocol.name] - 1,
-                tuple(past.entries(table, source.under(digest).corrected, files)),
+                tuple(superseded.entries(table, source.under(digest).corrected, files)),
             )
         )
     return made
@@ -173,7 +173,7 @@ def _runs(one: Board, files: Mapping[str, PurePosixPath]) -> dict[str, dict[str,
     return {
         record.run: {
             "seed": record.seed,
-            "page": f"../runs/{names.slug(record.run)}.html",
+            "page": f"../runs/{file_names.slug(record.run)}.html",
             "file": f"records/{files[record.run]}",
             "weights": {name: checkpoint.sha256[:16] for name, checkpoint in sorted(record.checkpoints.items())},
             "epochs": {name: checkpoint.epoch for name, checkpoint in sorted(record.checkpoints.items())},
@@ -202,7 +202,7 @@ def _summary(one: Board) -> dict[str, Any]:
         "methods": len(best),
         "runs": len(one.records),
         "seeds": len({record.seed for record in one.records}),
-        "leaders": [boardpage.standing(table, row) for row in leaders[:4]],
+        "leaders": [board_page.standing(table, row) for row in leaders[:4]],
         "more": max(0, len(leaders) - 4),
         "corrections": len(table.history),
         "published": len(table.published),
@@ -242,12 +242,13 @@ def _standings(made: Sequence[Board]) -> dict[str, list[dict[str, Any]]]:
         last = {row.key: row for row in one.table.rows if row.checkpoint == "last"}
         for row in one.table.rows:
             if row.checkpoint == "best":
-                entry = boardpage.standing(one.table, row) | {
+                entry = board_page.standing(one.table, row) | {
                     "board": one.table.protocol,
                     "slug": one.slug,
-                    "last": boardpage.standing(one.table, last[row.key])["robust"] if row.key in last else "",
+                    "last": board_page.standing(one.table, last[row.key])["robust"] if row.key in last else "",
                     "runs": [
-                        {"seed": seed, "slug": names.slug(run)} for seed, run in zip(row.seeds, row.runs, strict=True)
+                        {"seed": seed, "slug": file_names.slug(run)}
+                        for seed, run in zip(row.seeds, row.runs, strict=True)
                     ],
                 }
                 found.setdefault(row.identity.name, []).append(entry)

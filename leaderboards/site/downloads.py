@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from advbench.leaderboards import bibtex, csv, latex, markdown
-from advbench.leaderboards.latex import VENUES, Layout
+from advbench.leaderboards import bibtex, latex
 from advbench.leaderboards.table import BoardError, Table
+from advbench.leaderboards.writers import csv, markdown
+from advbench.leaderboards.writers.latex import VENUES, Layout
 
 LAYOUTS: dict[str, tuple[str, Layout]] = {
     "tex": ("one column", Layout()),

@@ -13,7 +13,7 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from advbench.leaderboards.site.looks import MARKERS
+from advbench.leaderboards.site.column_guide import MARKERS
 
 ADDRESS = re.compile(r"https?://[^\s|)>`\"']+(?<![.,;:])")
 STATIC = ("site.css", "site.js", "filters.js", "plot.js", "board.js")

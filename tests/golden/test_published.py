@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from advbench.benchmark.cli import main
 from advbench.benchmark.cli.requests import DEFAULT_METHODS
 from advbench.benchmark.protocol import published
-from advbench.leaderboards import board, markdown
+from advbench.leaderboards import board
+from advbench.leaderboards.writers import markdown
 from advbench.reports import tradeoff
 
 ROOT = Path(__file__).parents[2]

@@ -12,19 +12,16 @@ from advbench.benchmark.protocol import resolve
 from advbench.benchmark.records.publish import publish, withdraw
 from advbench.leaderboards import (
     board,
-    csv,
-    history,
-    html,
+    correction_notes,
     latex,
     load_board,
     load_history,
     load_published,
-    markdown,
     published_numbers,
-    terminal,
 )
 from advbench.leaderboards.published_numbers import Published, PublishedError
 from advbench.leaderboards.table import ELSEWHERE, BoardError, select_all
+from advbench.leaderboards.writers import csv, html, markdown, terminal
 
 WHY = "trained with <b>beta</b> = 1 | not 6"
 
@@ -189,23 +186,23 @@ class TestHistory:
     def test_a_list_of_its_own(self, corrected):
         records, events = board.load(corrected)
         table = board.build(records, history=events)
-        lines = history.write_text([table]).splitlines()
+        lines = correction_notes.write_text([table]).splitlines()
         assert lines[0] == "digits-linf-full/1: corrections"
         assert [line[2:] for line in lines[2:]] == [one.text for one in table.history]
-        assert r"\<b\>beta" in history.write_markdown([table])
-        rows = list(reader.DictReader(io.StringIO(history.write_csv([table]))))
+        assert r"\<b\>beta" in correction_notes.write_markdown([table])
+        rows = list(reader.DictReader(io.StringIO(correction_notes.write_csv([table]))))
         assert [row["old"] for row in rows] == [one.old for one in table.history]
         assert [row["reason"] for row in rows] == [one.reason for one in table.history]
         assert float(rows[0]["clean_before"]) == table.history[0].moved["clean"][0]
         assert rows[1]["clean_after"] == rows[1]["new"] == ""
         untouched = board.build(records)
-        assert "No record of this board was ever corrected." in history.write_text([untouched])
+        assert "No record of this board was ever corrected." in correction_notes.write_text([untouched])
 
     def test_many_corrections_are_noted_briefly(self, corrected):
         _, events = board.load(corrected)
-        several = history.changes(events[:1] * 25, events[0].before.protocol_digest)
-        notes = history.notes(several)
-        assert len(notes) == history.NOTED + 1
+        several = correction_notes.changes(events[:1] * 25, events[0].before.protocol_digest)
+        notes = correction_notes.notes(several)
+        assert len(notes) == correction_notes.NOTED + 1
         assert "15 earlier corrections: `advbench leaderboard --history`" in notes[-1].text
         assert sum(bool(note.brief) for note in notes) == 1
 

@@ -14,9 +14,10 @@ import pytest
 
 from advbench.benchmark.protocol import resolve
 from advbench.benchmark.records.schema import Flag
-from advbench.leaderboards import bibtex, board, csv, html, latex, markdown, terminal
-from advbench.leaderboards.latex import Layout
+from advbench.leaderboards import bibtex, board, latex
 from advbench.leaderboards.table import BoardError, show
+from advbench.leaderboards.writers import csv, html, markdown, terminal
+from advbench.leaderboards.writers.latex import Layout
 
 HERE = Path(__file__).parent
 NASTY = r"A_b & 50% $x$ #1 {z} ~^\|*`<script>alert(1)</script>"

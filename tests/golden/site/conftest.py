@@ -23,7 +23,7 @@ from advbench.benchmark.records.publish import destination, publish, withdraw
 from advbench.benchmark.records.schema import Flag, Record
 from advbench.leaderboards.published_numbers import Published
 from advbench.leaderboards.site import Source, compose, load, write
-from advbench.leaderboards.site.names import board_slug
+from advbench.leaderboards.site.file_names import board_slug
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from advbench.benchmark.protocol import published
-from advbench.leaderboards.site.names import board_slug
+from advbench.leaderboards.site.file_names import board_slug
 from advbench.leaderboards.site.render import static
 
 AXE = "4.10.3"

@@ -11,7 +11,7 @@ import pytest
 
 from advbench.benchmark.protocol import published
 from advbench.leaderboards.board import build
-from advbench.leaderboards.site.names import board_slug
+from advbench.leaderboards.site.file_names import board_slug
 from advbench.leaderboards.table import show
 
 pytestmark = pytest.mark.xdist_group("chromium")

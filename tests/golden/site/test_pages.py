@@ -18,14 +18,14 @@ from advbench.benchmark.protocol import Protocol, published, resolve
 from advbench.benchmark.records.publish import publish
 from advbench.benchmark.records.schema import Record, RecordError
 from advbench.benchmark.runs.store import Store
-from advbench.leaderboards import latex
 from advbench.leaderboards.board import build
 from advbench.leaderboards.site import Filed, Site, SiteError, compose, load, write
 from advbench.leaderboards.site.downloads import LAYOUTS
+from advbench.leaderboards.site.file_names import board_slug, slug
 from advbench.leaderboards.site.folder import MANIFEST
-from advbench.leaderboards.site.names import board_slug, slug
 from advbench.leaderboards.site.render import markdown, static
 from advbench.leaderboards.table import BoardError, show
+from advbench.leaderboards.writers import latex
 
 DIGITS = published()["digits-linf-full/1"]
 HOSTILE = '<script>alert("x")</script>&"\''

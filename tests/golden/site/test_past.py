@@ -17,7 +17,7 @@ from advbench.benchmark.protocol import published
 from advbench.benchmark.records import corrections
 from advbench.benchmark.records.publish import destination, publish, withdraw
 from advbench.leaderboards.site import compose, load
-from advbench.leaderboards.site.names import board_slug
+from advbench.leaderboards.site.file_names import board_slug
 from advbench.leaderboards.table import ELSEWHERE
 
 DIGITS = published()["digits-linf-full/1"]

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from advbench.leaderboards.history import MOVED
+from advbench.leaderboards.correction_notes import MOVED
 from advbench.leaderboards.measures import ACCURACIES, test_images
-from advbench.leaderboards.site.names import slug
+from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.source import Corrected
 from advbench.leaderboards.table import Change, Table, decimals
 

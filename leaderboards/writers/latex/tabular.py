@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from advbench.leaderboards.latex.cells import alignment, heading, name, quoted_cell, quoted_name, source, tex
-from advbench.leaderboards.latex.layout import PER_CHECKPOINT, Layout
 from advbench.leaderboards.table import ELSEWHERE, Column, Quoted, Row, Table
-from advbench.leaderboards.texts import display, latex_escape
+from advbench.leaderboards.writers.escaping import display, latex_escape
+from advbench.leaderboards.writers.latex.cells import alignment, heading, name, quoted_cell, quoted_name, source, tex
+from advbench.leaderboards.writers.latex.layout import PER_CHECKPOINT, Layout
 
 RULES = {
     "booktabs": (r"\toprule", r"\midrule", r"\bottomrule"),

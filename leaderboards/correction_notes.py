@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from advbench.benchmark.records.corrections import Event
 from advbench.benchmark.records.schema import Record
-from advbench.leaderboards.markdown import escape
 from advbench.leaderboards.measures import ACCURACIES, test_images
-from advbench.leaderboards.rows import Change, Note
 from advbench.leaderboards.table import Table, decimals
-from advbench.leaderboards.texts import plain_cell
+from advbench.leaderboards.table_rows import Change, Note
+from advbench.leaderboards.writers.escaping import plain_cell
+from advbench.leaderboards.writers.markdown import escape
 
 MOVED = ("clean", "autoattack")
 """Columns whose change on best a correction shows."""

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from string import ascii_lowercase
 
-from advbench.leaderboards.latex.cells import source
-from advbench.leaderboards.latex.layout import VENUES, Layout
-from advbench.leaderboards.latex.tabular import transposed, upright
 from advbench.leaderboards.table import BoardError, Column, Table, select_all
-from advbench.leaderboards.texts import display, latex_escape
+from advbench.leaderboards.writers.escaping import display, latex_escape
+from advbench.leaderboards.writers.latex.cells import source
+from advbench.leaderboards.writers.latex.layout import VENUES, Layout
+from advbench.leaderboards.writers.latex.tabular import transposed, upright
 
 TALL = 48
 """Lines of a table that fill a page in footnote size; longer ones are set smaller."""

@@ -4,7 +4,7 @@ import csv
 import io
 
 from advbench.leaderboards.table import Cell, Column, Quoted, Row, Table
-from advbench.leaderboards.texts import plain_cell
+from advbench.leaderboards.writers.escaping import plain_cell
 
 ORIGINS = ("measured here", "as published")
 """The field `origin`: what this benchmark measured, and what was quoted from elsewhere; never average the two."""

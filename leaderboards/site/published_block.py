@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from advbench.leaderboards.site.looks import marker
-from advbench.leaderboards.site.names import slug
+from advbench.leaderboards.site.column_guide import marker
+from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.table import Quoted, Table, show
-from advbench.leaderboards.texts import split_address
+from advbench.leaderboards.writers.escaping import split_address
 
 
 def block(table: Table, pages: frozenset[str] = frozenset()) -> dict[str, Any]:

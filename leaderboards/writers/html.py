@@ -7,7 +7,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from advbench.leaderboards.table import ELSEWHERE, Cell, Column, Row, Table, show
-from advbench.leaderboards.texts import display, split_address
+from advbench.leaderboards.writers.escaping import display, split_address
 
 STYLE = """
 :root { color-scheme: light dark; --line: #c9ced6; --soft: #5b6472; --paper: #fff; --ink: #16191d; --accent: #0b5fb0;

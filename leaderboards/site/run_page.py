@@ -8,10 +8,10 @@ from advbench.benchmark.records.schema import COLUMNS, STAGES, Environment, Epoc
 from advbench.benchmark.records.statistics import wilson
 from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.leaderboards.measures import ACCURACIES
-from advbench.leaderboards.site.names import slug
+from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.render import page
 from advbench.leaderboards.site.source import Filed
-from advbench.leaderboards.texts import display
+from advbench.leaderboards.writers.escaping import display
 
 WIDTH, HEIGHT = 640, 220
 """Of the plot of the learning curve, in user units."""

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from advbench.leaderboards import history
-from advbench.leaderboards.site import downloads, elsewhere, past
-from advbench.leaderboards.site.looks import GROUPS, MARKERS, MEANING, group, marker
-from advbench.leaderboards.site.names import slug
+from advbench.leaderboards import correction_notes
+from advbench.leaderboards.site import downloads, published_block, superseded
+from advbench.leaderboards.site.column_guide import GROUPS, MARKERS, MEANING, group, marker
+from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.render import page
 from advbench.leaderboards.table import ELSEWHERE, MARKS, Cell, Column, Row, Table, show
-from advbench.leaderboards.texts import display
+from advbench.leaderboards.writers.escaping import display
 
 
 class Shown(NamedTuple):
@@ -50,9 +50,9 @@ def add(out: dict[str, bytes], shown: Shown) -> list[str]:
         here="boards",
         board=_context(table, shown.raised),
         elsewhere=ELSEWHERE,
-        published=elsewhere.block(table, shown.methods),
+        published=published_block.block(table, shown.methods),
         corrected=shown.corrected,
-        moved=past.HEADS,
+        moved=superseded.HEADS,
         slug=stem,
         data=_data(table, shown.runs),
         downloads=[
@@ -88,7 +88,7 @@ def _context(table: Table, raised: Mapping[str, Sequence[str]]) -> dict[str, Any
     labels = {row.key: row.label for row in table.rows}
     places = table.decimals
     flags = _flags(table, raised)
-    told = {note.text for note in history.notes(table.history)}
+    told = {note.text for note in correction_notes.notes(table.history)}
     notes = [note.text for note in table.notes if note.text not in told]
     return {
         "name": table.protocol,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from advbench.leaderboards.bibtex import citable
-from advbench.leaderboards.latex.layout import Layout
 from advbench.leaderboards.table import Cell, Column, Quoted, Row, show
-from advbench.leaderboards.texts import latex_escape
+from advbench.leaderboards.writers.escaping import latex_escape
+from advbench.leaderboards.writers.latex.layout import Layout
 
 SIGNS = {"masking": r"\dag", "collapsed": r"\ddag", "invalid": r"\S"}
 

@@ -1,0 +1,1 @@
+"""Writers: one Table becomes Markdown, CSV, HTML, LaTeX or lines in a terminal."""
