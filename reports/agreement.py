@@ -8,8 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advbench.benchmark.records.statistics import Correct
-from advbench.reports.heat import heat
-from advbench.reports.style import BLUE, FORMATS, PAGE, TALL, Look, ReportError, Width, caption, figure, inches, save
+from advbench.reports.drawing.heat_map import heat
+from advbench.reports.drawing.style import (
+    BLUE,
+    FORMATS,
+    PAGE,
+    TALL,
+    Look,
+    ReportError,
+    Width,
+    caption,
+    figure,
+    inches,
+    save,
+)
 
 
 @dataclass(frozen=True)

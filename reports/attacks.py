@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from advbench.benchmark.records.schema import COLUMNS
 from advbench.benchmark.records.statistics import Correct
-from advbench.reports.heat import heat
-from advbench.reports.points import name_of
-from advbench.reports.style import (
+from advbench.reports.drawing.heat_map import heat
+from advbench.reports.drawing.points import name_of
+from advbench.reports.drawing.style import (
     FORMATS,
     INK,
     PAGE,

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from advbench.benchmark.protocol import Statistics
 from advbench.benchmark.records.statistics import Comparison, Correct, compare, holm, mcnemar
-from advbench.reports.perclass import NAMED, Labels
-from advbench.reports.points import name_of
-from advbench.reports.style import (
+from advbench.reports.drawing.points import name_of
+from advbench.reports.drawing.style import (
     BLUE,
     FORMATS,
     GREY,
@@ -27,6 +26,7 @@ from advbench.reports.style import (
     save,
     scaled,
 )
+from advbench.reports.perclass import NAMED, Labels
 
 SHOWN = 10
 """Images that are listed."""

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from advbench.benchmark.records.schema import Epoch, Record
-from advbench.reports.style import (
+from advbench.reports.drawing.style import (
     BLUE,
     COLUMN,
     FORMATS,

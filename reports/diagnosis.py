@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from advbench.reports.heat import heat
-from advbench.reports.points import name_of
-from advbench.reports.style import (
+from advbench.reports.drawing.heat_map import heat
+from advbench.reports.drawing.points import name_of
+from advbench.reports.drawing.style import (
     BLUE,
     FORMATS,
     GREY,

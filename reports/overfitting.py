@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from advbench.leaderboards.table import Row, Table, show
-from advbench.reports.points import Measured, measured
-from advbench.reports.style import FORMATS, GREY, INK, Look, ReportError, Width, figure, listed, save, scaled
+from advbench.reports.drawing.points import Measured, measured
+from advbench.reports.drawing.style import FORMATS, GREY, INK, Look, ReportError, Width, figure, listed, save, scaled
 
 BAR = "#a8a8a8"
 

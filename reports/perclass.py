@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from advbench.benchmark.records.statistics import Correct
-from advbench.reports.heat import heat, turn
-from advbench.reports.style import (
+from advbench.reports.drawing.heat_map import heat, turn
+from advbench.reports.drawing.style import (
     FILLS,
     FORMATS,
     INK,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from advbench.reports.style import ReportError
+from advbench.reports.drawing.style import ReportError
 
 KINDS = {
     "evaluation off the board": ("threats", "images", "network"),

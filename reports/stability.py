@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advbench.leaderboards.table import Row, Table
-from advbench.reports.style import (
+from advbench.reports.drawing.style import (
     FORMATS,
     Look,
     ReportError,

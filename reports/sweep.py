@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import COLUMNS
-from advbench.reports.points import name_of
-from advbench.reports.style import (
+from advbench.reports.drawing.points import name_of
+from advbench.reports.drawing.style import (
     COLUMN,
     FORMATS,
     GREY,

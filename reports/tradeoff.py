@@ -7,9 +7,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from advbench.leaderboards.table import Table
-from advbench.reports.labels import CROWD, Label, place
-from advbench.reports.points import Point, describe, pareto, points, split
-from advbench.reports.style import (
+from advbench.reports.drawing.labels import CROWD, Label, place
+from advbench.reports.drawing.points import Point, describe, pareto, points, split
+from advbench.reports.drawing.style import (
     COLUMN,
     FORMATS,
     PAGE,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from advbench.reports.heat import heat
-from advbench.reports.style import (
+from advbench.reports.drawing.heat_map import heat
+from advbench.reports.drawing.style import (
     FORMATS,
     ORANGE,
     PAGE,

@@ -161,7 +161,7 @@ def images(
       advbench images --protocol cifar10-linf --column worst --records leaderboards/records --out figures
     """
     from advbench.reports import agreement, perclass
-    from advbench.reports.points import name_of
+    from advbench.reports.drawing.points import name_of
 
     found = _several(collect(records, store_root, protocol))
     rows = by_row(in_rows(found), checkpoint, column)

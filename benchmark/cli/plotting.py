@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.schema import Record
     from advbench.leaderboards.table import Table
-    from advbench.reports.style import Look, Width
+    from advbench.reports.drawing.style import Look, Width
 
 FIGURES = {
     "tradeoff": "clean accuracy against AutoAttack, with the Pareto front",
@@ -136,7 +136,7 @@ def plot(
       advbench evaluate 3fa9 --eps-sweep 2/255,4/255,8/255,16/255 --out sweep.json
       advbench plot eps sweep.json
     """
-    from advbench.reports.style import FORMATS
+    from advbench.reports.drawing.style import FORMATS
 
     if unknown := [one for one in formats if one not in FORMATS]:
         raise Refused(f"no format {unknown[0]!r}; there are: {', '.join(FORMATS)}")
@@ -162,7 +162,7 @@ def _draw(figures: Figures, kind: str) -> bool:
     Raises:
         ReportError: if the one that was asked for cannot be drawn.
     """
-    from advbench.reports.style import ReportError
+    from advbench.reports.drawing.style import ReportError
 
     drawn = False
     for name, draw in figures.items():
@@ -186,7 +186,7 @@ def _of_records(every: "Sequence[Record]", asked: Asked) -> Figures:
     """Return what can be drawn of the records of one protocol."""
     from advbench.leaderboards import board
     from advbench.reports import cost, curves, overfitting, stability, tradeoff
-    from advbench.reports.points import name_of
+    from advbench.reports.drawing.points import name_of
 
     table: Table = board.build(every)
     if asked.methods is not None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from advbench.benchmark.protocol import Statistics, published
 from advbench.reports import agreement, attacks, comparison, diagnosis, perclass, results, sweep, transfer
-from advbench.reports.style import ReportError
+from advbench.reports.drawing.style import ReportError
 
 IMAGES, CLASSES = 300, ("plane", "car", "bird", "cat", "deer", "dog")
 LABELS = np.arange(IMAGES) % len(CLASSES)

@@ -13,10 +13,11 @@ from PIL import Image
 
 from advbench.benchmark.records.schema import Flag
 from advbench.leaderboards import board
-from advbench.reports import cost, curves, overfitting, stability, style, tradeoff
-from advbench.reports.labels import Label, place
-from advbench.reports.points import measured, pareto, points, split
-from advbench.reports.style import FAMILIES, ReportError, figure
+from advbench.reports import cost, curves, overfitting, stability, tradeoff
+from advbench.reports.drawing import style
+from advbench.reports.drawing.labels import Label, place
+from advbench.reports.drawing.points import measured, pareto, points, split
+from advbench.reports.drawing.style import FAMILIES, ReportError, figure
 
 MASKED = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised")
 

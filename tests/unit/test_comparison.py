@@ -3,7 +3,7 @@ import pytest
 
 from advbench.benchmark.protocol import Statistics
 from advbench.reports import agreement, comparison, perclass, transfer
-from advbench.reports.style import ReportError
+from advbench.reports.drawing.style import ReportError
 
 RULE = Statistics(draws=500)
 N = 200

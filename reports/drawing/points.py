@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from advbench.leaderboards.measures import ACCURACIES
 from advbench.leaderboards.table import Row, Table
-from advbench.reports.labels import CROWD
-from advbench.reports.style import ReportError, caption
+from advbench.reports.drawing.labels import CROWD
+from advbench.reports.drawing.style import ReportError, caption
 
 FENCE = 1.5
 """Interquartile ranges below the first quartile that a method may lie (Tukey's fence)."""

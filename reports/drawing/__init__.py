@@ -1,0 +1,1 @@
+"""Drawing aids that several figures share."""
