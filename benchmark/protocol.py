@@ -25,7 +25,7 @@ from pydantic import (
     ValidationError,
 )
 
-from advbench.benchmark import tomlfile
+from advbench.benchmark.files import read_toml
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -291,7 +291,7 @@ class Protocol:
     @classmethod
     def from_toml(cls, path: Path) -> Self:
         """Read a TOML file strictly; see `from_plain`."""
-        return cls.from_plain(tomlfile.read(path, ProtocolError), str(path))
+        return cls.from_plain(read_toml(path, ProtocolError), str(path))
 
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Protocol)

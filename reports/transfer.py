@@ -1,4 +1,4 @@
-"""The transfer matrix as a figure and in words. Torch-free; reads the JSON data of `benchmark/evaluation/transfer.py`."""
+"""The transfer matrix as a figure and in words. Torch-free; reads what `evaluation/transfer.py` writes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

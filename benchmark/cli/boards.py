@@ -73,7 +73,7 @@ def leaderboard(
     if check:
         _check(tables, out)
         return
-    if correction_notes:
+    if history:
         click.echo(_history(tables, kind), nl=False)
         return
     _print(choice.apply(tables), kind, choice, decimals, layout)

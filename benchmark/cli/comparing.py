@@ -94,7 +94,7 @@ def compare(
       advbench compare trades pgd_at
       advbench compare trades mart --protocol cifar10-linf --column pgd20 --records leaderboards/records --out figures
     """
-    from advbench.benchmark.sealed import write_bytes
+    from advbench.benchmark.files import write_bytes
     from advbench.reports import comparison
 
     only_files = Path(a).is_file() and Path(b).is_file()

@@ -74,7 +74,7 @@ def diagnose(
     """
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.evaluation.diagnosis import diagnose as examine
-    from advbench.benchmark.sealed import write_bytes
+    from advbench.benchmark.files import write_bytes
     from advbench.reports import diagnosis
 
     where = choose_device(device)
@@ -172,8 +172,8 @@ def transfer(
     from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.data import registry
     from advbench.benchmark.evaluation.transfer import matrix
+    from advbench.benchmark.files import write_bytes
     from advbench.benchmark.models import external
-    from advbench.benchmark.sealed import write_bytes
     from advbench.reports import transfer as report
 
     limit_threads()

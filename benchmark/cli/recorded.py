@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.options import open_store
+from advbench.benchmark.files import file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +43,6 @@ def find_weights(record: "Record", name: str, weights: Path | None, folder: Path
     Raises:
         Refused: if the record has no such checkpoint, if they are not there, or are other weights.
     """
-    from advbench.benchmark.models.weight_files import sha256
-
     saved = {str(key): found for key, found in record.checkpoints.items()}.get(name)
     if saved is None:
         raise Refused(f"record {record.run} has no {name} checkpoint")
@@ -51,7 +50,7 @@ def find_weights(record: "Record", name: str, weights: Path | None, folder: Path
     path = place if place.is_file() else place / f"{name}.safetensors"
     if not path.is_file():
         raise Refused(f"{path}: no weights of {name} there; give them with --weights")
-    found = sha256(path)
+    found = file_sha256(path)
     if saved.sha256 != found:
         raise Refused(f"{path}: not the weights of {name}: sha256 {found[:12]}, the record names {saved.sha256[:12]}")
     return path

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advbench.benchmark import tomlfile
+from advbench.benchmark.files import read_toml
 from advbench.benchmark.protocol import Protocol, ProtocolError, resolve
 from advbench.benchmark.runs.plan import MethodRequest, Suite
 
@@ -90,7 +90,7 @@ def from_file(path: Path) -> Suite:
         RequestError: in one line that names file and key.
         MethodError: for methods or hyper-parameters that there are not.
     """
-    plain = tomlfile.read(path, RequestError)
+    plain = read_toml(path, RequestError)
     unknown = sorted(set(plain) - {"protocols", "seeds", "method"})
     if unknown:
         raise RequestError(f"{path}: {unknown[0]}: unknown key; a suite has protocols, seeds and [[method]]")

@@ -11,6 +11,7 @@ from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import data_option, device_option, open_store, store_option
 from advbench.benchmark.cli.recorded import find_weights, load_network, read_record
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.runs.job import FAMILIES
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", o
 
 
 def _write(plain: object, out: Path | None) -> None:
-    from advbench.benchmark.sealed import write_bytes
+    from advbench.benchmark.files import write_bytes
 
     if out is not None:
         write_bytes(out, (json.dumps(plain, indent=1) + "\n").encode())
@@ -183,7 +184,6 @@ def _weak(found: "Judgement", record: "Record", file: Path, out: Path | None) ->
     Raises:
         Failed: if images fall that it counts as robust.
     """
-    from advbench.benchmark.models.weight_files import sha256
     from advbench.benchmark.review.counterexamples import CLOSE
 
     threat = record.protocol["threat"]
@@ -210,7 +210,7 @@ def _weak(found: "Judgement", record: "Record", file: Path, out: Path | None) ->
     )
     facts = {"record": record.run, "protocol": record.protocol_name, "protocol_digest": record.protocol_digest}
     facts |= {"method": record.method.row, "seed": str(record.seed), "norm": threat["norm"], "eps": threat["eps"]}
-    _write({**facts, "file_sha256": sha256(file), **found.to_plain()}, out)
+    _write({**facts, "file_sha256": file_sha256(file), **found.to_plain()}, out)
     if found.fallen:
         raise Failed(f"record {record.run}: {len(found.fallen)} images that it counts as robust fall: too weak")
     click.echo(f"record {record.run} stands: none of these examples fools it on an image that it counts as robust")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.console import WIDE, console
+from advbench.benchmark.files import write_bytes
 from advbench.benchmark.records.schema import Record
-from advbench.benchmark.sealed import write_bytes
 from advbench.leaderboards import board
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from advbench.benchmark.files import file_sha256
+
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 """Content of scikit-learn's digits as version 1.9.1 ships them: pixels then labels, a byte each (UCI optical digits,
 test part). There is no other published checksum: this one finds a change between versions."""
@@ -267,7 +269,7 @@ def npz(path: Path, name: str) -> Raw:
         classes=tuple(str(label) for label in range(num_classes)),
         source=path.name,
         verified=False,
-        digest=_file_sha256(path),
+        digest=file_sha256(path),
         notes=(f"unverified data: {path.name}",),
         extra={key: _plain(array) for key, array in sorted(arrays.items()) if key not in NPZ_KEYS},
     )
@@ -325,8 +327,3 @@ def _plain(array: NDArray[Any]) -> Any:  # noqa: ANN401 (JSON data of any shape)
     if array.dtype.kind == "b":
         described["true"] = int(array.sum())
     return described
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

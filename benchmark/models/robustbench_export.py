@@ -25,11 +25,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from advbench.benchmark.files import file_sha256, write_bytes
 from advbench.benchmark.models import architectures, robustbench
-from advbench.benchmark.models.weight_files import sha256
 from advbench.benchmark.records.flags import ABOUT, raised
 from advbench.benchmark.records.schema import Evaluation, Record
-from advbench.benchmark.sealed import write_bytes
 
 THREAT = "Linf"
 CheckpointName = Literal["best", "last"]
@@ -335,7 +334,7 @@ def export(
     torch.save(state, packed)
     write_bytes(exported.weights, packed.getvalue())
     write_bytes(exported.claim, (json.dumps(claim, indent=2) + "\n").encode())
-    write_bytes(exported.entry, zoo_entry(record, name, sha256(exported.weights)).encode())
+    write_bytes(exported.entry, zoo_entry(record, name, file_sha256(exported.weights)).encode())
     return exported
 
 

@@ -1,6 +1,5 @@
 """Weights and resume files, written atomically and read without running code in them."""
 
-import hashlib
 import logging
 import os
 import pickle
@@ -56,12 +55,6 @@ def load_weights(net: nn.Module, path: Path) -> nn.Module:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(f"{path}: weights of another architecture ({first[:160]})") from None
     return net
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def save_resume(plain: dict[str, Any], path: Path) -> None:

@@ -6,7 +6,6 @@ is the start of its sha256, and one file that says why: `seed0-<digest>.replaced
 that correct the same record clash in git instead of being merged.
 """
 
-import hashlib
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.records.schema import Part, Record, Sha256
 
 FOLDER = "superseded"
@@ -90,11 +90,6 @@ class Published:
     history: tuple[Event, ...] = ()
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def kept(path: Path, digest: str) -> Path:
     """Return where the superseded file of a record is kept."""
     return path.parent / FOLDER / f"{path.stem}-{digest[:NAMED]}.json"
@@ -155,7 +150,7 @@ def _past(folder: Path, records: dict[Path, Record]) -> list[Event]:
             found = load(file)
             corrections[found.record].append((file, found))
         elif OLD.fullmatch(file.name):
-            old[sha256(file)] = file
+            old[file_sha256(file)] = file
         else:
             raise CorrectionError(f"{file}: neither a superseded record nor a correction; move it elsewhere")
     events, explained = [], set()
@@ -197,7 +192,7 @@ def _chain(
         raise CorrectionError(f"{current}: was withdrawn and stands there; publish it with --replace and --reason")
     if not withdrawn and current not in records:
         raise CorrectionError(f"{current}: is missing and was not withdrawn; `advbench publish --withdraw` says why")
-    if not withdrawn and sha256(current) != digest:
+    if not withdrawn and file_sha256(current) != digest:
         raise CorrectionError(f"{current}: is not what its last correction put there; publish it with --replace")
     past = {digest: Record.load(path) for digest, path in old.items() if digest in reached}
     events = []

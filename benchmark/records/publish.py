@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from advbench.benchmark.files import file_sha256, write_bytes
 from advbench.benchmark.records.corrections import (
     FOLDER,
     KINDS,
@@ -17,10 +18,8 @@ from advbench.benchmark.records.corrections import (
     load,
     place,
     record_files,
-    sha256,
 )
 from advbench.benchmark.records.schema import Record
-from advbench.benchmark.sealed import write_bytes
 
 
 class PublishError(ValueError):
@@ -101,7 +100,7 @@ def withdraw(path: Path, *, reason: str, day: date | None = None) -> Path:
         raise PublishError(f"{path}: no published record; name its file, or the run it holds")
     Record.load(path)
     correction = Correction(
-        kind="withdrawn", record=path.name, old=sha256(path), date=day or _today(), reason=_said(reason)
+        kind="withdrawn", record=path.name, old=file_sha256(path), date=day or _today(), reason=_said(reason)
     )
     written = _keep(path, correction)
     path.unlink()
@@ -158,7 +157,7 @@ def _superseding(
             what = f"this record was {one.kind} on {one.date} ({one.reason})"
             raise PublishError(f"{path}: {what} and does not come back; evaluate the run again, or revert that in git")
     if old is not None:
-        digest = sha256(path)
+        digest = file_sha256(path)
     elif past:
         digest = _withdrawn(path, past).old
         old = Record.load(kept(path, digest))

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.records.publish import destination
 from advbench.benchmark.records.schema import Record, RecordError
 from advbench.benchmark.review.adapter import source_rules
@@ -139,7 +140,7 @@ def unpack(path: Path, folder: Path) -> Bundle:
         odd = min(there ^ set(manifest["files"]))
         raise BundleError(f"files and manifest differ: {odd}")
     for place, digest in manifest["files"].items():
-        if _sha256(folder / place) != digest:
+        if file_sha256(folder / place) != digest:
             raise BundleError(f"edited: {place} is not what the manifest says")
     try:
         records = tuple(Record.load(file) for file in sorted((folder / "records").rglob("*.json")))
@@ -195,11 +196,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def inspect(bundle: Bundle) -> tuple[Remark, ...]:
     """Return everything that is wrong or strange about a bundle; the adapter is read, never run."""
     found = list(validate(bundle.records))
@@ -234,7 +230,7 @@ def against_run(folder: RunFolder, record: Record) -> Iterator[Remark]:
         yield Remark("forged record", "refused", name(record), said)
     for checkpoint, saved in record.checkpoints.items():
         file = folder.weights(checkpoint)
-        if file.exists() and _sha256(file) != saved.sha256:
+        if file.exists() and file_sha256(file) != saved.sha256:
             yield Remark("other weights", "refused", name(record), f"{checkpoint} does not have the recorded digest")
 
 
@@ -253,7 +249,7 @@ def read_adapter(file: Path, where: str) -> Iterator[Remark]:
 
 def unmade(records: Iterable[Record], sources: Iterable[Path]) -> Iterator[Remark]:
     """Name the records that none of the adapters made, as they are now."""
-    digests = {_sha256(file) for file in sources}
+    digests = {file_sha256(file) for file in sources}
     for record in records:
         if record.method.source_sha256 not in digests:
             said = "the adapter that made it is not here, or was changed since"

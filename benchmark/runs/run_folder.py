@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from advbench.benchmark import sealed
+from advbench.benchmark import files
 from advbench.benchmark.protocol import ProtocolError
 from advbench.benchmark.records.schema import (
     Count,
@@ -139,10 +139,10 @@ class RunFolder:
             return self.given
         path = self.path / "run.json"
         try:
-            spec = RunSpec.from_plain(sealed.read(path)["spec"])
+            spec = RunSpec.from_plain(files.read_sealed(path)["spec"])
         except FileNotFoundError:
             raise StoreError(f"{path}: missing, so this folder is not a run") from None
-        except (sealed.TornError, ProtocolError) as error:
+        except (files.TornError, ProtocolError) as error:
             raise StoreError(str(error)) from None
         except (KeyError, TypeError):
             raise StoreError(f"{path}: written by another version of advbench") from None
@@ -178,10 +178,10 @@ class RunFolder:
         try:
             for part in ("logs", "locks", "failures", *(f"evaluation/{checkpoint}" for checkpoint in CHECKPOINTS)):
                 (self.path / part).mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError, sealed.TornError):
-                sealed.read(path)
+            with contextlib.suppress(FileNotFoundError, files.TornError):
+                files.read_sealed(path)
                 return
-            sealed.write(path, {"format": _FORMAT, "spec": self.spec.to_plain()})
+            files.write_sealed(path, {"format": _FORMAT, "spec": self.spec.to_plain()})
         except OSError as error:
             raise StoreError(
                 f"{self.path}: cannot be written ({error.strerror or error}); point $ADVBENCH_STORE elsewhere"
@@ -245,8 +245,8 @@ class RunFolder:
     def said_trained(self) -> Trained | None:
         """Return what `training.json` says, whatever has become of the weights; None if it is missing or torn."""
         try:
-            return Trained.model_validate(sealed.read(self.path / "training.json"))
-        except (OSError, sealed.TornError, ValidationError):
+            return Trained.model_validate(files.read_sealed(self.path / "training.json"))
+        except (OSError, files.TornError, ValidationError):
             return None
 
     def trained(self) -> Trained | None:
@@ -262,7 +262,7 @@ class RunFolder:
 
     def finish_training(self, trained: Trained) -> None:
         """Say that training is done; the weights are on disk already."""
-        sealed.write(self.path / "training.json", trained.model_dump(mode="json"))
+        files.write_sealed(self.path / "training.json", trained.model_dump(mode="json"))
 
     def forget_training(self) -> None:
         """Make the run untrained: its weights are not what they should be."""
@@ -289,7 +289,7 @@ class RunFolder:
         """Return entries by shard, without the key `last` if it is given."""
         if (weights := trained.checkpoints.get(checkpoint)) is None:
             return {}
-        entries = sealed.entries(self.journal(checkpoint, family, trained), without=last)
+        entries = files.sealed_entries(self.journal(checkpoint, family, trained), without=last)
         return {entry["shard"]: entry for entry in entries if entry["checkpoint_sha256"] == weights.sha256}
 
     def finished(self, checkpoint: CheckpointName, family: str, trained: Trained) -> frozenset[int]:
@@ -304,7 +304,7 @@ class RunFolder:
     def add_shard(self, checkpoint: CheckpointName, family: str, measured: Measured, trained: Trained) -> None:
         """Put one result on disk."""
         with self.writing():
-            sealed.append(self.journal(checkpoint, family, trained), measured.model_dump(mode="json"))
+            files.append_sealed(self.journal(checkpoint, family, trained), measured.model_dump(mode="json"))
 
     # Records ----------------------------------------------------------------------------------------------------------
 
@@ -319,15 +319,15 @@ class RunFolder:
             if old is not None and old.model_copy(update={"created": record.created}) == record:
                 return old
             raw = record.dumps().encode()
-            sealed.write_bytes(self.record_path, raw)
-            sealed.write_bytes(self.path / "record.json.sha256", sealed.sum_line(raw, "record.json"))
+            files.write_bytes(self.record_path, raw)
+            files.write_bytes(self.path / "record.json.sha256", files.sum_line(raw, "record.json"))
             return record
 
     def record(self) -> Record | None:
         """Return the record, or None if there is no whole one; it can be built again at any time."""
         try:
             raw = self.record_path.read_bytes()
-            if (self.path / "record.json.sha256").read_bytes() != sealed.sum_line(raw, "record.json"):
+            if (self.path / "record.json.sha256").read_bytes() != files.sum_line(raw, "record.json"):
                 return None
             return Record.load(self.record_path)
         except (OSError, RecordError):
@@ -347,7 +347,7 @@ class RunFolder:
             log=str(self.log(job)),
             when=_now(),
         )
-        sealed.write(self.path / "failures" / f"{job.id}.json", dataclasses.asdict(failure))
+        files.write_sealed(self.path / "failures" / f"{job.id}.json", dataclasses.asdict(failure))
 
     def forgive(self, job: Job) -> None:
         """Forget the failures that a job has made up for."""
@@ -360,8 +360,8 @@ class RunFolder:
         found = []
         for path in _listed(self.path / "failures"):
             if path.suffix == ".json":
-                with contextlib.suppress(OSError, sealed.TornError, TypeError, KeyError):
-                    plain = sealed.read(path)
+                with contextlib.suppress(OSError, files.TornError, TypeError, KeyError):
+                    plain = files.read_sealed(path)
                     found.append(Failure(**{**plain, "shards": tuple(plain["shards"])}))
         return tuple(found)
 

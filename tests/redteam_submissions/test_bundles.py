@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from advbench.benchmark import discovery, sealed
+from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
+from advbench.benchmark.files import seal, unseal
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Outcomes, Record
 from advbench.benchmark.review import bundle
@@ -183,9 +184,9 @@ def forged_to_the_shards(files, place, change, families=("",)):
     forged = dict(files)
     for name, raw in files.items():
         if name.endswith(".jsonl") and any(family in name for family in families):
-            entry = sealed.unseal(raw.splitlines()[-1], name)
+            entry = unseal(raw.splitlines()[-1], name)
             change(entry["result"])
-            forged[name] = sealed.seal(entry)
+            forged[name] = seal(entry)
     opened = bundle.unpack(pack(forged, place / "half.zip"), place / "half")
     for record in opened.records:
         rebuilt = build_record(opened.run(record)).model_copy(update={"division": "open"})

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from advbench.benchmark import sealed
+from advbench.benchmark import files
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import (
     DataProvenance,
@@ -77,52 +77,52 @@ def folder(tmp_path) -> RunFolder:
 
 class TestSealing:
     def test_a_sealed_file_is_json_whose_checksum_is_of_its_payload(self, tmp_path):
-        sealed.write(tmp_path / "a.json", {"x": [1, "ü"]})
+        files.write_sealed(tmp_path / "a.json", {"x": [1, "ü"]})
         plain = json.loads((tmp_path / "a.json").read_bytes())
-        assert plain["payload"] == {"x": [1, "ü"]} == sealed.read(tmp_path / "a.json")
+        assert plain["payload"] == {"x": [1, "ü"]} == files.read_sealed(tmp_path / "a.json")
         assert plain["sha256"] == hashlib.sha256(b'{"x":[1,"\\u00fc"]}').hexdigest()
 
     @pytest.mark.parametrize("cut", [0, 1, 40, 76, 90, -3])
     def test_every_cut_is_noticed(self, cut):
-        raw = sealed.seal({"accuracy": 0.5, "more": list(range(20))})
-        with pytest.raises(sealed.TornError, match="torn or edited"):
-            sealed.unseal(raw[:cut], "file")
+        raw = files.seal({"accuracy": 0.5, "more": list(range(20))})
+        with pytest.raises(files.TornError, match="torn or edited"):
+            files.unseal(raw[:cut], "file")
 
     def test_an_edit_is_noticed(self):
-        raw = sealed.seal({"accuracy": 0.5})
-        with pytest.raises(sealed.TornError, match=r"^file: torn or edited"):
-            sealed.unseal(raw.replace(b"0.5", b"0.9"), "file")
+        raw = files.seal({"accuracy": 0.5})
+        with pytest.raises(files.TornError, match=r"^file: torn or edited"):
+            files.unseal(raw.replace(b"0.5", b"0.9"), "file")
 
     def test_numbers_that_are_not_finite_are_refused(self):
         with pytest.raises(ValueError, match="not JSON compliant"):
-            sealed.seal({"loss": float("nan")})
+            files.seal({"loss": float("nan")})
 
     def test_a_failed_write_leaves_the_old_file_and_nothing_else(self, tmp_path, monkeypatch):
-        sealed.write(tmp_path / "a.json", 1)
+        files.write_sealed(tmp_path / "a.json", 1)
         monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
-            sealed.write(tmp_path / "a.json", 2)
+            files.write_sealed(tmp_path / "a.json", 2)
         assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-        assert sealed.read(tmp_path / "a.json") == 1
+        assert files.read_sealed(tmp_path / "a.json") == 1
 
     def test_a_journal_survives_a_torn_line_in_the_middle(self, tmp_path, caplog):
         path = tmp_path / "a.jsonl"
-        sealed.append(path, "first")
+        files.append_sealed(path, "first")
         with path.open("ab") as handle:
-            handle.write(sealed.seal("second")[:50])  # killed while writing
-        sealed.append(path, "third")
-        assert list(sealed.entries(path)) == ["first", "third"]
+            handle.write(files.seal("second")[:50])  # killed while writing
+        files.append_sealed(path, "third")
+        assert list(files.sealed_entries(path)) == ["first", "third"]
         assert "line 2" in caplog.text
 
     def test_what_is_not_wanted_of_entries_is_not_parsed_but_still_tested(self, tmp_path):
         path = tmp_path / "journal.jsonl"
         plain = [{"a": {"z": 1}, "z": [1]}, {"a": ',"z":', "z": 2}, {"a": {"b": 1, "z": 2}, "z": 3}, {"a": 4}]
         for entry in plain:
-            sealed.append(path, entry)
+            files.append_sealed(path, entry)
         heads = [{"a": {"z": 1}}, {"a": ',"z":'}, plain[2], {"a": 4}]  # the third is parsed whole: "z" stands deeper
-        assert list(sealed.entries(path, without="z")) == heads
+        assert list(files.sealed_entries(path, without="z")) == heads
         path.write_bytes(path.read_bytes().replace(b"[1]", b"[2]"))
-        assert list(sealed.entries(path, without="z")) == heads[1:]
+        assert list(files.sealed_entries(path, without="z")) == heads[1:]
 
 
 class TestFolders:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from advbench.benchmark import sealed
+from advbench.benchmark import files
 from advbench.benchmark.records.schema import (
     Passes,
 )
@@ -19,7 +19,8 @@ from advbench.benchmark.runs.run_folder import Weights
 def test_planning_needs_no_torch():
     code = (
         "import sys, advbench.benchmark.runs.plan, advbench.benchmark.runs.status, advbench.benchmark.runs.prune, "
-        "advbench.benchmark.records.publish, advbench.benchmark.runs.estimate, advbench.benchmark.runs.executors.local, "
+        "advbench.benchmark.records.publish, advbench.benchmark.runs.estimate, "
+        "advbench.benchmark.runs.executors.local, "
         "advbench.benchmark.runs.executors.worker; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -243,7 +244,7 @@ def test_a_large_suite_is_planned_in_seconds(store, monkeypatch, made):
         line = {"environment": made.ENVIRONMENT.model_dump(), "seconds": 1.0, "passes": Passes().model_dump()}
         for checkpoint, weights in trained.checkpoints.items():
             sealed_lines = b"".join(
-                sealed.seal({**line, "shard": shard, "checkpoint_sha256": weights.sha256, "result": {"p": [3] * 400}})
+                files.seal({**line, "shard": shard, "checkpoint_sha256": weights.sha256, "result": {"p": [3] * 400}})
                 for shard in range(24)
             )
             folder.journal(checkpoint, "autoattack", trained).write_bytes(sealed_lines)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from advbench.benchmark import sealed
+from advbench.benchmark import files
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import Passes
 from advbench.benchmark.runs.executors.base import Errand
@@ -87,7 +87,7 @@ def filled(large, made, monkeypatch):
                     shard=0, checkpoint_sha256=weights.sha256, environment=made.ENVIRONMENT, seconds=4.0,
                     passes=Passes(forward=40), result={"predictions": [3] * 400, "columns": {"c": "e7" * 300}},
                 ).model_dump(mode="json")  # fmt: skip
-                journals[checkpoint] = b"".join(sealed.seal({**one, "shard": shard}) for shard in range(DONE))
+                journals[checkpoint] = b"".join(files.seal({**one, "shard": shard}) for shard in range(DONE))
             for family in FAMILIES:
                 folder.journal(checkpoint, family, trained).write_bytes(journals[checkpoint])
     large.root.joinpath("filled").touch()

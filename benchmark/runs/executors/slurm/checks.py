@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from advbench.benchmark import sealed
+from advbench.benchmark import files
 from advbench.benchmark.runs.executors.base import ExecutorError
 from advbench.benchmark.runs.executors.slurm import commands
 from advbench.benchmark.runs.executors.slurm.commands import Configuration, Partition, SlurmError
@@ -138,8 +138,8 @@ def shell(registry: Registry, command: Sequence[str], data: Path | None) -> str:
 def seen(registry: Registry, place: str) -> bool:
     """Whether a probe came back well from a place before."""
     try:
-        return place in sealed.read(registry.root / "seen.json")
-    except (OSError, sealed.TornError):
+        return place in files.read_sealed(registry.root / "seen.json")
+    except (OSError, files.TornError):
         return False
 
 
@@ -181,10 +181,10 @@ def _complaint(registry: Registry, node: str, place: str, code: str, state: str)
 def _remember(registry: Registry, place: str) -> None:
     path = registry.root / "seen.json"
     try:
-        known = list(sealed.read(path))
-    except (OSError, sealed.TornError):
+        known = list(files.read_sealed(path))
+    except (OSError, files.TornError):
         known = []
-    sealed.write(path, sorted({*known, place}))
+    files.write_sealed(path, sorted({*known, place}))
 
 
 def refusal(words: str) -> ExecutorError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from advbench.benchmark import tomlfile
+from advbench.benchmark.files import read_toml
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 _COUNTED = ("cpus_per_task", "parallel", "threads", "shards_per_job", "max_queued", "grace")
@@ -191,7 +191,7 @@ def profile(file: Path | None = None, given: Mapping[str, object] | None = None)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
-    plain = tomlfile.read(path, ProfileError)
+    plain = read_toml(path, ProfileError)
     try:
         return _read(plain)
     except ProfileError as error:

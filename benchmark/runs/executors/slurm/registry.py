@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from advbench.benchmark import sealed
+from advbench.benchmark import files
 from advbench.benchmark.runs.executors.base import Errand, ExecutorError
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.store import Store
@@ -75,10 +75,10 @@ def units(job: Job) -> frozenset[Unit]:
 def _batch(path: Path) -> dict[str, Any]:
     """Read a batch, which is never written again."""
     try:
-        plain: dict[str, Any] = sealed.read(path)
+        plain: dict[str, Any] = files.read_sealed(path)
     except OSError as error:
         raise ExecutorError(f"{path}: cannot be read ({error.strerror})") from None
-    except sealed.TornError as error:
+    except files.TornError as error:
         raise ExecutorError(str(error)) from None
     if plain.get("format") != _FORMAT:
         raise ExecutorError(f"{path}: written by another version of advbench")
@@ -152,11 +152,13 @@ class Submission:
 
     def add_array(self, array: Array) -> None:
         """Remember an array that Slurm took; the caller holds the registry's lock."""
-        sealed.append(self.path / "arrays.jsonl", {"slurm": array.slurm, "first": array.first, "count": array.count})
+        files.append_sealed(
+            self.path / "arrays.jsonl", {"slurm": array.slurm, "first": array.first, "count": array.count}
+        )
 
     def arrays(self) -> tuple[Array, ...]:
         """Return the arrays in the order in which they were queued."""
-        return tuple(Array(**entry) for entry in sealed.entries(self.path / "arrays.jsonl"))
+        return tuple(Array(**entry) for entry in files.sealed_entries(self.path / "arrays.jsonl"))
 
     def keys(self) -> dict[int, str]:
         """Return Slurm's name of each job that was queued; of one queued again, the last."""
@@ -170,12 +172,12 @@ class Submission:
     def settle(self, parts: Iterable[int], end: End | None, reason: str = "") -> None:
         """Say what became of jobs; None: they are queued again."""
         with FileLock(self.path / "outcomes.lock", timeout=120):
-            sealed.append(self.path / "outcomes.jsonl", {"parts": sorted(parts), "end": end, "reason": reason})
+            files.append_sealed(self.path / "outcomes.jsonl", {"parts": sorted(parts), "end": end, "reason": reason})
 
     def settled(self) -> dict[int, Settled]:
         """Return what became of the jobs that are settled, by number."""
         found: dict[int, Settled] = {}
-        for entry in sealed.entries(self.path / "outcomes.jsonl"):
+        for entry in files.sealed_entries(self.path / "outcomes.jsonl"):
             for part in entry["parts"]:
                 if entry["end"] is None:
                     found.pop(part, None)
@@ -198,7 +200,7 @@ class Submission:
 
     def set_live(self, part: int, state: Mapping[str, Any]) -> None:
         """Say how far a job is."""
-        sealed.write_bytes(self._live(part), json.dumps(dict(state)).encode())
+        files.write_bytes(self._live(part), json.dumps(dict(state)).encode())
 
     def end_live(self, part: int) -> None:
         """Forget how far a job was: it is settled."""
@@ -247,7 +249,7 @@ class Registry:
         path = self.root / "identity"
         with contextlib.suppress(FileNotFoundError):
             return path.read_text(encoding="ascii").strip()
-        sealed.write_bytes(path, secrets.token_hex(4).encode())
+        files.write_bytes(path, secrets.token_hex(4).encode())
         return path.read_text(encoding="ascii").strip()
 
     def submissions(self) -> tuple[Submission, ...]:
@@ -293,7 +295,7 @@ class Registry:
             "runs": runs,
             "jobs": rows,
         }
-        sealed.write(path / "batch.json", plain)
+        files.write_sealed(path / "batch.json", plain)
         return Submission(path)
 
     def tidy(self) -> None:

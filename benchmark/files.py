@@ -1,4 +1,4 @@
-"""Files that say whether they are whole: JSON sealed with the sha256 of its own bytes, written atomically. Torch-free.
+"""Files: written atomically, checksummed, read strictly. Standard library only.
 
 A sealed file is ordinary JSON, `{"sha256": "…", "payload": …}`, on one line; the checksum covers the payload's bytes as
 they stand. A sealed journal has one such line for each entry; a line torn by a kill is skipped, the others stay good.
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,12 @@ def sum_line(raw: bytes, name: str) -> bytes:
     return f"{hashlib.sha256(raw).hexdigest()}  {name}\n".encode()
 
 
-def write(path: Path, payload: object) -> None:
+def write_sealed(path: Path, payload: object) -> None:
     """Replace a sealed file."""
     write_bytes(path, seal(payload))
 
 
-def read(path: Path) -> Any:  # noqa: ANN401 (JSON data)
+def read_sealed(path: Path) -> Any:  # noqa: ANN401 (JSON data)
     """Return the payload of a sealed file.
 
     Raises:
@@ -95,7 +96,7 @@ def read(path: Path) -> Any:  # noqa: ANN401 (JSON data)
     return unseal(path.read_bytes(), str(path))
 
 
-def append(path: Path, payload: object) -> None:
+def append_sealed(path: Path, payload: object) -> None:
     """Add an entry to a journal and flush it to disk; the caller holds the lock that keeps other writers out."""
     with path.open("ab+") as handle:
         if handle.tell():
@@ -107,7 +108,7 @@ def append(path: Path, payload: object) -> None:
         os.fsync(handle.fileno())
 
 
-def entries(path: Path, *, without: str | None = None) -> Iterator[Any]:
+def sealed_entries(path: Path, *, without: str | None = None) -> Iterator[Any]:
     """Yield the payloads of a journal in order; torn lines are skipped with a warning, a missing file has none.
 
     `without` names the last key of the entries where its value is large and not wanted: their checksums are tested as
@@ -126,3 +127,23 @@ def entries(path: Path, *, without: str | None = None) -> Iterator[Any]:
             log.warning("%s: it counts as missing", error)
             continue
         yield json.loads(raw_payload) if without is None else _head(raw_payload, without)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_toml(path: Path, error: type[ValueError]) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises:
+        ValueError: of the kind given, if it cannot be read or is no TOML; one line that names the file.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: not valid TOML ({problem})") from None
