@@ -139,6 +139,16 @@ class Schedule:
         if self.rise >= 1:
             raise ValueError(f"rise must be below 1, got {self.rise}")
 
+    def learning_rate(self, iteration: int, *, per_epoch: int, epochs: int) -> float:
+        """Return the learning rate of a zero-based iteration of a training of `epochs` × `per_epoch` iterations."""
+        if self.kind == "piecewise":
+            return self.peak / 10.0 ** sum(iteration // per_epoch >= drop for drop in self.drops)
+        total = per_epoch * epochs
+        rise = float(self.rise) * total
+        if iteration < rise:
+            return self.peak * iteration / rise
+        return self.peak * (total - iteration) / (total - rise)
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -159,6 +169,16 @@ class Training:
         """Refuse drops after the end of training."""
         if self.schedule.drops and self.schedule.drops[-1] >= self.epochs:
             raise ValueError(f"schedule.drops {list(self.schedule.drops)} reach beyond the {self.epochs} epochs")
+
+    @property
+    def first_drop(self) -> float:
+        """The fraction of training at which the learning rate first drops; one half under a one-cycle schedule."""
+        return self.schedule.drops[0] / self.epochs if self.schedule.drops else 0.5
+
+    def rate_at_end(self, epoch: int, per_epoch: int) -> float:
+        """Return the learning rate of the last iteration of a zero-based epoch: what the learning curve shows."""
+        last = (epoch + 1) * per_epoch - 1
+        return self.schedule.learning_rate(last, per_epoch=per_epoch, epochs=self.epochs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +271,10 @@ class Protocol:
         """Refuse a protocol without seeds or with a seed named twice."""
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must be a list of different integers, got {list(self.seeds)}")
+
+    def shards(self, test_images: int) -> int:
+        """Return into how many shards the test set is cut; the last may be short."""
+        return -(-test_images // self.attacks.shard)
 
     def canonical(self) -> dict[str, Any]:
         """Return the protocol as plain JSON data, fractions as "a/b"."""

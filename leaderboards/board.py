@@ -13,9 +13,8 @@ import numpy as np
 from advbench.benchmark.protocol import Protocol, ProtocolError
 from advbench.benchmark.records import corrections
 from advbench.benchmark.records.corrections import Event
-from advbench.benchmark.records.schema import Record
+from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.benchmark.records.statistics import Comparison, Correct, compare, ranks
-from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.leaderboards.correction_notes import changes
 from advbench.leaderboards.exclusions import invalid, masking
 from advbench.leaderboards.measures import Variant, columns, test_images

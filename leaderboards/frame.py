@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.schema import Record
-from advbench.benchmark.runs.job import CHECKPOINTS
+from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.board import group, load, load_records
 from advbench.leaderboards.correction_notes import FIELDS, MOVED, changes

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.schema import Record
-from advbench.benchmark.runs.job import CHECKPOINTS
+from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.leaderboards import correction_notes
 from advbench.leaderboards.measures import Variant, data_marks, on_cpu
 from advbench.leaderboards.table import MARKS, Note, Table

@@ -1,22 +1,9 @@
 """The inner maximisation: starts in the ball and projected sign steps that differentiate the input alone."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put every module of `net` in eval mode inside and restore each one's own mode afterwards."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+from torch import Tensor
 
 
 def uniform_start(x: Tensor, radius: float, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks.sign_ascent import evaluating
+from advbench.benchmark.models.weight_files import evaluating
 
 
 class ForwardError(ValueError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from advbench.benchmark.models.external import Workload
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.runs.run_folder import CheckpointName
+    from advbench.benchmark.records.schema import CheckpointName
     from advbench.benchmark.runs.store import Store
 
 _FORMATS = ("png", "pdf")
@@ -118,7 +118,7 @@ def _peers(
     store: "Store", protocol: "Protocol", workload: "Workload", device: "torch.device", itself: str | None
 ) -> "dict[str, torch.nn.Module]":
     """Return the standard and the PGD-AT network of the store, but not the one that is examined."""
-    from advbench.benchmark.models import external
+    from advbench.benchmark.runs.open_checkpoint import open_run
 
     peers: dict[str, torch.nn.Module] = {}
     for folder in store.folders():
@@ -129,7 +129,7 @@ def _peers(
             continue
         name = trained.method.label
         if folder.spec.seed == 0 and not trained.method.changed and trained.checkpoints["best"].sha256 != itself:
-            peers[name] = external.open_run(folder, "best", workload, device=device).network
+            peers[name] = open_run(folder, "best", workload, device=device).network
     return peers
 
 
@@ -174,6 +174,7 @@ def transfer(
     from advbench.benchmark.evaluation.transfer import matrix
     from advbench.benchmark.files import write_bytes
     from advbench.benchmark.models import external
+    from advbench.benchmark.runs.open_checkpoint import open_run
     from advbench.reports import transfer as report
 
     limit_threads()
@@ -194,7 +195,7 @@ def transfer(
     workload = external.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     which: CheckpointName = "best" if checkpoint == "best" else "last"
     networks = {
-        f"{trained.method.row} s{folder.spec.seed}": external.open_run(folder, which, workload, device=where).network
+        f"{trained.method.row} s{folder.spec.seed}": open_run(folder, which, workload, device=where).network
         for folder, trained in chosen
     }
     images = min(subset or len(dataset.test), len(dataset.test))

@@ -125,6 +125,7 @@ def find_network(
     """
     from advbench.benchmark.data import registry
     from advbench.benchmark.models import external
+    from advbench.benchmark.runs.open_checkpoint import open_run
 
     limit_threads()
     is_run = ":" not in reference and not Path(reference).is_file()
@@ -139,7 +140,7 @@ def find_network(
     dataset = registry.load(protocol.data, root=data_root, device=device)
     workload = external.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     if folder is not None:
-        opened = external.open_run(folder, "last" if checkpoint == "last" else "best", workload, device=device)
+        opened = open_run(folder, "last" if checkpoint == "last" else "best", workload, device=device)
     else:
         opened = external.open_network(
             reference, workload, architecture=architecture, weights=weights, norm=norm, device=device

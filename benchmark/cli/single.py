@@ -161,7 +161,7 @@ def evaluate(
     families = tuple(dict.fromkeys((*families, *(off_board["attacks"] or ()))))
     from advbench.benchmark.cli.carrying import carry_out, make_ready, means
     from advbench.benchmark.cli.writing import from_store, show_board
-    from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES
+    from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES
     from advbench.benchmark.runs.perform import catalogue
 
     store = open_store(store_root)
@@ -189,12 +189,11 @@ def _unattacked(folder: "RunFolder", checkpoints: tuple[str, ...], families: tup
         Refused: if the run is not trained.
     """
     from advbench.benchmark.runs.job import Job
-    from advbench.benchmark.runs.plan import shard_count
 
     trained = folder.trained()
     if trained is None:
         raise Refused(f"{folder.spec.label} is not trained; `advbench train {folder.spec.method}` trains it")
-    every = range(shard_count(folder.spec.protocol, trained.data.test))
+    every = range(folder.spec.protocol.shards(trained.data.test))
     due: list[Job] = []
     seen: set[Path] = set()
     for checkpoint in trained.checkpoints:

@@ -92,8 +92,8 @@ def _attacks(run: "RunStatus") -> str:
 
 def _stored(folder: "RunFolder") -> "RunStatus":
     """Return where a run of the store stands, whatever suite it was made for."""
-    from advbench.benchmark.runs.job import FAMILIES
-    from advbench.benchmark.runs.plan import State, shard_count
+    from advbench.benchmark.records.schema import FAMILIES
+    from advbench.benchmark.runs.plan import State
     from advbench.benchmark.runs.run_folder import StoreError
     from advbench.benchmark.runs.status import RunStatus
 
@@ -106,7 +106,7 @@ def _stored(folder: "RunFolder") -> "RunStatus":
     scan = folder.scan()
     done = total = 0
     if scan.trained is not None:
-        shards = shard_count(folder.spec.protocol, scan.trained.data.test)
+        shards = folder.spec.protocol.shards(scan.trained.data.test)
         total = shards * len(FAMILIES) * len(scan.trained.checkpoints)
         done = sum(len(found) for found in scan.shards.values())
     state: State = "missing"

@@ -12,16 +12,15 @@ from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import data_option, device_option, open_store, store_option
 from advbench.benchmark.cli.recorded import find_weights, load_network, read_record
 from advbench.benchmark.files import file_sha256
-from advbench.benchmark.runs.job import FAMILIES
+from advbench.benchmark.records.schema import FAMILIES
 
 if TYPE_CHECKING:
     import torch
 
     from advbench.benchmark.data.registry import Dataset
-    from advbench.benchmark.records.schema import Record
+    from advbench.benchmark.records.schema import CheckpointName, Record
     from advbench.benchmark.review.counterexamples import Judgement
     from advbench.benchmark.review.reproduce import Claim, FlagClaim, Verifier
-    from advbench.benchmark.runs.run_folder import CheckpointName
 
 _LISTED = 20
 """Of the fallen images, this many are listed in the terminal."""

@@ -23,10 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks.sign_ascent import evaluating
-from advbench.benchmark.models import architectures, robustbench, weight_files
+from advbench.benchmark.files import file_sha256
+from advbench.benchmark.models import architectures, robustbench
 from advbench.benchmark.models.architectures import NetworkError
-from advbench.benchmark.runs.run_folder import CheckpointName, RunFolder
+from advbench.benchmark.models.weight_files import evaluating
 
 Kind = Literal["run", "weights", "zoo", "code", "exported", "scripted"]
 ZOO = "zoo:"
@@ -149,25 +149,8 @@ def open_network(
     return Opened(network.to(device).eval(), origin)
 
 
-def open_run(folder: RunFolder, name: CheckpointName, workload: Workload, *, device: torch.device | str) -> Opened:
-    """Open a checkpoint of a run of ours, its file compared with the checksum that training left.
-
-    Raises:
-        ForeignError: if the run has no such checkpoint, or the file is not what training wrote.
-    """
-    trained = folder.trained()
-    if trained is None or name not in trained.checkpoints:
-        raise ForeignError(f"{folder.spec.label} has no {name} checkpoint: train it first")
-    path, said = folder.weights(name), trained.checkpoints[name].sha256
-    if weight_files.sha256(path) != said:
-        raise ForeignError(f"{path}: not the weights that training wrote (sha256 differs); train the run again")
-    architecture = folder.spec.protocol.network
-    network = _untrained(architecture, workload)
-    origin = Origin(f"{folder.id[:8]} {folder.spec.label} {name}", "run", SAID["run"], architecture, said)
-    return Opened(weight_files.load_weights(network, path).to(device).eval(), origin)
-
-
-def _untrained(architecture: str, workload: Workload) -> nn.Module:
+def untrained(architecture: str, workload: Workload) -> nn.Module:
+    """Build an architecture of ours whose weights are about to be replaced."""
     with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away
         return architectures.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
 
@@ -175,7 +158,7 @@ def _untrained(architecture: str, workload: Workload) -> nn.Module:
 def _file(path: Path, workload: Workload, architecture: str | None, device: torch.device) -> tuple[nn.Module, Origin]:
     """Open a file by what is in it, not by how it is called."""
     inside = _members(path)
-    digest = weight_files.sha256(path)
+    digest = file_sha256(path)
     if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in inside):
         return _exported(path, device), Origin(str(path), "exported", SAID["exported"], None, digest)
     if any("/code/" in name for name in inside):
@@ -184,7 +167,7 @@ def _file(path: Path, workload: Workload, architecture: str | None, device: torc
         raise ForeignError(
             f"{path}: weights need the name of their architecture: --architecture {'|'.join(architectures.names())}"
         )
-    network = _untrained(architecture, workload)
+    network = untrained(architecture, workload)
     _fill(network, _state(path), path, architecture)
     return network, Origin(str(path), "weights", SAID["weights"], architecture, digest)
 
@@ -331,7 +314,7 @@ def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) ->
             network: nn.Module = loading.load_model(name, root, _ZOO_DATA[workload.data], threat)
         except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
             raise ForeignError(f"{weights}: not a checkpoint of {name} ({_line(error)})") from None
-    digest = weight_files.sha256(weights) if weights.is_file() else None
+    digest = file_sha256(weights) if weights.is_file() else None
     return network, Origin(reference, "zoo", SAID["zoo"], f"{name} ({threat})", digest)
 
 

@@ -3,7 +3,8 @@
 import logging
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,15 @@ def load_resume(path: Path, device: torch.device) -> dict[str, Any] | None:
         log.warning("%s is torn (%s): training starts anew", path, type(error).__name__)
         return None
     return plain
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Put every module of `net` in eval mode inside and restore each one's own mode afterwards."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -16,10 +16,17 @@ Scalar = bool | int | float | str
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
+CheckpointName = Literal["best", "last"]
 COLUMNS = ("clean", "pgd20", "pgd100", "cw", "autoattack")
 """The measured columns in the order of every table; "worst" is their conjunction."""
 STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The attacks of AutoAttack standard, in the order in which they run on the survivors."""
+
+
+CHECKPOINTS: tuple[CheckpointName, ...] = ("best", "last")
+FAMILIES = ("clean", "pgd", "cw", "examination", "autoattack")
+"""Units of evaluation work: "clean" gives clean; "pgd" pgd20 and pgd100 in one run; "cw"; "examination" the
+evidence of the flags; "autoattack" with stages."""
 
 
 class RecordError(ValueError):
@@ -274,7 +281,7 @@ class Record(Part):
     seed: Count
     data: DataProvenance
     training: TrainingRecord
-    checkpoints: dict[Literal["best", "last"], Checkpoint] = {}
+    checkpoints: dict[CheckpointName, Checkpoint] = {}
 
     def dumps(self) -> str:
         """Serialise as stable, readable JSON."""

@@ -21,11 +21,10 @@ from typing import Any
 
 from advbench.benchmark.files import file_sha256
 from advbench.benchmark.records.publish import destination
-from advbench.benchmark.records.schema import Record, RecordError
+from advbench.benchmark.records.schema import CHECKPOINTS, Record, RecordError
 from advbench.benchmark.review.adapter import source_rules
 from advbench.benchmark.review.consistency import Remark, name, same, validate
 from advbench.benchmark.runs.build_record import build_record
-from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.benchmark.runs.run_folder import RunFolder, StoreError, Trained
 from advbench.benchmark.runs.store import FOLDER_NAME
 

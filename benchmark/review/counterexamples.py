@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
 from advbench.benchmark.evaluation.evaluator import ROUNDING, dispose, predicted
 from advbench.benchmark.losses import margin_each
-from advbench.benchmark.records.schema import Bits, Evaluation
+from advbench.benchmark.records.schema import CHECKPOINTS, Bits, CheckpointName, Evaluation
 from advbench.benchmark.review.reproduce import Verifier
-from advbench.benchmark.runs.run_folder import CheckpointName
 
-CHECKPOINTS: tuple[CheckpointName, ...] = ("best", "last")
 TOLERANCE = ROUNDING
 """A pixel may be this far outside of the ball: fp32 rounding of x + eps. It is clipped before it is judged."""
 CLOSE = 1e-4

@@ -13,7 +13,6 @@ from advbench.benchmark.records.schema import Record
 from advbench.benchmark.review.consistency import Remark, name
 from advbench.benchmark.review.reproduce import Verifier
 from advbench.benchmark.runs.environment import describe
-from advbench.benchmark.runs.plan import shard_count
 from advbench.benchmark.runs.run_folder import RunFolder
 
 Extent = Literal["quick", "full"]
@@ -51,7 +50,7 @@ def reattack(
         network = architectures.build(protocol.network, num_classes=dataset.num_classes, channels=dataset.shape[0])
         network = weight_files.load_weights(network, folder.weights(one)).to(device).eval()
         verifier = Verifier(record, protocol, one, network, dataset.test, here)
-        shard = draw.randrange(shard_count(protocol, record.data.test))
+        shard = draw.randrange(protocol.shards(record.data.test))
         for family in verifier.families(FAMILIES[extent]):
             found = tuple(
                 Remark("outcomes not reproduced", "refused", f"{name(record)}, {one}", f"{claim.column}: {claim.said}")

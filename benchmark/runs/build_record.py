@@ -5,10 +5,16 @@ from datetime import UTC, datetime
 
 from advbench.benchmark.records.flags import Training
 from advbench.benchmark.records.outcomes import EvaluationError, ShardResult, merge
-from advbench.benchmark.records.schema import Checkpoint, Environment, Evaluation, Outcomes, Record
-from advbench.benchmark.runs.job import FAMILIES
-from advbench.benchmark.runs.plan import shard_count
-from advbench.benchmark.runs.run_folder import CheckpointName, Measured, RunFolder, StoreError, Trained
+from advbench.benchmark.records.schema import (
+    FAMILIES,
+    Checkpoint,
+    CheckpointName,
+    Environment,
+    Evaluation,
+    Outcomes,
+    Record,
+)
+from advbench.benchmark.runs.run_folder import Measured, RunFolder, StoreError, Trained
 
 
 def build_record(folder: RunFolder) -> Record:
@@ -48,7 +54,7 @@ def _evaluation(folder: RunFolder, checkpoint: CheckpointName, trained: Trained)
     whole: dict[str, list[ShardResult]] = {}
     environments: dict[str, Environment] = {}
     mixed: dict[str, list[str]] = {}
-    due = range(shard_count(folder.spec.protocol, trained.data.test))
+    due = range(folder.spec.protocol.shards(trained.data.test))
     for family in FAMILIES:
         measured = folder.shards(checkpoint, family, trained)
         if not due or any(shard not in measured for shard in due):

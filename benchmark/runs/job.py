@@ -14,11 +14,6 @@ from typing import Any, Literal, Self
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Scalar
 
-CHECKPOINTS = ("best", "last")
-FAMILIES = ("clean", "pgd", "cw", "examination", "autoattack")
-"""Units of evaluation work: "clean" gives clean; "pgd" pgd20 and pgd100 in one run; "cw"; "examination" the
-evidence of the flags; "autoattack" with stages."""
-
 
 @dataclass(frozen=True)
 class RunSpec:

@@ -23,14 +23,15 @@ from advbench.benchmark import discovery, protocol
 from advbench.benchmark.data import registry
 from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.method import Method
 from advbench.benchmark.models import architectures, weight_files
-from advbench.benchmark.records.schema import Epoch, MethodIdentity, Teacher, TrainingRecord
+from advbench.benchmark.records.schema import CheckpointName, Epoch, MethodIdentity, Teacher, TrainingRecord
 from advbench.benchmark.runs import environment
 from advbench.benchmark.runs.build_record import build_record
 from advbench.benchmark.runs.job import Job, RunSpec
-from advbench.benchmark.runs.plan import MethodFacts, shard_count
-from advbench.benchmark.runs.run_folder import CheckpointName, Measured, RunFolder, Trained, Weights
+from advbench.benchmark.runs.plan import MethodFacts
+from advbench.benchmark.runs.run_folder import Measured, RunFolder, Trained, Weights
 from advbench.benchmark.runs.store import Store
 from advbench.benchmark.training import trainer
 
@@ -265,7 +266,7 @@ class _Worker:
     def _network(self, folder: RunFolder, name: CheckpointName, trained: Trained, dataset: Dataset) -> nn.Module:
         """Return a frozen network in eval mode, its weights compared with their checksum."""
         path = folder.weights(name)
-        if weight_files.sha256(path) != trained.checkpoints[name].sha256:
+        if file_sha256(path) != trained.checkpoints[name].sha256:
             with folder.claim("train") as free:
                 if free:
                     folder.forget_training()
@@ -286,7 +287,7 @@ class _Worker:
         if name not in trained.checkpoints:
             log.info("%s diverged and left no %s: there is nothing to attack", job.run.label, name)
             return True
-        every = range(shard_count(job.run.protocol, trained.data.test))
+        every = range(job.run.protocol.shards(trained.data.test))
         wanted = [shard for shard in job.shards or every if shard in every]
         missing = [shard for shard in wanted if shard not in folder.finished(name, family, trained)]
         if not missing:
@@ -368,4 +369,4 @@ def _target(job: Job) -> tuple[CheckpointName, str]:
 
 
 def _weights(path: Path, epoch: int) -> Weights:
-    return Weights(epoch=epoch, sha256=weight_files.sha256(path), bytes=path.stat().st_size)
+    return Weights(epoch=epoch, sha256=file_sha256(path), bytes=path.stat().st_size)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from advbench.benchmark.protocol import Data, Protocol
-from advbench.benchmark.records.schema import Scalar
-from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES, Job, RunSpec
-from advbench.benchmark.runs.run_folder import CheckpointName, Failure, RunFolder, Trained
+from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES, CheckpointName, Scalar
+from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.run_folder import Failure, RunFolder, Trained
 from advbench.benchmark.runs.store import PEER_SEED, PEERS, Store
 
 State = Literal["done", "running", "missing", "failed", "blocked"]
@@ -174,11 +174,6 @@ def sizes(data: Data) -> tuple[int, int] | None:
     return min(train, data.train_limit or train), min(test, data.test_limit or test)
 
 
-def shard_count(protocol: Protocol, test_images: int) -> int:
-    """Return how many shards the test set has; the last may be short."""
-    return -(-test_images // protocol.attacks.shard)
-
-
 def survey(
     suite: Suite, store: Store, catalogue: Catalogue, *, max_shards_per_job: int | None = None
 ) -> Iterator[Standing]:
@@ -265,7 +260,7 @@ class _Surveyor:
         for checkpoint in CHECKPOINTS:
             for family in reversed(FAMILIES):
                 peers = tuple(self.peers.get(digest, ())) if family == "examination" else ()
-                every = tuple(range(shard_count(protocol, images)))
+                every = tuple(range(protocol.shards(images)))
                 work = Job("evaluate", look.run.spec, checkpoint, family, every, peers)  # type: ignore[arg-type]
                 if trained is None:
                     yield from self._ahead(look, work)

@@ -17,6 +17,9 @@ from pydantic import ValidationError
 from advbench.benchmark import files
 from advbench.benchmark.protocol import ProtocolError
 from advbench.benchmark.records.schema import (
+    CHECKPOINTS,
+    FAMILIES,
+    CheckpointName,
     Count,
     DataProvenance,
     Environment,
@@ -29,9 +32,8 @@ from advbench.benchmark.records.schema import (
     Sha256,
     TrainingRecord,
 )
-from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES, Job, RunSpec
+from advbench.benchmark.runs.job import Job, RunSpec
 
-CheckpointName = Literal["best", "last"]
 _FORMAT = 1
 _WRITE = "write"
 """Key of the lock that is held for moments only, around appending to a journal and replacing the record."""

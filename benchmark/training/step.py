@@ -6,9 +6,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks.sign_ascent import evaluating, gaussian_start, input_gradient, sign_steps, uniform_start
+from advbench.benchmark.attacks.sign_ascent import gaussian_start, input_gradient, sign_steps, uniform_start
 from advbench.benchmark.method import Freeze, Objective, Start
 from advbench.benchmark.models.pass_counter import Ledger
+from advbench.benchmark.models.weight_files import evaluating
 from advbench.benchmark.protocol import InnerBudget, Threat
 
 

@@ -7,7 +7,7 @@ augmentation, inner starts and initial weights each have a stream of their own. 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
-from advbench.benchmark.schedule import first_drop, learning_rate
-from advbench.benchmark.training.recipe import PeakMemory, accuracies, derive, precision
+from advbench.benchmark.training.hardware import PeakMemory, precision
+from advbench.benchmark.training.seeding import derive, isolated_rng
 from advbench.benchmark.training.step import TrainingStep
 from advbench.benchmark.training.task import TrainingError, TrainingTask
+from advbench.benchmark.training.validation import accuracies
 
 log = logging.getLogger(__name__)
 NO_TEACHERS: Mapping[str, Any] = {}
@@ -96,7 +97,7 @@ class Run:
             ledger=self.ledger,
             refresh=self._refresh_bn,
             autocast=self._autocast,
-            first_drop=first_drop(protocol.training),
+            first_drop=protocol.training.first_drop,
         )
         self.state = State()
         self.peak = PeakMemory(device)
@@ -139,8 +140,8 @@ class Run:
         self.nets.train()
         asks_at_once = self.device.type == "cpu"
         for number, batch in enumerate(self._batches("order", epoch)):
-            rate = learning_rate(
-                training.schedule, epoch * self.per_epoch + number, per_epoch=self.per_epoch, epochs=training.epochs
+            rate = training.schedule.learning_rate(
+                epoch * self.per_epoch + number, per_epoch=self.per_epoch, epochs=training.epochs
             )
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
@@ -215,13 +216,6 @@ class Run:
                 "remove the file to train anew"
             ) from error
         return True
-
-
-@contextmanager
-def isolated_rng(device: torch.device) -> Iterator[None]:
-    """Leave torch's global random state as it was found."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
 
 
 def _no_report(_done: int, _total: int) -> None:

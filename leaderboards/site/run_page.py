@@ -4,9 +4,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.benchmark.records.schema import COLUMNS, STAGES, Environment, Epoch, Evaluation, Flag, Outcomes, Record
+from advbench.benchmark.records.schema import (
+    CHECKPOINTS,
+    COLUMNS,
+    STAGES,
+    Environment,
+    Epoch,
+    Evaluation,
+    Flag,
+    Outcomes,
+    Record,
+)
 from advbench.benchmark.records.statistics import wilson
-from advbench.benchmark.runs.job import CHECKPOINTS
 from advbench.leaderboards.measures import ACCURACIES
 from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.render import page

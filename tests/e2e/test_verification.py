@@ -11,11 +11,12 @@ from advbench.benchmark import discovery
 from advbench.benchmark.attacks import pgd
 from advbench.benchmark.cli import main
 from advbench.benchmark.data import registry
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.protocol import Protocol, published
-from advbench.benchmark.records.schema import Flag, Outcomes
+from advbench.benchmark.records.schema import FAMILIES, Flag, Outcomes
 from advbench.benchmark.review import counterexamples
-from advbench.benchmark.runs.job import FAMILIES, Job, RunSpec
+from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.perform import perform
 from advbench.benchmark.runs.store import Store
 
@@ -113,7 +114,7 @@ def test_examples_that_fool_a_boasting_record_are_counted_and_listed(run, boast,
     assert all(one["margin"] > 0 and one["predicted"] != one["label"] for one in plain["fallen"])
     assert plain["robust_accuracy_upper_bound"] == pytest.approx((clean.sum() - len(expected)) / N)
     assert plain["record"] == run[1].id
-    assert plain["file_sha256"] == weight_files.sha256(file)
+    assert plain["file_sha256"] == file_sha256(file)
 
 
 def test_a_true_record_stands(run, found, tmp_path):

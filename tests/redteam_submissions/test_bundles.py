@@ -14,10 +14,10 @@ from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
 from advbench.benchmark.files import seal, unseal
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.schema import Outcomes, Record
+from advbench.benchmark.records.schema import FAMILIES, Outcomes, Record
 from advbench.benchmark.review import bundle
 from advbench.benchmark.runs.build_record import build_record
-from advbench.benchmark.runs.job import FAMILIES, Job, RunSpec
+from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.perform import perform
 from advbench.benchmark.runs.store import Store
 

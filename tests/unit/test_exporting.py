@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import architectures, robustbench, robustbench_export, weight_files
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import Checkpoint, Evaluation, Flag, Outcomes, Record
@@ -195,7 +196,7 @@ def advbench(*words, code=0):
 def test_the_command_exports_a_record_and_the_checkpoint_that_it_names(tmp_path):
     net = network("smallcnn")
     weight_files.save_weights(net, tmp_path / "best.safetensors")
-    digest = weight_files.sha256(tmp_path / "best.safetensors")
+    digest = file_sha256(tmp_path / "best.safetensors")
     record = tmp_path / "record.json"
     record.write_text(row(n=1000, clean=813, robust=402, network="smallcnn", sha256=digest).dumps(), encoding="utf-8")
     out = tmp_path / "out"
@@ -221,7 +222,7 @@ def test_without_robustbench_the_files_are_written_and_it_is_said(tmp_path, monk
     net = network("smallcnn")
     weight_files.save_weights(net, tmp_path / "w.safetensors")
     record = tmp_path / "record.json"
-    digest = weight_files.sha256(tmp_path / "w.safetensors")
+    digest = file_sha256(tmp_path / "w.safetensors")
     record.write_text(row(network="smallcnn", sha256=digest).dumps(), encoding="utf-8")
 
     def missing(_part="eval"):

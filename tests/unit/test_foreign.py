@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import architectures, external, weight_files
 from advbench.benchmark.models.external import ForeignError, Opened, Origin, Workload, check, open_network
 
@@ -33,7 +34,7 @@ def test_weights_in_the_fields_usual_wrappings_give_the_same_logits(net, tmp_pat
     opened = open_network(str(path), DIGITS, architecture="smallcnn")
     x = torch.rand(4, 1, 8, 8)
     assert torch.equal(opened.network(x), net(x))
-    assert (opened.origin.kind, opened.origin.sha256) == ("weights", weight_files.sha256(path))
+    assert (opened.origin.kind, opened.origin.sha256) == ("weights", file_sha256(path))
 
 
 def test_safetensors_give_the_same_logits(net, tmp_path):

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from advbench.benchmark.protocol import ProtocolError, published
-from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES, Job, RunSpec
+from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES
+from advbench.benchmark.runs.job import Job, RunSpec
 
 
 @pytest.fixture

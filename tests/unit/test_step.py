@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from advbench.benchmark.attacks.sign_ascent import evaluating
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.method import Solo
+from advbench.benchmark.models.weight_files import evaluating
 from advbench.benchmark.training.step import BudgetError
 
 

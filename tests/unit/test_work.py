@@ -12,6 +12,7 @@ import torch
 
 from advbench.benchmark import discovery
 from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.method import Method
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.protocol import Protocol, published
@@ -113,7 +114,7 @@ class TestTraining:
         assert (asked["seed"], asked["folder"], asked["method"]) == (2, folder.path, discovery.make("trades"))
         trained = folder.trained()
         assert {name: one.epoch for name, one in trained.checkpoints.items()} == {"best": 0, "last": 1}
-        assert trained.checkpoints["last"].sha256 == weight_files.sha256(folder.weights("last"))
+        assert trained.checkpoints["last"].sha256 == file_sha256(folder.weights("last"))
         assert trained.data.test == IMAGES
         assert not list((folder.path / "locks").glob("train*"))
 
@@ -160,7 +161,7 @@ class TestTraining:
         record = asked["records"][role]
         folder = store.folder(teachers[role])
         assert (record.method, record.run, record.seconds) == (name, folder.id, 10.0)
-        assert record.sha256 == weight_files.sha256(folder.weights("best"))
+        assert record.sha256 == file_sha256(folder.weights("best"))
         assert folder.trained().training.seconds + record.seconds == 20.0
 
     def test_a_missing_teacher_is_one_line(self, doubles, store, protocol):

@@ -78,7 +78,7 @@ def render(name: str, shape: Shape, *, test_imports: str) -> tuple[str, str]:
         shape: what it is made of.
         test_imports: the lines of the test that bring in the adapter's class.
     """
-    templates = resources.files("advbench.benchmark") / "templates"
+    templates = resources.files("advbench.benchmark.review.adapter") / "templates"
     engine = jinja2.Environment(  # noqa: S701 (Python source, not HTML)
         keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from advbench.benchmark.data import registry
+from advbench.benchmark.files import file_sha256
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Batch, Method
-from advbench.benchmark.models import architectures, weight_files
+from advbench.benchmark.models import architectures
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, TrainingRecord
@@ -90,7 +91,7 @@ def resumes_to_the_bit(method: Method[Any], folder: Path) -> None:
         run(method, place, until=until)
         resumed = run(method, place)
         for file in ("best.safetensors", "last.safetensors"):
-            if weight_files.sha256(place / file) != weight_files.sha256(folder / "whole" / file):
+            if file_sha256(place / file) != file_sha256(folder / "whole" / file):
                 said = f"killed after {until} of 4 epochs it ends with other {file}"
                 raise Broken(said, "keep all state in nets (register_buffer), draw nothing that no seed governs")
         rows = [

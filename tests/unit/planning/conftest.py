@@ -7,6 +7,8 @@ import pytest
 
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import (
+    CHECKPOINTS,
+    FAMILIES,
     Checkpoint,
     DataProvenance,
     Divergence,
@@ -18,7 +20,6 @@ from advbench.benchmark.records.schema import (
     Record,
     TrainingRecord,
 )
-from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, runs
 from advbench.benchmark.runs.run_folder import Measured, RunFolder, Trained, Weights
 from advbench.benchmark.runs.store import Store

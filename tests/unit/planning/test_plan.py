@@ -9,9 +9,10 @@ import pytest
 
 from advbench.benchmark import files
 from advbench.benchmark.records.schema import (
+    FAMILIES,
     Passes,
 )
-from advbench.benchmark.runs.job import FAMILIES, Job, RunSpec
+from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, PlanError, Suite, complete, plan, runs, survey
 from advbench.benchmark.runs.run_folder import Weights
 

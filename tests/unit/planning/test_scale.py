@@ -11,14 +11,13 @@ import pytest
 
 from advbench.benchmark import files
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records.schema import Passes
+from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES, Passes
 from advbench.benchmark.runs.executors.base import Errand
 from advbench.benchmark.runs.executors.slurm.checks import Cluster
 from advbench.benchmark.runs.executors.slurm.commands import Configuration, Partition
 from advbench.benchmark.runs.executors.slurm.dispatch import Dispatch
 from advbench.benchmark.runs.executors.slurm.profile import Profile
 from advbench.benchmark.runs.executors.slurm.registry import Registry
-from advbench.benchmark.runs.job import CHECKPOINTS, FAMILIES
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, plan, runs
 from advbench.benchmark.runs.run_folder import Measured
 from advbench.benchmark.runs.store import Store

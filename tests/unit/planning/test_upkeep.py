@@ -6,10 +6,11 @@ import pytest
 
 from advbench.benchmark.records.publish import PublishError, destination, publish, variant
 from advbench.benchmark.records.schema import (
+    FAMILIES,
     Record,
 )
 from advbench.benchmark.runs import prune
-from advbench.benchmark.runs.job import FAMILIES, Job
+from advbench.benchmark.runs.job import Job
 from advbench.benchmark.runs.plan import plan, survey
 from advbench.benchmark.runs.status import status
 

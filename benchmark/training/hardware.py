@@ -1,0 +1,43 @@
+"""What the hardware decides: the precision of training, and the peak memory that it took."""
+
+import logging
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+def precision(device: torch.device) -> str:
+    """Return how networks are computed while training on a device: bf16 autocast where the GPU has it."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return "bf16 autocast"
+    return "fp32"
+
+
+class PeakMemory:
+    """Peak memory since construction, in bytes: of the device on a GPU, of the process on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:  # Linux forgets the high-water mark of the process on request; elsewhere it covers its whole life
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        except OSError:
+            log.debug("the peak memory covers the whole life of this process")
+
+    def bytes(self) -> int:
+        """Return the peak so far."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        status = Path("/proc/self/status")
+        if status.exists():
+            for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
