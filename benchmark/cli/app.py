@@ -14,35 +14,35 @@ from typing import Any
 
 import click
 
-COMMANDS = {
-    "run-all": "running:run_all",
-    "train": "single:train",
-    "evaluate": "single:evaluate",
-    "job": "single:job",
-    "diagnose": "diagnosing:diagnose",
-    "verify": "verifying:verify",
-    "leaderboard": "boards:leaderboard",
-    "compare": "comparing:compare",
-    "images": "comparing:images",
-    "transfer": "diagnosing:transfer",
-    "plot": "plotting:plot",
-    "bibtex": "citing:bibtex",
-    "publish": "publishing:publish",
-    "export": "exporting:export",
-    "site": "site:site",
-    "new-method": "contributing:new_method",
-    "check": "contributing:check",
-    "submit": "submitting:submit",
-    "validate": "submitting:validate",
-    "status": "upkeep:status",
-    "cancel": "cluster:cancel",
-    "prune": "upkeep:prune",
-    "methods": "catalogues:methods",
-    "protocols": "catalogues:protocols",
-    "datasets": "catalogues:datasets",
-    "doctor": "catalogues:doctor",
-}
-"""Command → "module:function" in this package, in the order of the help."""
+COMMANDS = (
+    "run-all",
+    "train",
+    "evaluate",
+    "job",
+    "diagnose",
+    "verify",
+    "leaderboard",
+    "compare",
+    "images",
+    "transfer",
+    "plot",
+    "bibtex",
+    "publish",
+    "export",
+    "site",
+    "new-method",
+    "check",
+    "submit",
+    "validate",
+    "status",
+    "cancel",
+    "prune",
+    "methods",
+    "protocols",
+    "datasets",
+    "doctor",
+)
+"""The commands in the order of the help; each lies in the file of its name, as the function of its name."""
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 
@@ -69,8 +69,8 @@ class App(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, function = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"advbench.benchmark.cli.{module}"), function)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"advbench.benchmark.cli.{name}"), name)
         return command
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:  # noqa: ANN401

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from advbench.benchmark.cli.console import console, duration
+from advbench.benchmark.cli.console import console
+from advbench.benchmark.runs.amounts import duration
 from advbench.benchmark.runs.executors.base import Event
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def _source(records: Path | None, store_root: Path | None, protocol: "Protocol |
     Raises:
         Refused: if the store has two runs that would be published at the same place.
     """
-    from advbench.benchmark.cli.writing import measured
+    from advbench.benchmark.cli.read_records import measured
     from advbench.benchmark.records.publish import destination
     from advbench.leaderboards.site import Filed, Source, load
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.cli.app import COMMANDS
-from advbench.benchmark.cli.plotting import DRAWN, FIGURES, OF_RESULTS, plot
+from advbench.benchmark.cli.plot import DRAWN, FIGURES, OF_RESULTS, plot
 from advbench.reports.results import KINDS
 
 RECORDS = Path(__file__).parents[2] / "leaderboards" / "records" / "digits-linf-1"
@@ -60,7 +60,6 @@ def test_the_help_names_every_kind_once():
         assert line.split(maxsplit=1)[1] == about
     assert set(DRAWN) == set(KINDS)
     assert {kind for kinds in DRAWN.values() for kind in kinds} == set(OF_RESULTS)
-    assert COMMANDS["plot"] == "plotting:plot"
 
 
 @pytest.mark.parametrize("kind", ["classes", "compare", "attacks", "agreement"])

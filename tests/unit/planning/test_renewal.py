@@ -1,6 +1,6 @@
 """`check` trains anew what another version of an adapter left in the store."""
 
-from advbench.benchmark.cli.contributing import renew
+from advbench.benchmark.cli.check import renew
 from advbench.benchmark.runs.plan import plan, runs
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.cluster import placement
+from advbench.benchmark.cli.cluster_options import placement
 from advbench.benchmark.runs.executors.slurm.profile import ProfileError, minutes, profile
 
 
@@ -68,7 +68,7 @@ def test_options_of_slurm_need_slurm():
 
 
 def placement_names() -> tuple[str, ...]:
-    from advbench.benchmark.cli.cluster import CLUSTER_NAMES
+    from advbench.benchmark.cli.cluster_options import CLUSTER_NAMES
 
     return CLUSTER_NAMES
 

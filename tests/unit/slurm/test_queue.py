@@ -99,7 +99,7 @@ def test_a_job_is_not_queued_again_for_ever(world):
 
 
 def test_cancel_cancels_ours_only(world):
-    from advbench.benchmark.cli.cluster import cancel
+    from advbench.benchmark.cli.cancel import cancel
 
     world.cluster.set(tasks={"7_0": {"state": "RUNNING", "reason": "None", "user": commands.me()}})
     jobs = [world.train(seed) for seed in range(3)]
@@ -118,7 +118,7 @@ def test_cancel_cancels_ours_only(world):
 
 
 def test_what_others_queued_is_theirs_to_cancel(world):
-    from advbench.benchmark.cli.cluster import cancel
+    from advbench.benchmark.cli.cancel import cancel
 
     world.cluster.set(user="somebody")
     world.slurm().submit([world.train()], world.errand)

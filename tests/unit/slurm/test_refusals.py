@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.cluster import cut, refuse_short
 from advbench.benchmark.protocol import published
 from advbench.benchmark.runs.estimate import Estimate
 from advbench.benchmark.runs.executors.base import ExecutorError
 from advbench.benchmark.runs.executors.slurm import checks, commands
 from advbench.benchmark.runs.executors.slurm.commands import SlurmError
-from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.profile import Profile, ProfileError
 from advbench.benchmark.runs.executors.slurm.registry import Registry
+from advbench.benchmark.runs.executors.slurm.sizing import cut, refuse_short
 from advbench.benchmark.runs.store import Store
 
 PROTOCOL = published()["digits-linf/1"]
@@ -129,7 +128,9 @@ def test_a_time_limit_too_short_for_one_epoch_is_refused(world, basis):
     epochs = PROTOCOL.training.epochs
     told = {job.id: Estimate(epochs * 3600.0, basis)}
     refuse_short([job], told, Profile(time="61" if basis == "measured" else "21"), tried=True)
-    with pytest.raises(Refused, match="too short for one epoch of train digits-linf/1 trades seed 0: about 60 min"):
+    with pytest.raises(
+        ProfileError, match="too short for one epoch of train digits-linf/1 trades seed 0: about 60 min"
+    ):
         refuse_short([job], told, Profile(time="59" if basis == "measured" else "19"), tried=True)
     if basis == "assumed":  # this machine says nothing about the nodes
         refuse_short([job], told, Profile(time="1"), tried=False)

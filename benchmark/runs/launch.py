@@ -1,35 +1,32 @@
-"""Have jobs done, here or on a cluster: devices and cores shared out, data made ready once, progress shown."""
+"""Launch jobs: devices and cores shared out, data made ready once, time and disk estimated."""
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import click
+import torch
 
-from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.cluster import Placement, cut, refuse_short
-from advbench.benchmark.cli.console import duration, size
-from advbench.benchmark.cli.progress import Display, Meter
+from advbench.benchmark.data import registry
+from advbench.benchmark.data.sources import KNOWN
+from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.runs.amounts import duration, size
+from advbench.benchmark.runs.environment import usable_cores
 from advbench.benchmark.runs.estimate import Estimate, Machine, estimate, history, total
-from advbench.benchmark.runs.executors.base import Errand, Outcome
-from advbench.benchmark.runs.executors.local import Local, share
+from advbench.benchmark.runs.executors.local import share
+from advbench.benchmark.runs.executors.slurm.sizing import Placement
 from advbench.benchmark.runs.job import Job
 from advbench.benchmark.runs.plan import Catalogue
 from advbench.benchmark.runs.store import Store
 
-if TYPE_CHECKING:
-    import torch
-
-    from advbench.benchmark.runs.executors.slurm.executor import Queued
-
-PERFORM = "advbench.benchmark.runs.perform:perform"
 _PROBE_FLOP = 2e10
 """Work of the forward that measures the speed of a machine: a second or so on one core."""
-_UNKNOWN_SECONDS = 60.0
+
+
+class LaunchError(ValueError):
+    """Jobs that cannot be launched here; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +58,19 @@ class Means:
         return f"{jobs} at once on {self.device}, {threads} each"
 
 
-def choose_device(name: str) -> "torch.device":
+def choose_device(name: str) -> torch.device:
     """Return the device of that name; "auto" is a GPU if there is one.
 
     Raises:
-        Refused: if there is no such device here.
+        LaunchError: if there is no such device here.
     """
-    import torch
-
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise Refused(f"--device {name}: not on this machine; `advbench doctor` shows what is here") from None
+        raise LaunchError(f"--device {name}: not on this machine; `advbench doctor` shows what is here") from None
     return device
 
 
@@ -85,15 +80,11 @@ def means(
     """Share out the machine, or what jobs ask of the cluster.
 
     Raises:
-        Refused: if there is no such device here.
+        LaunchError: if there is no such device here.
     """
-    import torch
-
-    from advbench.benchmark.runs.environment import usable_cores
-
     if placement is not None:
         if jobs is not None:
-            raise Refused("--jobs is for this machine; with --executor slurm it is --parallel")
+            raise LaunchError("--jobs is for this machine; with --executor slurm it is --parallel")
         workers = placement.profile.parallel or 1
         return Means(store, data_root, placement.device(device), workers, placement.threads, placement=placement)
     chosen = choose_device(device)
@@ -113,18 +104,14 @@ def make_ready(protocols: Iterable[Protocol], data_root: Path | None) -> None:
     """Refuse what no worker could do, and download data that are not there, once.
 
     Raises:
-        Refused: for a network that there is not.
+        LaunchError: for a network that there is not.
         DataError: if data are missing and cannot be had; one line with the mend.
     """
-    from advbench.benchmark.data import registry
-    from advbench.benchmark.data.sources import KNOWN
-    from advbench.benchmark.models import architectures
-
     root = registry.data_root(data_root)
     for protocol in protocols:
         if protocol.network not in architectures.names():
             known = ", ".join(architectures.names())
-            raise Refused(f"{protocol.name}: network: there is no {protocol.network!r}; there are: {known}")
+            raise LaunchError(f"{protocol.name}: network: there is no {protocol.network!r}; there are: {known}")
         name = protocol.data.name
         folder = root / KNOWN[name].folder if name in KNOWN and KNOWN[name].folder else None
         there = name == "digits" or (root / f"{name}.npz").exists() or (folder is not None and folder.exists())
@@ -148,9 +135,6 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
 
 def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:
     """Return the cost of the networks, and the speed of this machine on the first of them."""
-    from advbench.benchmark.data.sources import KNOWN
-    from advbench.benchmark.models import architectures
-
     flop: dict[str, float] = {}
     parameters: dict[str, int] = {}
     speed = 0.0
@@ -165,10 +149,8 @@ def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:
     return Machine(flop, speed, parameters)
 
 
-def _speed(network: "torch.nn.Module", shape: Sequence[int], flop: float, using: Means) -> float:
+def _speed(network: torch.nn.Module, shape: Sequence[int], flop: float, using: Means) -> float:
     """Measure FLOP per second in one forward after a first one."""
-    import torch
-
     device = torch.device(using.device if using.placement is None or torch.cuda.is_available() else "cpu")
     images = torch.rand(max(1, min(256, int(_PROBE_FLOP / flop))), *shape, device=device)
     before = torch.get_num_threads()
@@ -182,84 +164,3 @@ def _speed(network: "torch.nn.Module", shape: Sequence[int], flop: float, using:
             return len(images) * flop / (time.perf_counter() - began)
     finally:
         torch.set_num_threads(before)
-
-
-def carry_out(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> Outcome | None:
-    """Have jobs done and show how they go; return None if they are left to Slurm.
-
-    Raises:
-        ExecutorError: if no job can be started at all.
-    """
-    expected, said = estimates(jobs, using, catalogue)
-    arguments = {
-        "store_root": str(using.store.root.absolute()),
-        "data_root": None if using.data_root is None else str(using.data_root.absolute()),
-        "device": using.device,
-        "threads": using.threads,
-    }
-    if using.placement is not None:
-        outcome = _on_cluster(jobs, using, using.placement, (expected, catalogue), arguments)
-        if outcome is None:
-            return None
-    else:
-        click.echo(said, err=True)
-        executor = Local(using.store, using.workers, using.threads, using.gpus)
-        with Display(Meter(_weights(expected), using.workers)) as display:
-            outcome = executor.execute(jobs, Errand(PERFORM, arguments), display)
-    for job, reason in outcome.failed:
-        click.echo(f"failed: {job.label}: {reason}", err=True)
-    if outcome.blocked:
-        click.echo(f"{len(outcome.blocked)} jobs were not begun, since they need what failed", err=True)
-    return outcome
-
-
-def _weights(expected: Mapping[str, Estimate]) -> dict[str, float]:
-    return {job: one.seconds if one.seconds is not None else _UNKNOWN_SECONDS for job, one in expected.items()}
-
-
-def _on_cluster(
-    jobs: Sequence[Job],
-    using: Means,
-    placement: Placement,
-    known: tuple[Mapping[str, Estimate], Catalogue],
-    arguments: dict[str, Any],
-) -> Outcome | None:
-    """Queue jobs, and watch them unless they are to be left alone."""
-    from advbench.benchmark.data import registry
-    from advbench.benchmark.runs.executors.slurm.executor import Slurm, here
-
-    reads = any(job.run.protocol.data.name != "digits" for job in jobs)
-    root = registry.data_root(using.data_root).absolute()
-    arguments = {**arguments, "data_root": str(root)}
-    slurm = Slurm(using.store, placement.profile, here(), root if reads else None)
-    _, profile = slurm.examine()
-    expected, catalogue = known
-    tried = using.device == "cpu" or choose_device("auto").type == "cuda"
-    refuse_short(jobs, expected, profile, tried=tried)
-    parts = cut(jobs, expected, profile)
-    expected, said = estimates(parts, using, catalogue)
-    click.echo(said, err=True)
-    errand = Errand(PERFORM, arguments)
-    if placement.detach:
-        _say(slurm.submit(parts, errand))
-        return None
-    with Display(Meter(_weights(expected), using.workers)) as display:
-        watching = replace(slurm, on_queue=display.note)
-        try:
-            return watching.execute(parts, errand, display)
-        except KeyboardInterrupt:
-            display.note("jobs that are queued go on; `advbench status` shows them, `advbench cancel` ends them")
-            raise
-
-
-def _say(queued: "Queued") -> None:
-    """Say what a command left in the queue."""
-    arrays = f" in {len(queued.arrays)} arrays ({_few(queued.arrays)})" if queued.arrays else ""
-    before = f", {queued.before} were queued before" if queued.before else ""
-    click.echo(f"queued {queued.jobs} jobs{arrays}{before}; `advbench status` shows them, `advbench cancel` ends them")
-    if queued.unsent:
-        click.echo(f"{queued.unsent} jobs found no room in the queue; the same command queues them later", err=True)
-
-
-def _few(words: Sequence[str]) -> str:
-    return ", ".join(words) if len(words) <= 4 else f"{words[0]} … {words[-1]}"

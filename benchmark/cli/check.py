@@ -1,4 +1,4 @@
-"""`advbench new-method` and `check`: from an idea to an adapter that can be merged."""
+"""`advbench check`: everything that an adapter must pass before it is merged."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +8,6 @@ import click
 from advbench.benchmark.cli.app import Failed
 from advbench.benchmark.cli.options import (
     DEFAULT_PROTOCOL,
-    FOLDER,
     data_option,
     device_option,
     open_store,
@@ -23,30 +22,6 @@ if TYPE_CHECKING:
     from advbench.benchmark.review.adapter.report import Finding, Report
     from advbench.benchmark.runs.run_folder import RunFolder
     from advbench.benchmark.runs.store import Store
-
-
-@click.command("new-method", short_help="Begin a new defense: adapter, card, oracle test.")
-@click.argument("name")
-@click.option("--networks", type=click.Choice(["1", "2"]), default="1", show_default=True, help="2: target and guide.")
-@click.option("--teacher", is_flag=True, help="It learns from a frozen teacher.")
-@click.option("--memory", is_flag=True, help="It remembers something of every training image.")
-@click.option("--out", type=FOLDER, default=Path(), help="Checkout, or any folder.  [default: here]")
-def new_method(*, name: str, networks: str, teacher: bool, memory: bool, out: Path) -> None:
-    """Write an adapter that runs, its card to fill in, and its oracle test, which fails until it is filled in.
-
-    In a checkout the files go to methods/ and tests/oracle/, elsewhere the adapter alone into the folder.
-
-    \b
-    Examples:
-      advbench new-method soft_margin
-      advbench new-method my_distillation --networks 2 --teacher
-    """
-    from advbench.benchmark.review.adapter import scaffold
-
-    written = scaffold.write(name, scaffold.Shape(int(networks), teacher, memory), out)
-    for path in written:
-        click.echo(f"wrote {path}")
-    click.echo(f"next: fill in what says FILL IN, then `advbench check {written[0]} --quick`")
 
 
 @click.command(short_help="Hold an adapter to everything that a merge needs.")
@@ -141,15 +116,16 @@ def _run(
 ) -> "dict[str, list[Finding]]":
     """Train and attack methods and baselines with the first seed; return what is to be said of each method."""
     from advbench.benchmark import discovery
-    from advbench.benchmark.cli import requests
-    from advbench.benchmark.cli.carrying import carry_out, make_ready, means
-    from advbench.benchmark.cli.writing import from_store
+    from advbench.benchmark.cli.carry_out import carry_out
+    from advbench.benchmark.cli.read_records import from_store
     from advbench.benchmark.review.adapter import baseline_bands
+    from advbench.benchmark.runs import suite as suites
+    from advbench.benchmark.runs.launch import make_ready, means
     from advbench.benchmark.runs.perform import catalogue, identify
     from advbench.benchmark.runs.plan import plan, runs
 
     references = baseline_bands.baselines(protocol.name, official=protocol.official)
-    wanted = requests.from_words((protocol,), dict.fromkeys([*references, *names]), protocol.seeds[:1], ())
+    wanted = suites.from_words((protocol,), dict.fromkeys([*references, *names]), protocol.seeds[:1], ())
     known = catalogue()
     checked = {name: identify(discovery.make(name)).source_sha256 for name in (*references, *names)}
     for label in renew((store.folder(run.spec) for run in runs(wanted, known)), checked):

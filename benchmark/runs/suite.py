@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advbench.benchmark import discovery
 from advbench.benchmark.files import read_toml
 from advbench.benchmark.protocol import Protocol, ProtocolError, resolve
 from advbench.benchmark.runs.plan import MethodRequest, Suite
@@ -26,8 +27,6 @@ def method_names(wanted: Iterable[str]) -> tuple[str, ...]:
     Raises:
         MethodError: if there is none of a name; the message lists all.
     """
-    from advbench.benchmark import discovery
-
     names: dict[str, None] = {}
     for word in wanted:
         expanded = discovery.names() if word == "all" else DEFAULT_METHODS if word == "default" else (word,)
@@ -43,8 +42,6 @@ def request(name: str, settings: Mapping[str, object]) -> MethodRequest:
     Raises:
         MethodError: for a name or value that does not fit; the message lists the right ones.
     """
-    from advbench.benchmark import discovery
-
     values: dict[str, Scalar] = discovery.make(name, settings).hyperparameters()
     return MethodRequest(name, {key: values[key] for key in settings})
 

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.layout import Choice, read_layout, selecting, setting
-from advbench.benchmark.cli.options import FOLDER, open_store, records_options
+from advbench.benchmark.cli.board_options import Choice, read_layout, selecting, setting
+from advbench.benchmark.cli.options import FOLDER, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.records.corrections import Event
-    from advbench.benchmark.records.schema import Record
     from advbench.leaderboards.table import Table
 
 SEVERAL = "boards differ in their protocols; choose one with --protocol: "
@@ -62,7 +60,8 @@ def leaderboard(
       advbench leaderboard --records leaderboards/records --history
       advbench leaderboard --records leaderboards/records --out leaderboards/tables --check
     """
-    from advbench.benchmark.cli.writing import write_files
+    from advbench.benchmark.cli.board_files import write_files
+    from advbench.benchmark.cli.read_records import build
 
     if layout and kind != "latex":
         words = ", ".join(f"--{'width' if name == 'span' else name.replace('_', '-')}" for name in layout)
@@ -89,7 +88,7 @@ def _check(tables: "list[Table]", out: Path | None) -> None:
         Refused: without a folder.
         Failed: naming the files that are missing, differ or have no records.
     """
-    from advbench.benchmark.cli.writing import stale_files
+    from advbench.benchmark.cli.board_files import stale_files
 
     if out is None:
         raise Refused("--check compares the tables in a folder: name it with --out")
@@ -106,7 +105,7 @@ def _print(chosen: "list[Table]", kind: str, choice: Choice, decimals: int | Non
     Raises:
         Refused: for several boards in a format that holds one.
     """
-    from advbench.benchmark.cli.writing import print_board, writer
+    from advbench.benchmark.cli.board_files import print_board, writer
 
     if len(chosen) > 1 and (kind == "csv" or (kind == "latex" and "group_by" not in layout)):
         names = ", ".join(sorted(table.protocol for table in chosen))
@@ -135,75 +134,3 @@ def _history(tables: "list[Table]", kind: str) -> str:
     if kind not in writers:
         raise Refused(f"--history: {kind} shows it below the board; print it as {', '.join(writers)}")
     return writers[kind](tables)
-
-
-def build(
-    records: Path | None, store_root: Path | None, protocol: "Protocol | None", *, published: bool = False
-) -> "list[Table]":
-    """Return the board of every protocol, also of those whose every record was withdrawn.
-
-    Raises:
-        Refused: if there is none.
-    """
-    from advbench.benchmark.protocol import Protocol
-    from advbench.leaderboards import board, published_numbers
-
-    found, correction_notes = load(records, store_root, protocol)
-    groups = board.group(found)
-    boards = [(list(several), protocol_of(several)) for several in groups.values()]
-    for event in correction_notes:
-        before = event.before
-        if before.protocol_digest not in {one.digest for _, one in boards}:
-            boards.append(([], Protocol.from_plain(before.protocol, f"record {before.run}")))
-    if not boards:
-        raise Refused(_nothing(records, store_root, protocol))
-    tables = [board.build(several, one, history=correction_notes) for several, one in boards]
-    if not published:
-        return tables
-    return [published_numbers.beside(table, one) for table, (_, one) in zip(tables, boards, strict=True)]
-
-
-def collect(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> "list[list[Record]]":
-    """Return the records by protocol digest, from a folder or the store.
-
-    Raises:
-        Refused: if there is none.
-    """
-    from advbench.leaderboards import board
-
-    found, _ = load(records, store_root, protocol)
-    if not found:
-        raise Refused(_nothing(records, store_root, protocol))
-    return list(board.group(found).values())
-
-
-def load(
-    records: Path | None, store_root: Path | None, protocol: "Protocol | None"
-) -> "tuple[list[Record], tuple[Event, ...]]":
-    """Return the records of a folder with its corrections, or those of the store; of one protocol or of all."""
-    from advbench.benchmark.cli.writing import measured
-    from advbench.leaderboards import board
-
-    correction_notes: tuple[Event, ...] = ()
-    if records is not None:
-        found, correction_notes = board.load(records)
-    else:
-        store = open_store(store_root)
-        found = [record for _, record in store.records() if measured(record) or record.training.diverged is not None]
-    if protocol is not None:
-        found = [record for record in found if record.protocol_digest == protocol.digest]
-        correction_notes = tuple(event for event in correction_notes if event.before.protocol_digest == protocol.digest)
-    return found, correction_notes
-
-
-def _nothing(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> str:
-    place = records if records is not None else open_store(store_root).root
-    of = "" if protocol is None else f" of {protocol.name}"
-    return f"{place}: no records{of}; `advbench run-all` makes some, --records reads another folder"
-
-
-def protocol_of(records: "list[Record]") -> "Protocol":
-    """Return the protocol that records of one digest hold."""
-    from advbench.benchmark.protocol import Protocol
-
-    return Protocol.from_plain(records[0].protocol, f"record {records[0].run}")

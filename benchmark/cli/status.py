@@ -1,21 +1,23 @@
-"""`advbench status` and `prune`: what a store holds, and what of it may go."""
+"""`advbench status`: what of a store is done, running, missing or failed."""
 
-import sys
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from advbench.benchmark.cli.app import Failed
-from advbench.benchmark.cli.cluster import in_queue
-from advbench.benchmark.cli.console import print_table, size
-from advbench.benchmark.cli.options import FOLDER, open_store, read_names, read_protocol, read_seeds, store_option
+from advbench.benchmark.cli.console import print_table
+from advbench.benchmark.cli.options import open_store, read_names, read_protocol, read_seeds, store_option
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runs.executors.slurm.queue import Entry
     from advbench.benchmark.runs.run_folder import RunFolder
     from advbench.benchmark.runs.status import RunStatus
+    from advbench.benchmark.runs.store import Store
 
 
 @click.command(short_help="Show what is done, running, missing, failed.")
@@ -54,7 +56,7 @@ def status(
     store = open_store(store_root)
     queued = in_queue(store)
     if protocols or methods or seeds or settings or suite:
-        from advbench.benchmark.cli.running import read_suite
+        from advbench.benchmark.cli.run_all import read_suite
         from advbench.benchmark.runs.perform import catalogue
         from advbench.benchmark.runs.status import status as look
 
@@ -121,63 +123,41 @@ def _stored(folder: "RunFolder") -> "RunStatus":
     return RunStatus(folder.id, label, state, scan.trained is not None, done, total, reasons, logs)
 
 
-@click.command(short_help="Show, then remove, what no board needs.")
-@click.option(
-    "--suite",
-    "suites",
-    type=click.Path(dir_okay=False, path_type=Path),
-    multiple=True,
-    help="Keep only runs of this suite file, of --records, and their teachers; repeatable.",
-)
-@click.option("--records", type=FOLDER, help="Keep only runs published in this folder, of --suite, and their teachers.")
-@click.option("--yes", is_flag=True, help="Remove without asking.")
-@store_option
-def prune(*, suites: tuple[Path, ...], records: Path | None, store_root: Path | None, yes: bool) -> None:
-    """Show, then remove, what no board needs.
+@dataclass(frozen=True)
+class InQueue:
+    """What of a run is in Slurm's queue: "running" or "queued", and what Slurm and the jobs say."""
 
-    Without --suite and --records all runs stay, and only training states of finished runs and left-overs of killed
-    processes go. Runs that somebody works on, and files that advbench did not write, are never touched.
-
-    \b
-    Examples:
-      advbench prune
-      advbench prune --suite paper.toml --records leaderboards/records
-    """
-    from advbench.benchmark.runs import prune as pruning
-
-    store = open_store(store_root)
-    found = pruning.find(store, _kept(suites, records))
-    if not found:
-        click.echo(f"{store.root}: nothing to remove")
-        return
-    rows = [
-        (item.run.id[:8], item.label, "whole run" if item.whole else "files", size(item.bytes), item.reason)
-        for item in found
-    ]
-    print_table(("run", "protocol, method, seed", "what", "size", "why"), rows, right=["size"])
-    said = f"{len(found)} items, {size(sum(item.bytes for item in found))}"
-    if not yes and not sys.stdin.isatty():
-        click.echo(f"{said}; nothing was removed: add --yes")
-        return
-    if not yes and not click.confirm(f"Remove {said}?", default=False):
-        click.echo("nothing was removed")
-        return
-    click.echo(f"removed {size(pruning.remove(found))}")
+    label: str
+    state: str
+    said: str
 
 
-def _kept(suites: tuple[Path, ...], records: Path | None) -> set[str] | None:
-    """Return the runs to keep; None keeps all."""
-    if not suites and records is None:
-        return None
-    kept: set[str] = set()
-    for suite in suites:
-        from advbench.benchmark.cli import requests
-        from advbench.benchmark.runs.perform import catalogue
-        from advbench.benchmark.runs.plan import runs
+def in_queue(store: "Store") -> dict[str, InQueue]:
+    """Return the runs of which something is in Slurm's queue, by identity; says so where Slurm does not answer."""
+    from advbench.benchmark.runs.executors.slurm.registry import FOLDER, Registry
 
-        kept |= {run.id for run in runs(requests.from_file(suite), catalogue())}
-    if records is not None:
-        from advbench.leaderboards.board import load_records
+    if not (store.root / FOLDER).is_dir():
+        return {}
+    from advbench.benchmark.runs.executors.base import ExecutorError
+    from advbench.benchmark.runs.executors.slurm import queue
 
-        kept |= {record.run for record in load_records(records)}
-    return kept
+    try:
+        found = queue.glance(Registry(store))
+    except ExecutorError as error:
+        click.echo(f"what is in Slurm's queue is not known: {error}", err=True)
+        return {}
+    by_run: dict[str, list[Entry]] = {}
+    for entry in found:
+        by_run.setdefault(entry.job.run.id, []).append(entry)
+    return {
+        identity: InQueue(
+            entries[0].job.run.label,
+            "running" if any(entry.task.state == "RUNNING" for entry in entries) else "queued",
+            _counted(entry.said for entry in entries),
+        )
+        for identity, entries in by_run.items()
+    }
+
+
+def _counted(texts: Iterable[str]) -> str:
+    return "; ".join(f"{count} {text}" for text, count in Counter(texts).items())

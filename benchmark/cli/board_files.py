@@ -1,4 +1,4 @@
-"""From records to boards: in the terminal, and as files with their plot."""
+"""Boards in the terminal, and as files with their plot."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -14,26 +14,11 @@ from advbench.leaderboards import board
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.runs.store import Store
     from advbench.leaderboards.table import Table
     from advbench.leaderboards.writers.latex import Layout
 
 FORMATS = {"markdown": "md", "csv": "csv", "html": "html", "latex": "tex"}
 """Format → file name extension."""
-
-
-def from_store(store: "Store", protocol: "Protocol") -> list[Record]:
-    """Return the records of a protocol in the store; a run that was only trained is nobody's row yet."""
-    return [
-        record
-        for _, record in store.records()
-        if record.protocol_digest == protocol.digest and (measured(record) or record.training.diverged is not None)
-    ]
-
-
-def measured(record: Record) -> bool:
-    """Whether anything was measured on a checkpoint of the run."""
-    return any(checkpoint.evaluation.columns for checkpoint in record.checkpoints.values())
 
 
 def writer(
@@ -46,8 +31,7 @@ def writer(
         decimals: places of accuracies, where the format rounds.
         layout: of LaTeX.
     """
-    from advbench.leaderboards import latex
-    from advbench.leaderboards.writers import csv, html, markdown, terminal
+    from advbench.leaderboards.writers import csv, html, latex, markdown, terminal
 
     writers: dict[str, Callable[[Sequence[Table]], str]] = {
         "terminal": lambda tables: "".join(terminal.write(one, width=_width(), decimals=decimals) for one in tables),

@@ -10,7 +10,6 @@ import click
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import data_option, device_option, open_store, store_option
-from advbench.benchmark.cli.recorded import find_weights, load_network, read_record
 from advbench.benchmark.files import file_sha256
 from advbench.benchmark.records.schema import FAMILIES
 
@@ -79,11 +78,12 @@ def verify(
     """
     import torch
 
-    from advbench.benchmark.cli.carrying import choose_device
+    from advbench.benchmark.cli.read_records import find_weights, load_network, read_record
     from advbench.benchmark.data import registry
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.review import reproduce
     from advbench.benchmark.runs.environment import describe
+    from advbench.benchmark.runs.launch import choose_device
 
     claimed, folder = read_record(record, store_root)
     if adversarial is not None and (families or count):
@@ -219,6 +219,7 @@ def _peers(
     record: "Record", store_root: Path | None, dataset: "Dataset", device: "torch.device"
 ) -> "dict[str, torch.nn.Module]":
     """Return the peers of a run of the store, as its examination had them; none for a record from elsewhere."""
+    from advbench.benchmark.cli.read_records import load_network
     from advbench.benchmark.runs.store import StoreError
 
     store = open_store(store_root)

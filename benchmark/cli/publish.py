@@ -52,7 +52,7 @@ def publish(
       advbench publish 3fa9 --replace --reason "trained with the wrong beta"
       advbench publish --withdraw 3fa9 --reason "cannot be reproduced"
     """
-    from advbench.benchmark.cli.writing import from_store
+    from advbench.benchmark.cli.read_records import from_store
     from advbench.benchmark.records import publish as publishing
 
     if withdraw:

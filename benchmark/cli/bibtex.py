@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.boards import load
 from advbench.benchmark.cli.options import method_option, open_store, read_names, records_options
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ def _identities(
     Raises:
         Refused: if there is neither a record nor a name, or no method of a name.
     """
+    from advbench.benchmark.cli.read_records import load
+
     found = load(records, store_root, protocol)[0]
     known = [record.method for record in found]
     if names is None:

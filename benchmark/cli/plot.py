@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.boards import collect
+from advbench.benchmark.cli.image_outcomes import COLUMN, by_attack, by_row, labels_of, on_board
 from advbench.benchmark.cli.options import FOLDER, data_option, read_names, records_options
-from advbench.benchmark.cli.outcomes import COLUMN, by_attack, by_row, labels_of, on_board
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
@@ -136,6 +135,7 @@ def plot(
       advbench evaluate 3fa9 --eps-sweep 2/255,4/255,8/255,16/255 --out sweep.json
       advbench plot eps sweep.json
     """
+    from advbench.benchmark.cli.read_records import collect
     from advbench.reports.drawing.style import FORMATS
 
     if unknown := [one for one in formats if one not in FORMATS]:

@@ -7,7 +7,6 @@ import click
 
 from advbench.benchmark.cli.app import Failed
 from advbench.benchmark.cli.options import FOLDER, store_option
-from advbench.benchmark.cli.recorded import find_weights, load_network, read_record
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +56,7 @@ def robustbench(
       advbench export robustbench 3fa9
       advbench export robustbench leaderboards/records/cifar10-linf-1/trades/seed0.json --weights best.safetensors
     """
+    from advbench.benchmark.cli.read_records import find_weights, load_network, read_record
     from advbench.benchmark.models import robustbench_export
 
     claimed, folder = read_record(record, store_root)

@@ -1,4 +1,4 @@
-"""`advbench compare` and `images`: who is better than whom, on which classes and images."""
+"""`advbench compare`: is one method better than another, and on which classes and images?"""
 
 import json
 import re
@@ -6,32 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.boards import collect, protocol_of
 from advbench.benchmark.cli.console import print_table
+from advbench.benchmark.cli.image_outcomes import COLUMN, FORMATS, labels_of, one_protocol, outcomes
 from advbench.benchmark.cli.options import FOLDER, RECORDS, data_option, read_protocol, store_option
-from advbench.benchmark.cli.outcomes import COLUMN, by_row, in_rows, labels_of, outcomes
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.schema import Record
     from advbench.benchmark.records.statistics import Correct
-
-_FORMATS = ("png", "pdf")
-
-
-def _several(groups: "list[list[Record]]") -> "list[Record]":
-    """Return the records of the one protocol there is.
-
-    Raises:
-        Refused: if there are several.
-    """
-    if len(groups) > 1:
-        names = ", ".join(sorted(found[0].protocol_name for found in groups))
-        raise Refused(f"outcomes are compared under one protocol; choose one with --protocol: {names}")
-    return groups[0]
 
 
 def _side(reference: str, groups: "list[list[Record]]") -> "tuple[str, list[Record]]":
@@ -94,13 +78,14 @@ def compare(
       advbench compare trades pgd_at
       advbench compare trades mart --protocol cifar10-linf --column pgd20 --records leaderboards/records --out figures
     """
+    from advbench.benchmark.cli.read_records import collect, protocol_of
     from advbench.benchmark.files import write_bytes
     from advbench.reports import comparison
 
     only_files = Path(a).is_file() and Path(b).is_file()
     groups = [] if only_files else collect(records, store_root, protocol)
     if not only_files:
-        groups = [_several(groups)]
+        groups = [one_protocol(groups)]
     sides = [_side(reference, groups) for reference in (a, b)]
     digests = {record.protocol_digest for _, group in sides for record in group}
     if len(digests) > 1:
@@ -128,77 +113,6 @@ def compare(
         out.mkdir(parents=True, exist_ok=True)
         path = stem.with_name(f"{stem.name}.json")
         write_bytes(path, (json.dumps(found.to_plain(), indent=1) + "\n").encode())
-        written = [path, *(comparison.draw(found, stem, formats=_FORMATS) if found.classes else ())]
-        for path in written:
-            click.echo(f"wrote {path}")
-
-
-@click.command(short_help="Classes, hardest images, agreement of methods.")
-@click.option("--protocol", type=read_protocol, metavar="NAME|FILE.toml", help="Where there are several.")
-@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True)
-@click.option("--column", type=COLUMN, default="autoattack", show_default=True, help="Accuracy under which attack.")
-@click.option("--hardest", default=10, show_default=True, help="How many of the hardest images to list.")
-@click.option("--records", type=click.Path(path_type=Path), help=RECORDS)
-@click.option("--out", type=FOLDER, help="Also write the figures into this folder.")
-@store_option
-@data_option
-def images(
-    *,
-    protocol: "Protocol | None",
-    checkpoint: str,
-    column: str,
-    hardest: int,
-    records: Path | None,
-    out: Path | None,
-    store_root: Path | None,
-    data_root: Path | None,
-) -> None:
-    """Show accuracy by class, the images that fool the most networks, and how far methods agree on images.
-
-    \b
-    Examples:
-      advbench images --protocol digits-linf
-      advbench images --protocol cifar10-linf --column worst --records leaderboards/records --out figures
-    """
-    from advbench.reports import agreement, perclass
-    from advbench.reports.drawing.points import name_of
-
-    found = _several(collect(records, store_root, protocol))
-    rows = by_row(in_rows(found), checkpoint, column)
-    there = labels_of(found, data_root)
-    title = f"{name_of(column)} on {checkpoint}"
-    stem = f"{protocol_of(found).slug}-{column}"
-    written: list[Path] = []
-    if there is not None:
-        table = perclass.by_class(rows, *there)
-        headings = [table.classes[number] for number in table.hardest()]
-        body = [
-            (name, *(f"{100 * share:.0f}" for share in shares[table.hardest()]))
-            for name, shares in zip(table.rows, table.shares, strict=True)
-        ]
-        click.echo(f"{title} by class (%), hardest class first")
-        print_table(("method", *headings), body, right=headings)
-        if out is not None:
-            written += perclass.draw(table, out / f"{stem}-classes", title=title, formats=_FORMATS)
-    alike = agreement.agree(rows)
-    click.echo(
-        f"\n{alike.networks} networks, {len(alike.fooled)} images: {alike.always} fool every network, "
-        f"{alike.never} fool none"
-    )
-    said = ("image", "networks fooled", *(("class",) if there else ()))
-    listed = [
-        (image, f"{count} of {alike.networks}", *((there[1][int(there[0][image])],) if there else ()))
-        for image, count in alike.hardest(hardest)
-    ]
-    print_table(said, listed, right=["image"])
-    click.echo("\nagreement on images, Cohen's kappa (1 the same, 0 by chance; diagonal: seeds among themselves)")
-    cells = [
-        (name, *(f"{value:.2f}" if np.isfinite(value) else "–" for value in values))
-        for name, values in zip(alike.rows, alike.kappa, strict=True)
-    ]
-    print_table(("", *alike.rows), cells, right=alike.rows)
-    if out is not None:
-        if alike.networks > 1:
-            written += agreement.draw(alike, out / f"{stem}-agreement", title=title, formats=_FORMATS)
+        written = [path, *(comparison.draw(found, stem, formats=FORMATS) if found.classes else ())]
         for path in written:
             click.echo(f"wrote {path}")

@@ -174,11 +174,11 @@ def attack_off_board(
     Raises:
         Refused: for options that contradict each other.
     """
-    from advbench.benchmark.cli.carrying import choose_device
     from advbench.benchmark.evaluation.other_threats import document, measure
     from advbench.benchmark.evaluation.threats import FAMILIES, Setting
     from advbench.benchmark.files import write_bytes
     from advbench.benchmark.runs.environment import describe
+    from advbench.benchmark.runs.launch import choose_device
 
     if eps is not None and sweep is not None:
         raise Refused("--eps and --eps-sweep: give one of the two")

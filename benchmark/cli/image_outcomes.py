@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     from advbench.reports.perclass import Labels
 
 COLUMN = click.Choice(["clean", "pgd20", "pgd100", "cw", "autoattack", "worst"])
+FORMATS = ("png", "pdf")
+"""Of the figures that `compare` and `images` write."""
+
+
+def one_protocol(groups: "list[list[Record]]") -> "list[Record]":
+    """Return the records of the one protocol there is.
+
+    Raises:
+        Refused: if there are several.
+    """
+    if len(groups) > 1:
+        names = ", ".join(sorted(found[0].protocol_name for found in groups))
+        raise Refused(f"outcomes are compared under one protocol; choose one with --protocol: {names}")
+    return groups[0]
 
 
 def outcomes(records: "Sequence[Record]", checkpoint: str, column: str) -> "Correct | None":

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.cluster import cluster_options, placement
-from advbench.benchmark.cli.console import duration, print_table
+from advbench.benchmark.cli.cluster_options import cluster_options, placement
+from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import (
     DEFAULT_PROTOCOL,
     FOLDER,
@@ -20,6 +20,7 @@ from advbench.benchmark.cli.options import (
     read_seeds,
     store_option,
 )
+from advbench.benchmark.runs.amounts import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,8 +86,10 @@ def run_all(
       advbench run-all --suite paper.toml --executor slurm --partition gpu --gpus-per-node 1 --time 8:00:00
       advbench run-all --suite paper.toml --executor slurm --profile cluster.toml --parallel 16 --detach
     """
-    from advbench.benchmark.cli.carrying import carry_out, estimates, make_ready, means
-    from advbench.benchmark.cli.writing import from_store, show_and_write
+    from advbench.benchmark.cli.board_files import show_and_write
+    from advbench.benchmark.cli.carry_out import carry_out
+    from advbench.benchmark.cli.read_records import from_store
+    from advbench.benchmark.runs.launch import estimates, make_ready, means
     from advbench.benchmark.runs.perform import catalogue
     from advbench.benchmark.runs.plan import plan, survey
 
@@ -126,16 +129,14 @@ def read_suite(
     suite: Path | None,
 ) -> "Suite":
     """Return the suite of a command line: of a file, or of the other options."""
-    from advbench.benchmark.cli import requests
     from advbench.benchmark.protocol import resolve
+    from advbench.benchmark.runs import suite as suites
 
     if suite is not None:
         if protocols or methods or seeds or settings:
             raise Refused("--suite says it all: leave out --protocol, --methods, --seeds and --set, or the suite")
-        return requests.from_file(suite)
-    return requests.from_words(
-        protocols or (resolve(DEFAULT_PROTOCOL),), methods or ("default",), seeds or (), settings
-    )
+        return suites.from_file(suite)
+    return suites.from_words(protocols or (resolve(DEFAULT_PROTOCOL),), methods or ("default",), seeds or (), settings)
 
 
 def _list(due: "Sequence[Job]", expected: "Mapping[str, Estimate]") -> None:

@@ -1,0 +1,80 @@
+"""`advbench cancel`: jobs that wait or run on a cluster."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Failed, Refused
+from advbench.benchmark.cli.options import open_store, read_protocol, store_option
+
+if TYPE_CHECKING:
+    from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runs.executors.slurm.queue import Entry
+
+
+@click.command(short_help="Cancel jobs that wait or run on a cluster.")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option(
+    "--protocol", "protocols", type=read_protocol, metavar="NAME|FILE.toml", multiple=True, help="Only these."
+)
+@store_option
+def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store_root: Path | None) -> None:
+    """Cancel jobs of a store that wait or run in Slurm, and no others: all, or those of some RUNs or protocols.
+
+    RUN is an identity as `advbench status` shows it, or the beginning of it. What is done stays; `run-all` goes on
+    from there. Jobs that other people queued for the same store are theirs to cancel.
+
+    \b
+    Examples:
+      advbench cancel
+      advbench cancel 3fa9 77c1
+      advbench cancel --protocol cifar10-linf-short --store /shared/runs
+    """
+    from advbench.benchmark.runs.executors.slurm import commands, queue
+    from advbench.benchmark.runs.executors.slurm.registry import Registry
+
+    registry = Registry(open_store(store_root))
+    found = queue.glance(registry)
+    wanted = [entry for entry in found if _chosen(entry, runs, protocols)]
+    for run in runs:
+        if not any(entry.job.run.id.startswith(run) for entry in found):
+            raise Refused(f"no job of run {run!r} is in the queue; `advbench status` lists the runs")
+    mine = [entry for entry in wanted if entry.task.user == commands.me()]
+    if not wanted:
+        click.echo("nothing to cancel: none of the store's jobs is in the queue")
+        return
+    with registry.locked():
+        commands.cancel(_keys(mine, found))
+        gone: dict[Path, list[Entry]] = {}
+        for entry in mine:
+            gone.setdefault(entry.submission.path, []).append(entry)
+        for entries in gone.values():
+            entries[0].submission.settle([entry.part for entry in entries], "cancelled", "cancelled")
+            for entry in entries:
+                entry.submission.end_live(entry.part)
+    click.echo(f"cancelled {len(mine)} jobs")
+    others = sorted({entry.task.user for entry in wanted} - {commands.me()})
+    if others:
+        count = len(wanted) - len(mine)
+        raise Failed(f"{count} jobs were queued by {', '.join(others)}, who alone can cancel them")
+
+
+def _chosen(entry: "Entry", runs: tuple[str, ...], protocols: "tuple[Protocol, ...]") -> bool:
+    run = entry.job.run
+    named = not runs or any(word and run.id.startswith(word) for word in runs)
+    return named and (not protocols or run.protocol.digest in {protocol.digest for protocol in protocols})
+
+
+def _keys(chosen: "Sequence[Entry]", found: "Sequence[Entry]") -> list[str]:
+    """Return what scancel is told: a whole array by its one id where all that is left of it goes."""
+    every: dict[str, set[str]] = {}
+    for entry in found:
+        every.setdefault(entry.task.key.partition("_")[0], set()).add(entry.task.key)
+    wanted = {entry.task.key for entry in chosen}
+    keys: dict[str, None] = {}
+    for key in sorted(wanted):
+        array = key.partition("_")[0]
+        keys[array if every[array] <= wanted else key] = None
+    return list(keys)

@@ -1,0 +1,90 @@
+"""`advbench job`: do the one job that a file describes, as every executor does."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.app import Failed, Refused
+from advbench.benchmark.cli.options import (
+    data_option,
+    device_option,
+    open_store,
+    store_option,
+)
+
+if TYPE_CHECKING:
+    from advbench.benchmark.runs.job import Job
+
+BUSY = 75
+"""Exit code of `job` where others hold the work (EX_TEMPFAIL)."""
+
+
+@click.command(short_help="Do the one job that a file describes.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@store_option
+@data_option
+@device_option
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads of torch.  [default: $OMP_NUM_THREADS, else all cores]"
+)
+@click.option("--part", type=click.IntRange(0), help="Which job of a batch file of Slurm's; the file says how.")
+def job(
+    *,
+    file: Path,
+    store_root: Path | None,
+    data_root: Path | None,
+    device: str,
+    threads: int | None,
+    part: int | None,
+) -> None:
+    """Do the one job that FILE describes: what every executor runs.
+
+    FILE is JSON as an executor writes it. It may be killed and started again at any time. Exit code 75: others
+    hold the work; try again later. With --part, FILE holds many jobs, with store, data, device and threads, and
+    the job puts itself back into Slurm's queue where it stops early.
+
+    \b
+    Examples:
+      advbench job job.json --store runs
+      advbench job runs/.slurm/20260102-030405-6a7b8c/batch.json --part 17
+    """
+    if part is not None:
+        from advbench.benchmark.runs.executors.slurm.node import attend
+
+        raise click.exceptions.Exit(attend(file, part))
+    from advbench.benchmark.runs.environment import usable_cores
+    from advbench.benchmark.runs.launch import choose_device
+    from advbench.benchmark.runs.perform import WorkError, perform
+
+    work = read_job(file)
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    count = threads or (int(given) if given.isdecimal() and int(given) else usable_cores())
+    store = open_store(store_root)
+    where = str(choose_device(device))
+    try:
+        done = perform(work, store.root, data_root=data_root, device=where, threads=count)
+    except WorkError as error:
+        raise Failed(str(error)) from error
+    if done == "busy":
+        click.echo(f"{work.label}: others are at it; try again later", err=True)
+        raise click.exceptions.Exit(BUSY)
+    click.echo(f"{work.label}: done")
+
+
+def read_job(file: Path) -> "Job":
+    """Read a job file.
+
+    Raises:
+        Refused: if it cannot be read or is no job.
+    """
+    from advbench.benchmark.runs.job import Job
+
+    try:
+        return Job.from_plain(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise Refused(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{file}: not a job ({type(error).__name__}: {error})") from None

@@ -1,0 +1,69 @@
+"""`advbench methods`: the methods and their cards."""
+
+from pathlib import Path
+
+import click
+
+from advbench.benchmark.cli.console import print_table
+
+
+@click.group(invoke_without_command=True, short_help="List the methods; show the card of one.")
+@click.pass_context
+def methods(ctx: click.Context) -> None:
+    """List the methods; `show NAME` prints the card of one.
+
+    \b
+    Examples:
+      advbench methods
+      advbench methods show trades
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from advbench.benchmark import discovery
+
+    rows = []
+    for name in discovery.names():
+        card = discovery.load(name).card
+        rows.append((name, card.label, card.family, card.cost, f"{card.venue} {card.year}"))
+    print_table(("name", "label", "family", "passes per image", "paper"), rows)
+
+
+@methods.command("show")
+@click.argument("name")
+def show_method(*, name: str) -> None:
+    """Print the card of a method: paper, hyper-parameters, what differs from the release, published numbers.
+
+    \b
+    Example:
+      advbench methods show trades
+    """
+    click.echo(_card(name), nl=False)
+
+
+@methods.command("write")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def write_methods(*, folder: Path) -> None:
+    """Write the card of every method as Markdown into FOLDER.
+
+    \b
+    Example:
+      advbench methods write docs/methods
+    """
+    from advbench.benchmark import discovery
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in discovery.names():
+        (folder / f"{name}.md").write_text(_card(name), encoding="utf-8")
+    click.echo(f"{len(discovery.names())} cards in {folder}")
+
+
+def _card(name: str) -> str:
+    """Return the card of a method as Markdown, with its published numbers and its citation."""
+    from advbench.benchmark import discovery
+    from advbench.benchmark.review.adapter import method_card
+    from advbench.benchmark.runs import perform
+    from advbench.leaderboards import bibtex, published_numbers
+
+    method = discovery.make(name)
+    published = [one.model_dump() for one in published_numbers.load(name)]
+    return method_card.render(type(method), bibtex.entry(perform.identify(method)), published)
