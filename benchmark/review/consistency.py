@@ -17,7 +17,6 @@ from advbench.benchmark.records.schema import COLUMNS, STAGES, Checkpoint, Evalu
 from advbench.benchmark.review.adapter.baseline_bands import BANDS
 from advbench.benchmark.runs.job import RunSpec
 from advbench.benchmark.runs.plan import sizes
-from advbench.benchmark.schedule import rate_at_end
 
 FAR_ABOVE = 0.15
 """This far above the best baseline's band an accuracy under AutoAttack is too good to be believed unseen."""
@@ -102,7 +101,7 @@ def _training(record: Record) -> Iterator[Remark]:
     if sum((row.passes for row in training.curve), Passes()) != training.passes:
         yield _refused("passes", where, "the passes of its learning curve do not add up to its total")
     for row in training.curve if per_epoch else ():
-        due = rate_at_end(protocol.training, row.epoch, per_epoch)
+        due = protocol.training.rate_at_end(row.epoch, per_epoch)
         if not math.isclose(row.lr, due, rel_tol=1e-9, abs_tol=1e-15):
             said = f"learning rate {row.lr:g} at the end of epoch {row.epoch}, the protocol's schedule says {due:g}"
             yield _refused("learning rate", where, said)

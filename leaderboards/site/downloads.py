@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from advbench.leaderboards import bibtex, latex
+from advbench.leaderboards import bibtex
 from advbench.leaderboards.table import BoardError, Table
-from advbench.leaderboards.writers import csv, markdown
+from advbench.leaderboards.writers import csv, latex, markdown
 from advbench.leaderboards.writers.latex import VENUES, Layout
 
 LAYOUTS: dict[str, tuple[str, Layout]] = {

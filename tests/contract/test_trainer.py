@@ -14,7 +14,6 @@ from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Duo, Method, Solo
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Schedule, published
-from advbench.benchmark.schedule import first_drop, learning_rate
 from advbench.benchmark.training import trainer
 from advbench.benchmark.training.recipe import accuracies, derive
 from advbench.benchmark.weights import matrices, shifted
@@ -22,7 +21,7 @@ from advbench.methods.standard import Standard
 
 
 def rates(schedule, per_epoch, epochs):
-    return [learning_rate(schedule, i, per_epoch=per_epoch, epochs=epochs) for i in range(per_epoch * epochs)]
+    return [schedule.learning_rate(i, per_epoch=per_epoch, epochs=epochs) for i in range(per_epoch * epochs)]
 
 
 def test_piecewise_divides_by_ten_at_the_start_of_each_named_epoch():
@@ -41,7 +40,7 @@ def test_one_cycle_rises_for_two_fifths_and_falls_to_zero():
     ("name", "fraction"), [("cifar10-linf/1", 0.5), ("cifar10-linf-wrn/1", 10 / 11), ("digits-linf/1", 0.5)]
 )
 def test_first_drop_is_the_protocols(name, fraction):
-    assert first_drop(published()[name].training) == fraction
+    assert published()[name].training.first_drop == fraction
 
 
 def test_streams_of_a_run_differ():

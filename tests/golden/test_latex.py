@@ -10,9 +10,10 @@ import pytest
 
 from advbench.benchmark.protocol import resolve
 from advbench.benchmark.records.schema import Flag
-from advbench.leaderboards import bibtex, board, latex, published_numbers
+from advbench.leaderboards import bibtex, board, published_numbers
 from advbench.leaderboards.published_numbers import Published
 from advbench.leaderboards.table import ELSEWHERE, BoardError
+from advbench.leaderboards.writers import latex
 from advbench.leaderboards.writers.latex import VENUES, Layout
 
 SOURCE = "https://example.org/some_very-long/address/of_a/repository-with_no-place/to_break README"

@@ -14,9 +14,9 @@ import pytest
 
 from advbench.benchmark.protocol import resolve
 from advbench.benchmark.records.schema import Flag
-from advbench.leaderboards import bibtex, board, latex
+from advbench.leaderboards import bibtex, board
 from advbench.leaderboards.table import BoardError, show
-from advbench.leaderboards.writers import csv, html, markdown, terminal
+from advbench.leaderboards.writers import csv, html, latex, markdown, terminal
 from advbench.leaderboards.writers.latex import Layout
 
 HERE = Path(__file__).parent

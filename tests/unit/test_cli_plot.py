@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from advbench.benchmark.cli import main
-from advbench.benchmark.cli.app import COMMANDS
 from advbench.benchmark.cli.plot import DRAWN, FIGURES, OF_RESULTS, plot
 from advbench.reports.results import KINDS
 
