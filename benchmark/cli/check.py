@@ -119,7 +119,7 @@ def _run(
     from advbench.benchmark.cli.carry_out import carry_out
     from advbench.benchmark.cli.read_records import from_store
     from advbench.benchmark.review.adapter import baseline_bands
-    from advbench.benchmark.runs import suite as suites
+    from advbench.benchmark.runs import suites
     from advbench.benchmark.runs.launch import make_ready, means
     from advbench.benchmark.runs.perform import catalogue, identify
     from advbench.benchmark.runs.plan import plan, runs

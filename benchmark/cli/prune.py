@@ -60,7 +60,7 @@ def _kept(suites: tuple[Path, ...], records: Path | None) -> set[str] | None:
         return None
     kept: set[str] = set()
     for suite in suites:
-        from advbench.benchmark.runs import suite as suites
+        from advbench.benchmark.runs import suites
         from advbench.benchmark.runs.perform import catalogue
         from advbench.benchmark.runs.plan import runs
 

@@ -130,7 +130,7 @@ def read_suite(
 ) -> "Suite":
     """Return the suite of a command line: of a file, or of the other options."""
     from advbench.benchmark.protocol import resolve
-    from advbench.benchmark.runs import suite as suites
+    from advbench.benchmark.runs import suites
 
     if suite is not None:
         if protocols or methods or seeds or settings:

@@ -61,7 +61,7 @@ def train(
       advbench train trades --protocol cifar10-linf --executor slurm --profile cluster.toml
     """
     from advbench.benchmark.cli.carry_out import carry_out
-    from advbench.benchmark.runs import suite as suites
+    from advbench.benchmark.runs import suites
     from advbench.benchmark.runs.launch import make_ready, means
     from advbench.benchmark.runs.perform import catalogue
     from advbench.benchmark.runs.plan import plan

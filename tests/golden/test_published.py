@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import published
-from advbench.benchmark.runs.suite import DEFAULT_METHODS
+from advbench.benchmark.runs.suites import DEFAULT_METHODS
 from advbench.leaderboards import board
 from advbench.leaderboards.writers import markdown
 from advbench.reports import tradeoff
