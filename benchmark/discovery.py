@@ -12,7 +12,6 @@ import importlib.metadata
 import importlib.util
 import inspect
 import os
-import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -33,6 +32,40 @@ VARIABLE = "ADVBENCH_METHODS"
 GROUP = "advbench.methods"
 OUTSIDE = "unofficial method"
 """The note on the card of a method that lies outside the repository."""
+
+
+_TEXTS: dict[Path, bytes] = {}
+
+
+def source_text(file: Path) -> bytes:
+    """Return a file's text as it was when first asked for: what is judged is what runs and what is recorded.
+
+    Raises:
+        MethodError: if it cannot be read.
+    """
+    place = file.resolve()
+    try:
+        return _TEXTS.get(place) or _TEXTS.setdefault(place, file.read_bytes())
+    except OSError as error:
+        raise MethodError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def _run(name: str, file: Path) -> None:
+    """Make a module of the text that `source_text` gives, never of a compiled file beside it, unless it is made."""
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None:
+        raise MethodError(f"{file}: not a Python file")
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        exec(compile(source_text(file), file, "exec"), vars(module))  # noqa: S102 (what importing does)
+    except BaseException:
+        del sys.modules[name], _TEXTS[file.resolve()]  # it may be tried again when it was corrected
+        raise
+    package, _, stem = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], stem, module)
 
 
 def _defined_in(module_name: str) -> dict[str, type[Method[Any]]]:
@@ -78,31 +111,23 @@ def is_outside(method: type[Method[Any]]) -> bool:
     return OUTSIDE in method.card.notes
 
 
-def _load_file(file: Path) -> str:
-    """Import a file under a name of its own; return that name."""
-    name = f"advbench_outside_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return name
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise MethodError(f"{file}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+def _defined_in_file(name: str, file: Path) -> dict[str, type[Method[Any]]]:
+    """Run a file as the module `name`; return its methods.
+
+    Raises:
+        MethodError: if it cannot be imported; an adapter that would end the process cannot.
+    """
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return name
+        _run(name, file)
+        return _defined_in(name)
+    except (Exception, SystemExit) as error:
+        raise MethodError(f"{file}: cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def _outside(files: tuple[Path, ...]) -> Iterator[tuple[str, dict[str, type[Method[Any]]]]]:
     """Yield where methods outside the repository come from, and the methods."""
     for file in files:
-        try:
-            found = _defined_in(_load_file(file))
-        except Exception as error:
-            raise MethodError(f"{file}: cannot be imported ({type(error).__name__}: {error})") from error
+        found = _defined_in_file(f"advbench_outside_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}", file)
         if not found:
             raise MethodError(f"{file}: defines no method; a method is a subclass of Method with a card")
         yield str(file), found
@@ -110,7 +135,7 @@ def _outside(files: tuple[Path, ...]) -> Iterator[tuple[str, dict[str, type[Meth
         module = entry.value.partition(":")[0]
         try:
             found = _defined_in(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise MethodError(f"entry point {entry.name} = {entry.value}: {type(error).__name__}: {error}") from error
         yield f"entry point {entry.name}", found
 
@@ -126,8 +151,8 @@ def _all(outside: tuple[Path, ...]) -> dict[str, type[Method[Any]]]:
     package = importlib.import_module("advbench.methods")
     home = {Path(folder).resolve() for folder in package.__path__}
     found: dict[str, type[Method[Any]]] = {}
-    for entry in sorted(pkgutil.iter_modules(package.__path__), key=lambda entry: entry.name):
-        _take(found, _defined_in(f"advbench.methods.{entry.name}"))
+    for file in sorted(file for folder in home for file in folder.glob("*.py") if file.name != "__init__.py"):
+        _take(found, _defined_in_file(f"{package.__name__}.{file.stem}", file))
     for _, methods in _outside(tuple(file for file in outside if file.resolve().parent not in home)):
         _take(found, methods)
         for method in methods.values():
@@ -186,3 +211,5 @@ def make(name: str, hyperparameters: Mapping[str, object] | None = None) -> Meth
         return method(**given)
     except ValueError as error:
         raise MethodError(f"{name}: {error}") from None
+    except SystemExit as error:
+        raise MethodError(f"{name}: the adapter tries to end the process (SystemExit: {error})") from None

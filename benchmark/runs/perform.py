@@ -97,7 +97,7 @@ def identify(method: Method[Any]) -> MethodIdentity:
         robust=card.robust,
         overrides_update=kind.update is not Method.update,
         notes=card.notes,
-        source_sha256=None if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest(),
+        source_sha256=None if source is None else hashlib.sha256(discovery.source_text(Path(source))).hexdigest(),
     )
 
 

@@ -7,7 +7,7 @@ augmentation, inner starts and initial weights each have a stream of their own. 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -218,6 +218,16 @@ class Run:
         return True
 
 
+@contextmanager
+def _staying_alive(method: Method[Any]) -> Iterator[None]:
+    """Turn an adapter's attempt to end the process, which would look like success, into a failure."""
+    try:
+        yield
+    except SystemExit as error:
+        text = f"{method.card.name}: the adapter tries to end the process (SystemExit: {error})"
+        raise TrainingError(text) from error
+
+
 def _no_report(_done: int, _total: int) -> None:
     """Report nothing."""
 
@@ -260,7 +270,7 @@ def train(
     missing = set(method.requires) - set(teachers)
     if missing:
         raise TrainingError(f"{method.card.name} needs frozen teachers for: {', '.join(sorted(missing))}")
-    with isolated_rng(device):
+    with isolated_rng(device), _staying_alive(method):
         run = Run(method, protocol, dataset, seed=seed, folder=folder, device=device, teachers=teachers)
         if run.resume():
             log.info("%s seed %d resumes at epoch %d", method.card.name, seed, run.state.next_epoch)
