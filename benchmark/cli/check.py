@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.review.adapter.report import Finding, Report
+    from advbench.benchmark.review.finding import Finding
     from advbench.benchmark.runs.run_folder import RunFolder
     from advbench.benchmark.runs.store import Store
 
@@ -66,43 +66,23 @@ def check(
     """
     from dataclasses import replace
 
-    from advbench.benchmark.review.adapter import report, suite
+    from advbench.benchmark.review import finding
+    from advbench.benchmark.review.adapter import suite
 
-    reports = [one for word in targets for one in suite.examine(suite.locate(word), tooling=not quick)]
-    sound = [one.method for one in reports if not one.failed]
-    if quick:
-        note = _not_run("left out by --quick")
-        reports = [replace(one, findings=(*one.findings, note)) for one in reports]
-    else:
-        stood = _run(sound, protocol, open_store(store_root), data_root, device=device, jobs=jobs) if sound else {}
-        late = [_not_run("the checks above failed")]
-        reports = [replace(one, findings=(*one.findings, *stood.get(one.method, late))) for one in reports]
-    for one in reports:
-        _show(one)
+    reports = [report for word in targets for report in suite.examine(suite.locate(word), tooling=not quick)]
+    sound = [] if quick else [report.method for report in reports if not report.failed]
+    outcomes = _run(sound, protocol, open_store(store_root), data_root, device=device, jobs=jobs) if sound else {}
+    why = "left out by --quick" if quick else "the checks above failed"
+    rest = [finding.Finding("run with the complete attacks", "note", "", f"not run: {why}")]
+    reports = [replace(report, findings=(*report.findings, *outcomes.get(report.method, rest))) for report in reports]
+    for report in reports:
+        click.echo(report)
     if markdown is not None:
-        markdown.write_text(report.markdown(reports), encoding="utf-8")
+        markdown.write_text(finding.markdown(reports), encoding="utf-8")
         click.echo(f"wrote {markdown}")
-    failed = [one.method for one in reports if one.failed]
+    failed = [report.method for report in reports if report.failed]
     if failed:
         raise Failed(f"{', '.join(failed)}: not yet; each failure above says what to do")
-
-
-def _not_run(why: str) -> "Finding":
-    from advbench.benchmark.review.adapter.report import Finding
-
-    return Finding("digits", "run with the complete attacks", "not run", why)
-
-
-def _show(report: "Report") -> None:
-    from advbench.benchmark.review.adapter.report import MARKS
-
-    click.echo(f"{report.verdict} ({report.file}{'' if report.official else ', unofficial'})")
-    for finding in report.findings:
-        seconds = f" ({finding.seconds:.0f} s)" if finding.seconds >= 1 else ""
-        said = f": {finding.said}" if finding.said else ""
-        click.echo(f"  {MARKS[finding.state]} {finding.topic}: {finding.name}{said}{seconds}")
-        if finding.mend:
-            click.echo(f"      → {finding.mend}")
 
 
 def _run(
@@ -114,7 +94,7 @@ def _run(
     device: str,
     jobs: int | None,
 ) -> "dict[str, list[Finding]]":
-    """Train and attack methods and baselines with the first seed; return what is to be said of each method."""
+    """Train and attack methods and baselines with the first seed; return the findings on each method."""
     from advbench.benchmark import discovery
     from advbench.benchmark.cli.carry_out import carry_out
     from advbench.benchmark.cli.read_records import from_store

@@ -20,14 +20,12 @@ def doctor(*, data_root: Path | None, store_root: Path | None) -> None:
     Example:
       advbench doctor
     """
-    from advbench.benchmark.runs.doctor import examine
+    from advbench.benchmark.review.doctor import examine
 
     findings = examine(data_root, open_store(store_root).root)
     for finding in findings:
-        click.echo(f"{finding.state:<8} {finding.topic}: {finding.found}")
-        if finding.mend:
-            click.echo(f"{'':<8} → {finding.mend}")
-    broken = [finding for finding in findings if finding.state == "missing"]
+        click.echo(finding)
+    broken = [finding for finding in findings if finding.blocks]
     if broken:
         click.echo(f"{len(broken)} things are missing that every run needs")
         raise click.exceptions.Exit(FAILED)

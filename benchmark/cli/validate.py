@@ -1,10 +1,7 @@
 """`advbench validate`: can a bundle or a record be believed?"""
 
-import hashlib
 import random
-import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from advbench.benchmark.records.schema import Record
-    from advbench.benchmark.review.consistency import Remark
-    from advbench.benchmark.runs.run_folder import RunFolder
+    from advbench.benchmark.review.finding import Finding
+    from advbench.benchmark.review.spot_check import Sample
     from advbench.benchmark.runs.store import Store
 
 RECORDS, TABLES, METHODS = Path("leaderboards/records"), Path("leaderboards/tables"), Path("methods")
@@ -68,55 +65,37 @@ def validate(
       advbench validate soft_margin.zip --reattack full
       advbench validate --changed --base origin/main
     """
-    from advbench.benchmark.review import consistency
+    from advbench.benchmark.review import changed_records, consistency
+    from advbench.benchmark.review.spot_check import Sample
+    from advbench.benchmark.runs.launch import choose_device
     from advbench.leaderboards.board import load_records
 
     if changed == bool(paths):
         raise Refused("name bundles or records, or use --changed, one of the two")
     bundles = [path for path in paths if path.suffix == ".zip"]
-    files = _changed(base, records) if changed else [path for path in paths if path.suffix != ".zip"]
-    again = _Again(extent, data_root, device, random.Random(draw))
-    found: list[Remark] = []
+    files = changed_records.changed(base, records) if changed else [path for path in paths if path.suffix != ".zip"]
+    sample = Sample(extent, data_root, choose_device(device), random.Random(draw))
+    found: list[Finding] = []
     for path in bundles:
-        found += _bundle(path, again)
+        found += _bundle(path, sample)
     placed = [(record, path) for path in files for record in load_records(path)]
     loose = [record for record, _ in placed]
     if loose:
         published = load_records(records) if records.is_dir() else []
         known = {record.run: record for record in published} | {record.run: record for record in loose}
         touched = {consistency.name(record) for record in loose}
-        found += [one for one in consistency.validate(list(known.values())) if one.where.split(",")[0] in touched]
-        found += _runs(loose, open_store(store_root), again, refused=bool(_refused(found)))
+        found += [one for one in consistency.validate(list(known.values())) if one.place.split(",")[0] in touched]
+        found += _runs(loose, open_store(store_root), sample, refused=bool(_refused(found)))
     if changed:
-        found += _silent(base, records)
-        found += _places(placed, records)
+        found += changed_records.silent_corrections(base, records)
+        found += changed_records.misplaced(placed, records)
         found += _stale(records, tables)
     click.echo(f"{len(bundles)} bundles and {len(loose)} records looked at")
-    _say(found)
+    _show(found)
 
 
-@dataclass(frozen=True)
-class _Again:
-    """How a sample is attacked again."""
-
-    extent: Literal["none", "quick", "full"]
-    data_root: Path | None
-    device: str
-    draw: random.Random
-
-    def attack(self, folder: "RunFolder", record: "Record") -> "tuple[Remark, ...]":
-        """Attack a sample of one record again."""
-        from advbench.benchmark.review.spot_check import reattack
-        from advbench.benchmark.runs.launch import choose_device
-
-        if self.extent == "none":
-            return ()
-        device = choose_device(self.device)
-        return reattack(folder, record, data_root=self.data_root, device=device, draw=self.draw, extent=self.extent)
-
-
-def _bundle(path: Path, again: _Again) -> "list[Remark]":
-    """Return what is to be said of a bundle; a sample is attacked again only while nothing is refused."""
+def _bundle(path: Path, sample: "Sample") -> "list[Finding]":
+    """Return the findings on a bundle; a sample is attacked again only while nothing is refused."""
     from advbench.benchmark.review import bundle
 
     with tempfile.TemporaryDirectory() as place:
@@ -125,23 +104,22 @@ def _bundle(path: Path, again: _Again) -> "list[Remark]":
         for record in opened.records:
             folder = opened.run(record)
             if folder is not None and not _refused(found):
-                found += again.attack(folder, record)
+                found += sample.reattack(folder, record)
     return found
 
 
-def _runs(records: "Sequence[Record]", store: "Store", again: _Again, *, refused: bool) -> "list[Remark]":
+def _runs(records: "Sequence[Record]", store: "Store", sample: "Sample", *, refused: bool) -> "list[Finding]":
     """Hold record files against their adapters in methods/, and against their runs where the store has them."""
     from advbench.benchmark.review import bundle
     from advbench.benchmark.review.adapter import source_rules
     from advbench.benchmark.runs.store import StoreError
 
-    found: list[Remark] = []
+    found: list[Finding] = []
     if METHODS.is_dir():
         names = {record.method.name for record in records}
-        adapters = [file for file in sorted(METHODS.glob("*.py")) if names & set(source_rules.method_names(file))]
-        for file in adapters:
-            found += bundle.read_adapter(file, file.as_posix())
-        found += bundle.unmade(records, adapters)
+        sources = {file.as_posix(): file.read_bytes() for file in sorted(METHODS.glob("*.py"))}
+        made = {place: text for place, text in sources.items() if names & set(source_rules.method_names(text))}
+        found += bundle.against_sources(records, made)
     for record in records:
         try:
             folder = store.find(record.run)
@@ -149,90 +127,32 @@ def _runs(records: "Sequence[Record]", store: "Store", again: _Again, *, refused
             continue
         found += bundle.against_run(folder, record)
         if not refused and not _refused(found):
-            found += again.attack(folder, record)
+            found += sample.reattack(folder, record)
     return found
 
 
-def _places(placed: "Sequence[tuple[Record, Path]]", records: Path) -> "list[Remark]":
-    """Refuse records that lie where another one belongs."""
-    from advbench.benchmark.records.publish import destination
-    from advbench.benchmark.review.consistency import Remark, name
-
-    return [
-        Remark("misplaced", "refused", name(record), f"{path} is not where it belongs, {destination(record, records)}")
-        for record, path in placed
-        if path.resolve() != destination(record, records).resolve()
-    ]
-
-
-def _stale(records: Path, tables: Path) -> "list[Remark]":
+def _stale(records: Path, tables: Path) -> "list[Finding]":
     """Refuse tables that are not what the published records say."""
     from advbench.benchmark.cli.board_files import stale_files
     from advbench.benchmark.cli.read_records import build
-    from advbench.benchmark.review.consistency import Remark
+    from advbench.benchmark.review.finding import Finding
 
     published = records.is_dir() and any(records.rglob("*.json"))
-    mend = f"`advbench leaderboard --records {records} --out {tables}` writes the tables anew"
+    hint = f"`advbench leaderboard --records {records} --out {tables}` writes the tables anew"
     return [
-        Remark("tables", "refused", str(path), f"it is not what the records say; {mend}")
+        Finding("tables", "refused", str(path), "it is not what the records say", hint)
         for path in stale_files(build(records, None, None) if published else [], tables)
     ]
 
 
-def _changed(base: str, records: Path) -> list[Path]:
-    """Return the files of current records that were added or changed since a revision.
-
-    Raises:
-        Refused: if git cannot say.
-    """
-    from advbench.benchmark.records.corrections import FOLDER as PAST
-
-    names = _git("diff", "--name-only", "--relative", "--diff-filter=d", "-z", base, "--", str(records), base=base)
-    return [path for path in map(Path, names.decode().split("\0")) if path.suffix == ".json" and PAST not in path.parts]
+def _refused(found: "Iterable[Finding]") -> "list[Finding]":
+    return [finding for finding in found if finding.blocks]
 
 
-def _silent(base: str, records: Path) -> "list[Remark]":
-    """Refuse published records that were replaced or removed since a revision and are not kept with the reason."""
-    from advbench.benchmark.records import corrections
-    from advbench.benchmark.review.consistency import Remark
-
-    words = ("diff", "--name-only", "--relative", "--diff-filter=MD", "--no-renames", "-z", base, "--", str(records))
-    found = []
-    for path in map(Path, filter(None, _git(*words, base=base).decode().split("\0"))):
-        if path.suffix != ".json":
-            continue
-        digest = hashlib.sha256(_git("show", f"{base}:./{path.as_posix()}", base=base)).hexdigest()
-        if corrections.FOLDER in path.parts:
-            said = "what is kept of a superseded record never changes: restore it"
-        elif corrections.kept(path, digest).is_file():
-            continue
-        else:
-            said = "a published record was changed or removed: `advbench publish --replace` or --withdraw keeps it"
-        found.append(Remark("silent correction", "refused", str(path), said))
-    return found
-
-
-def _git(*words: str, base: str) -> bytes:
-    """Return what git says.
-
-    Raises:
-        Refused: if it cannot.
-    """
-    done = subprocess.run(["git", *words], capture_output=True, check=False)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise Refused(f"git cannot compare with {base}: {said}; name another revision with --base")
-    return done.stdout
-
-
-def _refused(found: "Iterable[Remark]") -> "list[Remark]":
-    return [one for one in found if one.severity == "refused"]
-
-
-def _say(found: "Sequence[Remark]") -> None:
+def _show(found: "Sequence[Finding]") -> None:
     refused = _refused(found)
-    for one in (*refused, *(one for one in found if one.severity == "suspicious")):
-        click.echo(f"{one.severity}: {one.rule}: {one.where}: {one.said}")
+    for finding in (*refused, *(finding for finding in found if not finding.blocks)):
+        click.echo(finding)
     if refused:
-        raise Failed(f"refused: {', '.join(dict.fromkeys(one.rule for one in refused))}")
+        raise Failed(f"refused: {', '.join(dict.fromkeys(finding.rule for finding in refused))}")
     click.echo("valid" if not found else "valid; a maintainer looks at what is suspicious")

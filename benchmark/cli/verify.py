@@ -139,7 +139,7 @@ def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", o
                 len(one.images),
                 f"{one.claimed.mean():.2%}",
                 f"{one.found.mean():.2%}",
-                one.said,
+                one.message,
             )
             for one in claims
         ]

@@ -13,7 +13,7 @@ import hashlib
 import json
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,8 @@ from advbench.benchmark.files import file_sha256
 from advbench.benchmark.records.publish import destination
 from advbench.benchmark.records.schema import CHECKPOINTS, Record, RecordError
 from advbench.benchmark.review.adapter import source_rules
-from advbench.benchmark.review.consistency import Remark, name, same, validate
+from advbench.benchmark.review.consistency import differing, name, validate
+from advbench.benchmark.review.finding import Finding
 from advbench.benchmark.runs.build_record import build_record
 from advbench.benchmark.runs.run_folder import RunFolder, StoreError, Trained
 from advbench.benchmark.runs.store import FOLDER_NAME
@@ -117,7 +118,7 @@ def _parts(folder: RunFolder, *, weights: bool) -> Iterator[Path]:
     yield folder.path / "training.json"
     yield from sorted((folder.path / "evaluation").rglob("*.jsonl"))
     if weights:
-        yield from (file for file in map(folder.weights, CHECKPOINTS) if file.exists())  # type: ignore[arg-type]
+        yield from (file for file in map(folder.weights, CHECKPOINTS) if file.exists())
 
 
 def unpack(path: Path, folder: Path) -> Bundle:
@@ -156,7 +157,7 @@ def _listed(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     names = [info.filename for info in infos]
     if len(infos) > MOST_FILES or sum(info.file_size for info in infos) > MOST_BYTES:
         raise BundleError(f"too large: more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB unpacked")
-    if len({one.lower() for one in names}) != len(names):
+    if len({name.lower() for name in names}) != len(names):
         raise BundleError("two files have one name")
     for info in infos:
         path = PurePosixPath(info.filename)
@@ -195,61 +196,47 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def inspect(bundle: Bundle) -> tuple[Remark, ...]:
+def inspect(bundle: Bundle) -> tuple[Finding, ...]:
     """Return everything that is wrong or strange about a bundle; the adapter is read, never run."""
     found = list(validate(bundle.records))
     for record in bundle.records:
         folder = bundle.run(record)
         if folder is None:
-            said = "the run it was built from is not in the bundle"
-            found.append(Remark("forged record", "refused", name(record), said))
+            message = "the run it was built from is not in the bundle"
+            found.append(Finding("forged record", "refused", name(record), message))
         else:
             found += against_run(folder, record)
         if record.division == "closed" and bundle.extra_data != NONE:
-            said = f"extra data declared ({bundle.extra_data}): submit --open"
-            found.append(Remark("division", "refused", name(record), said))
-    return (*found, *_sources(bundle))
+            message = f"extra data declared ({bundle.extra_data}): submit --open"
+            found.append(Finding("division", "refused", name(record), message))
+    sources = {f"methods/{file.name}": file.read_bytes() for file in bundle.sources}
+    return (*found, *against_sources(bundle.records, sources))
 
 
-def against_run(folder: RunFolder, record: Record) -> Iterator[Remark]:
+def against_run(folder: RunFolder, record: Record) -> Iterator[Finding]:
     """Rebuild a record from its shards and compare: an edited number, a shuffled outcome, other weights differ."""
-    rebuilt = None
+    message = ""
     try:
-        rebuilt = build_record(folder)
+        fields = differing(build_record(folder), record)
     except (StoreError, ValueError) as error:
-        said = f"it cannot be rebuilt from its shards: {str(error).replace(str(folder.path), folder.path.name)}"
-        yield Remark("forged record", "refused", name(record), said)
-    if rebuilt is not None and not same(rebuilt, record):
-        differing = [
-            field
-            for field in type(record).model_fields
-            if field not in {"created", "division"} and getattr(rebuilt, field) != getattr(record, field)
-        ]
-        said = f"{', '.join(differing)} are not what its shards give"
-        yield Remark("forged record", "refused", name(record), said)
+        message = f"it cannot be rebuilt from its shards: {str(error).replace(str(folder.path), folder.path.name)}"
+    else:
+        message = f"{', '.join(fields)} are not what its shards give" if fields else ""
+    if message:
+        yield Finding("forged record", "refused", name(record), message)
     for checkpoint, saved in record.checkpoints.items():
         file = folder.weights(checkpoint)
         if file.exists() and file_sha256(file) != saved.sha256:
-            yield Remark("other weights", "refused", name(record), f"{checkpoint} does not have the recorded digest")
+            message = f"{checkpoint} does not have the recorded digest"
+            yield Finding("other weights", "refused", name(record), message)
 
 
-def _sources(bundle: Bundle) -> Iterator[Remark]:
-    """Read the adapters, and say which records they did not make."""
-    for file in bundle.sources:
-        yield from read_adapter(file, f"methods/{file.name}")
-    yield from unmade(bundle.records, bundle.sources)
-
-
-def read_adapter(file: Path, where: str) -> Iterator[Remark]:
-    """Hold an adapter's source to the rules; it is read, never run."""
-    for violation in source_rules.examine(file):
-        yield Remark(violation.rule, "refused", where, f"line {violation.line}: {violation.said}")
-
-
-def unmade(records: Iterable[Record], sources: Iterable[Path]) -> Iterator[Remark]:
-    """Name the records that none of the adapters made, as they are now."""
-    digests = {file_sha256(file) for file in sources}
+def against_sources(records: Iterable[Record], sources: Mapping[str, bytes]) -> Iterator[Finding]:
+    """Hold adapters to the rules, unrun; name the records that none of them made, as they are now."""
+    for place, text in sources.items():
+        yield from source_rules.examine(text, place)
+    digests = {hashlib.sha256(text).hexdigest() for text in sources.values()}
     for record in records:
         if record.method.source_sha256 not in digests:
-            said = "the adapter that made it is not here, or was changed since"
-            yield Remark("adapter", "suspicious", name(record), said)
+            message = "the adapter that made it is not here, or was changed since"
+            yield Finding("adapter", "suspicious", name(record), message)

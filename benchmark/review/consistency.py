@@ -6,15 +6,13 @@ a refusal.
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from advbench.benchmark.protocol import Protocol, ProtocolError, published
 from advbench.benchmark.records.flags import raised
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Checkpoint, Evaluation, Passes, Record
-from advbench.benchmark.review.adapter.baseline_bands import BANDS
+from advbench.benchmark.review.adapter.baseline_bands import baselines
+from advbench.benchmark.review.finding import Finding
 from advbench.benchmark.runs.job import RunSpec
 from advbench.benchmark.runs.plan import sizes
 
@@ -22,223 +20,200 @@ FAR_ABOVE = 0.15
 """This far above the best baseline's band an accuracy under AutoAttack is too good to be believed unseen."""
 
 
-@dataclass(frozen=True)
-class Remark:
-    """What is wrong, or strange, about a submission. `rule` is its name."""
-
-    rule: str
-    severity: Literal["refused", "suspicious"]
-    where: str
-    said: str
+def _refused(rule: str, place: str, message: str) -> Finding:
+    return Finding(rule, "refused", place, message)
 
 
-def _refused(rule: str, where: str, said: str) -> Remark:
-    return Remark(rule, "refused", where, said)
+def _suspicious(rule: str, place: str, message: str) -> Finding:
+    return Finding(rule, "suspicious", place, message)
 
 
-def _strange(rule: str, where: str, said: str) -> Remark:
-    return Remark(rule, "suspicious", where, said)
-
-
-def validate(records: Sequence[Record]) -> tuple[Remark, ...]:
+def validate(records: Sequence[Record]) -> tuple[Finding, ...]:
     """Return everything that is wrong or strange about records, each alone and all together."""
-    found = [remark for record in records for rule in RULES for remark in rule(record)]
+    found = [finding for record in records for rule in RULES for finding in rule(record)]
     return (*found, *_across_seeds(records))
 
 
 def name(record: Record) -> str:
-    """Return what a record is called in remarks."""
+    """Return what a record is called in findings."""
     return f"{record.method.name} seed {record.seed} under {record.protocol_name}"
 
 
-def _protocol(record: Record) -> Iterator[Remark]:
+def _protocol(record: Record) -> Iterator[Finding]:
     """The digest is that of the protocol inside, and who claims a published protocol has it to the digit."""
-    where = name(record)
+    place, another = name(record), "digest of another protocol"
     try:
         protocol = Protocol.from_plain(record.protocol, "its protocol")
     except ProtocolError as error:
-        yield _refused("protocol", where, str(error))
+        yield _refused("protocol", place, str(error))
         return
     if protocol.digest != record.protocol_digest:
-        yield _refused("digest of another protocol", where, "its protocol does not have the digest it claims")
+        yield _refused(another, place, "its protocol does not have the digest it claims")
     if protocol.name != record.protocol_name or protocol.network != record.network:
-        yield _refused("digest of another protocol", where, "name or network are not those of its protocol")
+        yield _refused(another, place, "name or network are not those of its protocol")
     if record.official != protocol.official:
-        said = f"it says official={record.official}, its protocol is {'' if protocol.official else 'not '}published"
-        yield _refused("digest of another protocol", where, said)
+        message = f"it says official={record.official}, its protocol is {'' if protocol.official else 'not '}published"
+        yield _refused(another, place, message)
     if protocol.name in published() and not protocol.official:
-        yield _refused("digest of another protocol", where, "it changes a published protocol and keeps its name")
+        yield _refused(another, place, "it changes a published protocol and keeps its name")
     if record.division == "closed" and not protocol.official:
-        yield _refused("division", where, "a protocol of one's own belongs to the open division: submit --open")
+        yield _refused("division", place, "a protocol of one's own belongs to the open division: submit --open")
     teachers = {role: teacher.run for role, teacher in record.training.teachers.items()}
     spec = RunSpec(protocol, record.method.name, record.method.hyperparameters, record.seed, teachers)
     if spec.id != record.run:
-        said = "its run identity is not that of its protocol, hyper-parameters, seed and teachers"
-        yield _refused("identity", where, said)
+        message = "its run identity is not that of its protocol, hyper-parameters, seed and teachers"
+        yield _refused("identity", place, message)
+    yield from _training(record, protocol)
+    yield from _data(record, protocol)
 
 
-def _readable(record: Record) -> Protocol | None:
-    try:
-        return Protocol.from_plain(record.protocol, "its protocol")
-    except ProtocolError:
-        return None  # said by _protocol
-
-
-def _training(record: Record) -> Iterator[Remark]:
+def _training(record: Record, protocol: Protocol) -> Iterator[Finding]:
     """Epochs, images, passes and learning rates are those that the protocol grants."""
-    protocol, training, where = _readable(record), record.training, name(record)
-    if protocol is None:
-        return
+    training, place = record.training, name(record)
     per_epoch = record.data.train // protocol.training.batch
     epochs = len(training.curve)
     if [row.epoch for row in training.curve] != list(range(epochs)) or training.epochs != epochs:
-        yield _refused("epochs", where, "its learning curve has gaps, or more or fewer rows than epochs")
+        yield _refused("epochs", place, "its learning curve has gaps, or more or fewer rows than epochs")
     if training.diverged is None and training.epochs != protocol.training.epochs:
-        said = f"{training.epochs} epochs, the protocol says {protocol.training.epochs}"
-        yield _refused("epochs", where, said)
+        yield _refused("epochs", place, f"{training.epochs} epochs, the protocol says {protocol.training.epochs}")
     if training.images != per_epoch * protocol.training.batch * training.epochs:
-        yield _refused("epochs", where, f"{training.images} training images are not epochs x batches x batch size")
+        yield _refused("epochs", place, f"{training.images} training images are not epochs x batches x batch size")
     if sum((row.passes for row in training.curve), Passes()) != training.passes:
-        yield _refused("passes", where, "the passes of its learning curve do not add up to its total")
+        yield _refused("passes", place, "the passes of its learning curve do not add up to its total")
     for row in training.curve if per_epoch else ():
         due = protocol.training.rate_at_end(row.epoch, per_epoch)
         if not math.isclose(row.lr, due, rel_tol=1e-9, abs_tol=1e-15):
-            said = f"learning rate {row.lr:g} at the end of epoch {row.epoch}, the protocol's schedule says {due:g}"
-            yield _refused("learning rate", where, said)
+            message = f"learning rate {row.lr:g} at the end of epoch {row.epoch}, the protocol's schedule says {due:g}"
+            yield _refused("learning rate", place, message)
             break
 
 
-def _selection(record: Record) -> Iterator[Remark]:
-    """`best` is what the rule picks from the learning curve, and both checkpoints are of the epochs they claim."""
-    training, where = record.training, name(record)
-    due = "validation PGD-10" if record.method.robust else "validation clean accuracy"
-    if training.selection != due:
-        yield _refused("selection rule", where, f"selected by {training.selection}, the rule is {due}")
-    if training.curve:
-        rows = training.curve
-        best = max(
-            rows, key=lambda row: ((row.robust, row.clean) if record.method.robust else (row.clean,), row.epoch)
-        ).epoch
-        if training.best_epoch != best:
-            said = f"best is of epoch {training.best_epoch}, the rule picks epoch {best}"
-            yield _refused("selection rule", where, said)
-    if "best" in record.checkpoints and record.checkpoints["best"].epoch != training.best_epoch:
-        yield _refused("selection rule", where, "the best checkpoint is not of the best epoch")
-    if "last" in record.checkpoints and record.checkpoints["last"].epoch != training.epochs - 1:
-        yield _refused("selection rule", where, "the last checkpoint is not of the last epoch")
+def _data(record: Record, protocol: Protocol) -> Iterator[Finding]:
+    """The images are as many as the protocol has."""
+    data, place, official = record.data, name(record), sizes(protocol.data)
+    if official is not None and data.verified and (data.train, data.test) != official:
+        message = f"{data.train} training and {data.test} test images, there are {official[0]} and {official[1]}"
+        yield _refused("more images than the test set" if data.test > official[1] else "data", place, message)
+    if protocol.data.name != data.name:
+        yield _refused("data", place, f"made on {data.name}, the protocol says {protocol.data.name}")
 
 
-def _data(record: Record) -> Iterator[Remark]:
-    """The images are as many as the protocol has; data whose checksums are not known are marked."""
-    protocol, where = _readable(record), name(record)
-    official = sizes(protocol.data) if protocol is not None else None
-    if official is not None and record.data.verified:
-        train, test = official
-        if (record.data.train, record.data.test) != (train, test):
-            said = f"{record.data.train} training and {record.data.test} test images, there are {train} and {test}"
-            yield _refused("more images than the test set" if record.data.test > test else "data", where, said)
-    if protocol is not None and protocol.data.name != record.data.name:
-        yield _refused("data", where, f"made on {record.data.name}, the protocol says {protocol.data.name}")
+def _provenance(record: Record) -> Iterator[Finding]:
+    """Data whose checksums are not known are marked."""
     if not record.data.verified:
-        yield _strange("unverified data", where, f"{record.data.source} has no known checksums")
+        yield _suspicious("unverified data", name(record), f"{record.data.source} has no known checksums")
 
 
-def _outcomes(record: Record) -> Iterator[Remark]:
+def _selection(record: Record) -> Iterator[Finding]:
+    """`best` is what the rule picks from the learning curve, and both checkpoints are of the epochs they claim."""
+    training, place, robust = record.training, name(record), record.method.robust
+    due = "validation PGD-10" if robust else "validation clean accuracy"
+    if training.selection != due:
+        yield _refused("selection rule", place, f"selected by {training.selection}, the rule is {due}")
+    if training.curve:
+        keys = [((row.robust, row.clean) if robust else (row.clean,), row.epoch) for row in training.curve]
+        best = max(keys)[1]
+        if training.best_epoch != best:
+            message = f"best is of epoch {training.best_epoch}, the rule picks epoch {best}"
+            yield _refused("selection rule", place, message)
+    for checkpoint, epoch in (("best", training.best_epoch), ("last", training.epochs - 1)):
+        if checkpoint in record.checkpoints and record.checkpoints[checkpoint].epoch != epoch:
+            yield _refused("selection rule", place, f"the {checkpoint} checkpoint is not of the {checkpoint} epoch")
+
+
+def _outcomes(record: Record) -> Iterator[Finding]:
     """Outcomes per image agree with each other; what stronger attacks leave is not more."""
     for checkpoint, saved in record.checkpoints.items():
-        where = f"{name(record)}, {checkpoint}"
+        place = f"{name(record)}, {checkpoint}"
         evaluation = saved.evaluation
         every = {**evaluation.columns, **evaluation.stages}
         wrong = [column for column, outcomes in every.items() if outcomes.n != record.data.test]
         if wrong:
             rule = "more images than the test set" if every[wrong[0]].n > record.data.test else "outcomes"
-            yield _refused(rule, where, f"{wrong[0]} has {every[wrong[0]].n} images, the test set {record.data.test}")
+            yield _refused(rule, place, f"{wrong[0]} has {every[wrong[0]].n} images, the test set {record.data.test}")
             continue
         if any(column not in evaluation.columns for column in COLUMNS):
-            yield _refused("missing attack", where, "not every attack is there: run-all goes on")
+            yield _refused("missing attack", place, "not every attack is there: run-all goes on")
             continue
-        yield from _conjunction(evaluation, where)
-        yield from _plausible(evaluation, where)
-        yield from _too_good(record, saved, where)
+        yield from _conjunction(evaluation, place)
+        yield from _plausible(evaluation, place)
+        yield from _too_good(record, saved, place)
 
 
-def _conjunction(evaluation: Evaluation, where: str) -> Iterator[Remark]:
+def _conjunction(evaluation: Evaluation, place: str) -> Iterator[Finding]:
     """No attack leaves an image that was wrong without it, and AutoAttack's stages only take away."""
     clean = evaluation.columns["clean"].correct
     for column in COLUMNS[1:]:
         above = int((evaluation.columns[column].correct & ~clean).sum())
         if above:
-            yield _refused("attack above clean", where, f"{above} images are wrong when clean and right under {column}")
+            yield _refused("attack above clean", place, f"{above} images are wrong when clean and right under {column}")
     before = clean
     for stage in STAGES:
         if stage not in evaluation.stages:
-            yield _refused("outcomes", where, f"AutoAttack's stage {stage} is missing")
+            yield _refused("outcomes", place, f"AutoAttack's stage {stage} is missing")
             return
         now = evaluation.stages[stage].correct
         if (now & ~before).any():
-            yield _refused("outcomes", where, f"images come back to life in AutoAttack's stage {stage}")
+            yield _refused("outcomes", place, f"images come back to life in AutoAttack's stage {stage}")
         before = now
     if (before != evaluation.columns["autoattack"].correct).any():
-        yield _refused("outcomes", where, "AutoAttack is not what its last stage leaves")
+        yield _refused("outcomes", place, "AutoAttack is not what its last stage leaves")
     if sum(evaluation.predicted_classes) > len(clean) or sum(evaluation.predicted_classes) < clean.sum():
-        yield _refused("outcomes", where, "the predictions per class do not fit the outcomes on clean images")
+        yield _refused("outcomes", place, "the predictions per class do not fit the outcomes on clean images")
 
 
-def _plausible(evaluation: Evaluation, where: str) -> Iterator[Remark]:
+def _plausible(evaluation: Evaluation, place: str) -> Iterator[Finding]:
     """What is possible by chance, but a sign of masking when it is not."""
     accuracy = {column: evaluation.accuracy(column) or 0.0 for column in COLUMNS}
     for column in ("pgd100", "autoattack"):
         if accuracy[column] > accuracy["pgd20"]:
-            said = f"{column} {accuracy[column]:.1%} leaves more than PGD-20 {accuracy['pgd20']:.1%}"
-            yield _strange("stronger attack finds less", where, said)
+            message = f"{column} {accuracy[column]:.1%} leaves more than PGD-20 {accuracy['pgd20']:.1%}"
+            yield _suspicious("stronger attack finds less", place, message)
     for flag in raised(evaluation.flags):
-        yield _strange(f"flag {flag.name}", where, flag.reason or "raised")
+        yield _suspicious(f"flag {flag.name}", place, flag.reason or "raised")
 
 
-def _too_good(record: Record, saved: Checkpoint, where: str) -> Iterator[Remark]:
-    bands = BANDS.get(record.protocol_name, {}) if record.official else {}
+def _too_good(record: Record, saved: Checkpoint, place: str) -> Iterator[Finding]:
+    bands = baselines(record.protocol_name, official=record.official)
     top = max((band.autoattack[1] for band in bands.values()), default=1.0)
     reached = saved.evaluation.accuracy("autoattack") or 0.0
     if reached > top + FAR_ABOVE:
-        yield _strange("too good to be true", where, f"AutoAttack leaves {reached:.1%}, baselines {top:.0%} at most")
+        yield _suspicious("too good to be true", place, f"AutoAttack leaves {reached:.1%}, baselines {top:.0%} at most")
 
 
-RULES: tuple[Callable[[Record], Iterator[Remark]], ...] = (_protocol, _training, _selection, _data, _outcomes)
+RULES: tuple[Callable[[Record], Iterator[Finding]], ...] = (_protocol, _selection, _provenance, _outcomes)
 
 
-def _across_seeds(records: Iterable[Record]) -> Iterator[Remark]:
+def _across_seeds(records: Iterable[Record]) -> Iterator[Finding]:
     """Seeds of one method are different runs: neither weights, nor curves, nor all outcomes are the same."""
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
+    seen: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: record.seed):
         key = [record.protocol_digest, record.method.name, record.method.hyperparameters]
-        groups[json.dumps(key, sort_keys=True)].append(record)
-    for group in groups.values():
-        seen: dict[str, Record] = {}
-        for record in sorted(group, key=lambda record: record.seed):
-            for what, print_ in _prints(record):
-                other = seen.setdefault(print_, record)
-                if other.seed != record.seed:
-                    said = f"{what} of seeds {other.seed} and {record.seed} are the same"
-                    yield _refused("copied seeds", name(record), said)
-                elif other is not record:
-                    yield _refused("copied seeds", name(record), f"seed {record.seed} is there twice")
+        for part, value in _fingerprints(record):
+            other = seen.setdefault(json.dumps([key, part, value], sort_keys=True), record)
+            if other.seed != record.seed:
+                message = f"{part} of seeds {other.seed} and {record.seed} are the same"
+                yield _refused("copied seeds", name(record), message)
+            elif other is not record:
+                yield _refused("copied seeds", name(record), f"seed {record.seed} is there twice")
 
 
-def _prints(record: Record) -> Iterator[tuple[str, str]]:
-    """Yield fingerprints that two seeds do not share."""
-    if "best" in record.checkpoints:
-        yield "the weights", record.checkpoints["best"].sha256
+def _fingerprints(record: Record) -> Iterator[tuple[str, object]]:
+    """Yield the parts of a record that two seeds do not share."""
     if record.training.curve:
-        yield "the learning curves", json.dumps([(row.loss, row.clean, row.robust) for row in record.training.curve])
-    columns = (
-        {k: v.bits for k, v in record.checkpoints["best"].evaluation.columns.items()} if record.checkpoints else {}
-    )
-    partly = [bits for bits in columns.values() if set(bits) - {"0", "f"}]
-    if len(partly) > 2:
-        yield "all outcomes", json.dumps(columns, sort_keys=True)
+        yield "the learning curves", [(row.loss, row.clean, row.robust) for row in record.training.curve]
+    if "best" in record.checkpoints:
+        best = record.checkpoints["best"]
+        yield "the weights", best.sha256
+        columns = {column: outcomes.bits for column, outcomes in best.evaluation.columns.items()}
+        if sum(bool(set(bits) - {"0", "f"}) for bits in columns.values()) > 2:
+            yield "all outcomes", columns
 
 
-def same(one: Record, other: Record) -> bool:
-    """Whether two records say the same, whenever they were written and whichever division they are for."""
-    plain = [record.model_copy(update={"created": "", "division": "closed"}) for record in (one, other)]
-    return plain[0] == plain[1]
+def differing(one: Record, other: Record) -> list[str]:
+    """Return the fields in which two records differ as files, when and for which division aside.
+
+    As files, since a record in memory may hold a NaN of a flag's evidence, which a file holds as null.
+    """
+    plain, against = (json.loads(record.dumps()) for record in (one, other))
+    return [name for name in plain if name not in {"created", "division"} and plain[name] != against[name]]

@@ -82,7 +82,7 @@ class Claim:
         return "within tolerance" if len(self.differing) <= self.allowed else "different"
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """The verdict in words, with its reason."""
         if not self.differing:
             return "equal to the bit"
@@ -103,7 +103,7 @@ class Claim:
             "differing": self.differing,
             "allowed": self.allowed,
             "verdict": self.verdict,
-            "said": self.said,
+            "message": self.message,
         }
 
 

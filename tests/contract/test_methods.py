@@ -28,8 +28,9 @@ def test_the_card_is_complete_and_costs_what_it_says(name):
 @every_method
 def test_the_source_breaks_no_rule_and_is_thin(name):
     file = discovery.source_file(discovery.load(name))
-    assert source_rules.examine(file) == ()
-    assert name in source_rules.method_names(file)
+    source = file.read_bytes()
+    assert source_rules.examine(source, file.name) == ()
+    assert name in source_rules.method_names(source)
     card_rules.thin(file)
 
 

@@ -1,15 +1,22 @@
 """Adapters that cheat: each is refused by the name of the rule it breaks, and its code is not run."""
 
+import hashlib
+import os
+import py_compile
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from advbench.benchmark import discovery
+from advbench.benchmark.cli import main
 from advbench.benchmark.evaluation import evaluator
 from advbench.benchmark.review.adapter import contract, source_rules, suite
-from advbench.benchmark.review.adapter.report import Broken
+from advbench.benchmark.review.finding import CheckError
+from advbench.benchmark.runs.perform import identify
 
 HONEST = '''
 """A defense."""
@@ -76,6 +83,9 @@ PLAIN = {
     "branches on the workload": ("protocol-identity", {"build": "x = 1 if task.num_classes == 10 else 2"}),
     "names the protocol": ("protocol-identity", {"build": "x = 'cifar10-linf'"}),
     "fetches more data": ("extra-data", {"build": "x = 'https://example.org/1m.npz'"}),
+    "brings data as one literal": ("large-literal", {"imports": f"DATA = {'0' * 2001!r}"}),
+    "brings data as many": ("large-literal", {"imports": f"DATA = {[0.5] * 300}"}),
+    "brings data as a number": ("large-literal", {"imports": f"DATA = 0x{'f' * 2000}"}),
     "remembers in itself": ("introspection", {"loss": "object.__setattr__(self, 'x', 1)"}),
 }
 
@@ -101,10 +111,10 @@ def test_the_honest_one_is_accepted(tmp_path, monkeypatch):
 def test_plain_crimes_are_refused_by_name_and_never_run(crime, tmp_path):
     rule, parts = PLAIN[crime]
     path = write(tmp_path, **parts)
-    assert rule in {violation.rule for violation in source_rules.examine(path)}
+    assert rule in {finding.rule for finding in source_rules.examine(path.read_bytes(), path.name)}
     (report,) = suite.examine(suite.Target(path), tooling=False)
-    assert rule in {finding.name for finding in report.failed}
-    assert report.findings[-1].said == "the source was refused, so none of it was run"
+    assert rule in {finding.rule for finding in report.failed}
+    assert report.findings[-1].message == "not run: the source was refused, so none of it was run"
     assert str(path) not in {getattr(module, "__file__", None) for module in list(sys.modules.values())}
 
 
@@ -134,7 +144,6 @@ HIDDEN = {
         "settings were changed",
         {"loss": "step._optimiser.param_groups[0]['lr'] = 0.3"},
     ),
-    "a file": ("leaves the process alone", "touched open", {"loss": "open('/dev/null').close()"}),
     "a seed": ("leaves the process alone", "random state", {"loss": "torch.manual_seed(0)"}),
     "a hook": (
         "deployed is one network of the protocol",
@@ -171,14 +180,54 @@ HIDDEN = {
 def test_what_hides_from_the_rules_is_caught_by_what_it_does(crime, tmp_path, monkeypatch):
     check, said, parts = HIDDEN[crime]
     method = hostile(tmp_path, monkeypatch, **parts)
-    with torch.random.fork_rng(devices=[]), pytest.raises(Broken, match=said):
+    with torch.random.fork_rng(devices=[]), pytest.raises(CheckError, match=said):
         contract.CHECKS[check](method)
 
 
 def test_replacing_the_evaluator_is_noticed_on_import(tmp_path, monkeypatch):
     monkeypatch.setenv(discovery.VARIABLE, "")
     monkeypatch.setattr(evaluator, "dispose", evaluator.dispose)  # restored afterwards
-    patch = "from advbench.benchmark import evaluator\nevaluator.dispose = lambda proposal, x, eps: x"
+    patch = "from advbench.benchmark.evaluation import evaluator\nevaluator.dispose = lambda proposal, x, eps: x"
     path = write(tmp_path, imports=patch)
-    with pytest.raises(Broken, match=r"importing it replaces advbench\.benchmark\.evaluator\.dispose"):
+    with pytest.raises(CheckError, match=r"importing it replaces advbench\.benchmark\.evaluation\.evaluator\.dispose"):
         suite.load(suite.Target(path))
+
+
+ENDS = {
+    "at import": ({"imports": "raise SystemExit(0)"}, "import"),
+    "in build": ({"build": "raise SystemExit(0)"}, "finite loss and moving parameters"),
+    "in loss": ({"loss": "raise SystemExit(0)"}, "finite loss and moving parameters"),
+}
+
+
+@pytest.mark.parametrize("moment", ENDS)
+def test_ending_the_process_with_success_is_a_failure(moment, tmp_path, monkeypatch):
+    monkeypatch.setenv(discovery.VARIABLE, "")
+    parts, check = ENDS[moment]
+    path = write(tmp_path, **parts)
+    (report,) = suite.examine(suite.Target(path), tooling=False)
+    assert check in {finding.rule for finding in report.failed}
+    assert all("SystemExit" in finding.message for finding in report.failed if finding.rule == check)
+    words = ("train", "hostile", "--method", path, "--store", tmp_path / "runs", "--device", "cpu")
+    quick = Path(__file__).resolve().parents[2] / "docs/examples/quick.toml"
+    done = CliRunner().invoke(main, [str(word) for word in (*words, "--protocol", quick)])
+    assert done.exit_code == (2 if moment == "at import" else 1), done.output
+    assert "SystemExit" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_what_is_judged_is_what_runs_whatever_lies_beside_it_or_replaces_it(tmp_path, monkeypatch):
+    """A compiled file with the date and size of the source runs in its place when Python imports; here it does not."""
+    monkeypatch.setenv(discovery.VARIABLE, "")
+    path = write(tmp_path)
+    honest = path.read_bytes()
+    path.write_bytes(honest.replace(b"B, C and D, E", b"X, Y and Z, W"))
+    py_compile.compile(path, doraise=True)
+    date = path.stat()
+    path.write_bytes(honest)
+    os.utime(path, ns=(date.st_atime_ns, date.st_mtime_ns))
+    assert discovery.source_text(path) == honest
+    path.write_text("raise RuntimeError", encoding="utf-8")
+    (method,) = suite.load(suite.Target(path))
+    assert method.card.authors == "B, C and D, E"
+    assert identify(method()).source_sha256 == hashlib.sha256(honest).hexdigest()

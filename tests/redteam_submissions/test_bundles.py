@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from advbench.benchmark.cli import main
 from advbench.benchmark.files import seal, unseal
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import FAMILIES, Outcomes, Record
-from advbench.benchmark.review import bundle
+from advbench.benchmark.review import bundle, consistency
 from advbench.benchmark.runs.build_record import build_record
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.perform import perform
@@ -85,6 +86,22 @@ def test_the_honest_bundle_is_valid(honest):
     said = validate(honest, code=0)
     assert "refused" not in said
     assert "valid" in said
+
+
+def test_evidence_that_is_not_a_number_is_no_forgery(files):
+    """With a dozen images the bound of a ratio is NaN; a file holds it as null."""
+    record = Record.model_validate_json(files[record_name(files)])
+    best = record.checkpoints["best"]
+    flags = tuple(
+        flag.model_copy(update={"evidence": {"ratio": [1.0, math.nan], "most": math.inf}})
+        for flag in best.evaluation.flags
+    )
+    evaluation = best.evaluation.model_copy(update={"flags": flags})
+    rebuilt = record.model_copy(update={"checkpoints": {"best": best.model_copy(update={"evaluation": evaluation})}})
+    loaded = Record.model_validate_json(rebuilt.dumps())
+    assert loaded != rebuilt
+    assert consistency.differing(rebuilt, loaded) == []
+    assert consistency.differing(rebuilt, record) == ["checkpoints"]
 
 
 def columns(plain, checkpoint="best"):

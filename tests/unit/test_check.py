@@ -10,8 +10,8 @@ from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
 from advbench.benchmark.records.flags import ABOUT
 from advbench.benchmark.records.schema import Flag, Record
-from advbench.benchmark.review.adapter import baseline_bands, card_rules, linters, report, scaffold, source_rules, suite
-from advbench.benchmark.review.adapter.report import Broken, Finding, Report
+from advbench.benchmark.review.adapter import baseline_bands, card_rules, linters, scaffold, source_rules, suite
+from advbench.benchmark.review.finding import CheckError, Finding, Report, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [scaffold.Shape(*one) for one in ((1, False, False), (1, True, True), (2, False, True), (2, True, False))]
@@ -34,10 +34,10 @@ def test_what_new_method_writes_passes_everything_but_its_unfilled_card(shape, t
     name = f"fresh_{shape.networks}{'t' * shape.teacher}{'m' * shape.memory}"
     (path,) = scaffold.write(name, shape, tmp_path)
     (found,) = suite.examine(suite.locate(str(path)), tooling=False)
-    assert [finding.name for finding in found.failed] == ["complete"]
-    assert "is not filled in" in found.failed[0].said
+    assert [finding.rule for finding in found.failed] == ["complete card"]
+    assert "is not filled in" in found.failed[0].message
     linters.style(path)
-    assert source_rules.method_names(path) == (name,)
+    assert source_rules.method_names(path.read_bytes()) == (name,)
 
 
 def test_new_method_in_a_checkout_writes_the_oracle_test_and_overwrites_nothing(tmp_path):
@@ -57,12 +57,12 @@ def test_new_method_in_a_checkout_writes_the_oracle_test_and_overwrites_nothing(
 def test_check_reports_in_the_terminal_and_as_markdown(tmp_path):
     (path,) = scaffold.write("unfilled", scaffold.Shape(), tmp_path)
     said = advbench("check", path, "--quick", "--markdown", tmp_path / "report.md", code=1)
-    assert "✗ card: complete: card.title is not filled in" in said
+    assert "failed: complete card: card.title is not filled in" in said
     assert "→ write it from the paper" in said
     assert "error: unfilled: not yet" in said
-    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "Unofficial: the method lies outside the repository." in markdown
-    assert "- **complete** (failed): card.title is not filled in\n  - write it from the paper" in markdown
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Unofficial: the method lies outside the repository." in text
+    assert "- **complete card** (failed): card.title is not filled in\n  - write it from the paper" in text
 
 
 def test_check_finds_methods_by_name_and_lists_them_otherwise():
@@ -128,7 +128,7 @@ def test_an_incomplete_card_names_the_field(change, said, monkeypatch):
 
     kind = discovery.load("trades")
     monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, **change))
-    with pytest.raises(Broken, match=said):
+    with pytest.raises(CheckError, match=said):
         card_rules.complete(kind())
 
 
@@ -137,7 +137,7 @@ def test_a_wrong_cost_says_what_is_measured(monkeypatch):
 
     kind = discovery.load("pgd_at")
     monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, cost="27F"))
-    with pytest.raises(Broken, match='measured 23F; write cost="23F"'):
+    with pytest.raises(CheckError, match='measured 23F; write cost="23F"'):
         card_rules.costs_what_it_says(kind())
 
 
@@ -147,33 +147,34 @@ def test_style_and_types_of_a_file_outside(tmp_path):
     path.write_text(
         path.read_text(encoding="utf-8").replace("from torch import Tensor", "from torch import Tensor, nn")
     )
-    with pytest.raises(Broken, match="ruff: "):
+    with pytest.raises(CheckError, match="ruff: "):
         linters.style(path)
 
 
 def test_baselines_outside_their_bands_break_the_check():
     (finding,) = baseline_bands.judge_baselines([], "mine", official=False)
-    assert finding.state == "not run"
-    assert baseline_bands.baselines("digits-linf/1", official=True) == ("pgd_at", "trades")
-    assert {one.state for one in baseline_bands.judge_baselines([], "digits-linf/1", official=True)} == {"failed"}
+    assert finding.level == "note"
+    assert list(baseline_bands.baselines("digits-linf/1", official=True)) == ["pgd_at", "trades"]
+    assert {one.level for one in baseline_bands.judge_baselines([], "digits-linf/1", official=True)} == {"failed"}
     column = types.SimpleNamespace
-    for autoattack, state in ((0.6, "passed"), (0.2, "failed"), (0.99, "failed"), (None, "failed")):
+    for autoattack, level in ((0.6, "ok"), (0.2, "failed"), (0.99, "failed"), (None, "failed")):
         values = {"clean": 0.95, "autoattack": autoattack}
         evaluation = column(accuracy=values.get)
         record = column(method=column(name="pgd_at", changed={}), checkpoints={"best": column(evaluation=evaluation)})
         first = baseline_bands.judge_baselines([record], "digits-linf/1", official=True)[0]
-        assert first.state == state
-        assert ("the set-up is broken" in first.mend) == (state == "failed")
+        assert first.level == level
+        assert ("the set-up is broken" in first.hint) == (level == "failed")
 
 
 def test_reports_count_and_put_failures_first():
-    findings = (Finding("card", "a", "passed"), Finding("card", "b", "failed", "bad | worse", "mend it"))
+    findings = (Finding("a", "ok"), Finding("b", "failed", "m.py:3", "bad | worse", "correct it"))
     one = Report("m", "m.py", official=True, findings=findings)
-    assert one.verdict == "m: 1 passed, 1 failed"
-    text = report.markdown([one])
-    assert text.index("mend it") < text.index("| ✓ | card | a |")
+    assert one.verdict == "m: 1 ok, 1 failed"
+    assert str(one) == "m: 1 ok, 1 failed (m.py)\n  ok: a\n  failed: b: m.py:3: bad | worse\n      → correct it"
+    text = markdown([one])
+    assert text.index("correct it") < text.index("| ok | a |")
     assert "bad \\| worse" in text
-    assert baseline_bands.judge(None)[0].state == "failed"
+    assert baseline_bands.judge(None)[0].level == "failed"
 
 
 def flagged(name: str, kind: str) -> Record:
@@ -194,17 +195,17 @@ def test_a_flag_fails_unless_autoattacks_figure_stands_in_spite_of_it():
     states = {}
     for name, about in ABOUT.items():
         findings = baseline_bands.judge(flagged(name, about.kind))
-        (states[name],) = {one.state for one in findings if one.name == f"flag {name} on best"}
+        (states[name],) = {one.level for one in findings if one.rule == f"flag {name} on best"}
     assert {name for name, state in states.items() if state == "suspicious"} == {"autoattack-far-below-pgd"}
     assert set(states.values()) == {"suspicious", "failed"}
 
 
 def test_what_is_suspicious_is_shown_first_and_is_no_failure():
-    findings = (Finding("card", "a", "passed"), Finding("digits", "flag x on best", "suspicious", "seen", "look"))
+    findings = (Finding("a", "ok"), Finding("flag x on best", "suspicious", "", "seen", "look"))
     one = Report("m", "m.py", official=True, findings=findings)
-    assert one.verdict == "m: 1 passed, 1 suspicious"
+    assert one.verdict == "m: 1 ok, 1 suspicious"
     assert not one.failed
-    text = report.markdown([one])
+    text = markdown([one])
     assert "- **flag x on best** (suspicious): seen\n  - look" in text
-    assert text.index("(suspicious)") < text.index("| ✓ | card | a |")
-    assert "| ! | digits | flag x on best |" in text
+    assert text.index("(suspicious)") < text.index("| ok | a |")
+    assert "| suspicious | flag x on best |" in text

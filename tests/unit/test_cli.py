@@ -233,18 +233,18 @@ def test_datasets_say_what_is_here(tmp_path):
 
 def test_doctor_finds_what_is_here_and_what_is_missing(tmp_path, monkeypatch):
     said = advbench("doctor", "--data", tmp_path, "--store", tmp_path / "runs").stdout
-    assert "ok       torch: " in said
-    assert "note     data: imagenet" in said
+    assert "ok: torch: " in said
+    assert "note: data: imagenet" in said
     assert said.endswith("ready\n")
     assert not list(tmp_path.iterdir()), "nothing is left behind"
-    monkeypatch.setattr("advbench.benchmark.runs.doctor._installed", lambda name: None if name == "scipy" else "1")
+    monkeypatch.setattr("advbench.benchmark.review.doctor._installed", lambda name: None if name == "scipy" else "1")
     broken = advbench("doctor", "--data", tmp_path, "--store", tmp_path, code=1).stdout
-    assert "missing  scipy: not installed" in broken
+    assert "missing: scipy: not installed" in broken
     assert "pip install scipy" in broken
 
 
 def test_doctor_notices_a_store_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("advbench.benchmark.runs.doctor._writable", lambda _folder: False)
+    monkeypatch.setattr("advbench.benchmark.review.doctor._writable", lambda _folder: False)
     assert "not writable" in advbench("doctor", "--store", tmp_path, "--data", tmp_path, code=1).stdout
 
 

@@ -1,4 +1,4 @@
-"""Where a method stands after a run with the complete attacks: baselines in their bands, columns whole, flags clear.
+"""How a method came out of a run with the complete attacks: baselines in their bands, columns whole, flags clear.
 
 Only baselines have bands: a method may be weak on a hundred digits and still be what its paper says.
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from advbench.benchmark.records.flags import ABOUT, raised
-from advbench.benchmark.records.schema import COLUMNS, Record
-from advbench.benchmark.review.adapter.report import Finding, State
+from advbench.benchmark.records.schema import COLUMNS, CheckpointName, Evaluation, Record
+from advbench.benchmark.review.finding import Finding, Level
 
 
 @dataclass(frozen=True)
@@ -38,66 +38,65 @@ so a method that earns one is no broken adapter (GAIRAT is known for it); any ot
 be no bound, or that the run is not valid."""
 
 
-def baselines(protocol_name: str, *, official: bool) -> tuple[str, ...]:
+def baselines(protocol_name: str, *, official: bool) -> Mapping[str, Band]:
     """Return the baselines that must be met first under a protocol; none under a protocol of the user's."""
-    return tuple(BANDS.get(protocol_name, {})) if official else ()
+    return BANDS.get(protocol_name, {}) if official else {}
 
 
 def judge_baselines(records: Sequence[Record], protocol_name: str, *, official: bool) -> list[Finding]:
     """Hold every baseline to its band."""
-    wanted = BANDS.get(protocol_name, {}) if official else {}
-    if not wanted:
-        said = f"there are no bands for {protocol_name}: the set-up itself is not checked"
-        return [Finding("digits", "baselines", "not run", said, "use --protocol digits-linf")]
-    found = []
-    for name, band in wanted.items():
-        mine = [record for record in records if record.method.name == name and not record.method.changed]
-        found.append(_baseline(name, band, mine))
-    return found
+    bands = baselines(protocol_name, official=official)
+    if not bands:
+        message = f"not run: there are no bands for {protocol_name}, so the set-up itself is not checked"
+        return [Finding("baselines", "note", "", message, "use --protocol digits-linf")]
+    unchanged = {record.method.name: record for record in reversed(records) if not record.method.changed}
+    return [_baseline(name, band, unchanged.get(name)) for name, band in bands.items()]
 
 
-def _baseline(name: str, band: Band, records: Sequence[Record]) -> Finding:
-    title, mend = f"baseline {name}", "the set-up is broken, not your method: run make test, and see advbench doctor"
-    if not records or "best" not in records[0].checkpoints:
-        return Finding("digits", title, "failed", "it was not measured", mend)
-    evaluation = records[0].checkpoints["best"].evaluation
+def _baseline(name: str, band: Band, record: Record | None) -> Finding:
+    rule, hint = f"baseline {name}", "the set-up is broken, not your method: run make test, and see advbench doctor"
+    if record is None or "best" not in record.checkpoints:
+        return Finding(rule, "failed", "", "it was not measured", hint)
+    evaluation = record.checkpoints["best"].evaluation
     parts, good = [], True
-    for column, (low, high) in (("clean", band.clean), ("autoattack", band.autoattack)):
+    for column, (low, high) in vars(band).items():
         accuracy = evaluation.accuracy(column)
         good = good and accuracy is not None and low <= accuracy <= high
         shown = "missing" if accuracy is None else f"{accuracy:.1%}"
         parts.append(f"{column} {shown} (band {low:.0%} to {high:.0%})")
-    said = ", ".join(parts)
-    return Finding("digits", title, "passed", said) if good else Finding("digits", title, "failed", said, mend)
+    return Finding(rule, "ok" if good else "failed", "", ", ".join(parts), "" if good else hint)
 
 
 def judge(record: Record | None) -> list[Finding]:
     """Return how one method came out on both checkpoints."""
     if record is None:
-        return [Finding("digits", "run", "failed", "it left no record", "see the log named above")]
+        return [Finding("run", "failed", "", "it left no record", "see the log named above")]
     if record.training.diverged is not None:
         at = record.training.diverged
-        said = f"the loss was not finite at epoch {at.epoch}, step {at.step}"
-        return [Finding("digits", "run", "failed", said, "look at the scale of the loss")]
+        message = f"the loss was not finite at epoch {at.epoch}, step {at.step}"
+        return [Finding("run", "failed", "", message, "look at the scale of the loss")]
+    return [
+        finding
+        for name, checkpoint in record.checkpoints.items()
+        for finding in (_attacks(name, checkpoint.evaluation), *_flags(name, checkpoint.evaluation))
+    ]
+
+
+def _attacks(name: CheckpointName, evaluation: Evaluation) -> Finding:
+    missing = [column for column in COLUMNS if column not in evaluation.columns]
+    rule = f"attacks on {name}"
+    if missing:
+        return Finding(rule, "failed", "", f"{', '.join(missing)} missing", "run the same command again: it goes on")
+    return Finding(rule, "ok", "", ", ".join(f"{column} {evaluation.accuracy(column):.1%}" for column in COLUMNS))
+
+
+def _flags(name: CheckpointName, evaluation: Evaluation) -> list[Finding]:
     found = []
-    for name, checkpoint in record.checkpoints.items():
-        evaluation = checkpoint.evaluation
-        missing = [column for column in COLUMNS if column not in evaluation.columns]
-        shown = ", ".join(f"{column} {evaluation.accuracy(column):.1%}" for column in COLUMNS if column not in missing)
-        title = f"attacks on {name}"
-        if missing:
-            said = f"{', '.join(missing)} missing"
-            found.append(Finding("digits", title, "failed", said, "run the same command again: it goes on"))
-        else:
-            found.append(Finding("digits", title, "passed", shown))
-        up = raised(evaluation.flags)
-        for flag in up:
-            about = ABOUT[flag.name]
-            said = f"{about.sign} ({flag.reason})" if flag.reason else about.sign
-            state: State = "suspicious" if flag.name in BOUNDED else "failed"
-            found.append(Finding("digits", f"flag {flag.name} on {name}", state, said, about.mend))
-        if not up:
-            clear = sum(flag.state == "clear" for flag in evaluation.flags)
-            said = f"{clear} clear, {len(evaluation.flags) - clear} could not be judged"
-            found.append(Finding("digits", f"flags on {name}", "passed", said))
-    return found
+    for flag in raised(evaluation.flags):
+        about = ABOUT[flag.name]
+        message = f"{about.sign} ({flag.reason})" if flag.reason else about.sign
+        level: Level = "suspicious" if flag.name in BOUNDED else "failed"
+        found.append(Finding(f"flag {flag.name} on {name}", level, "", message, about.mend))
+    clear = sum(flag.state == "clear" for flag in evaluation.flags)
+    message = f"{clear} clear, {len(evaluation.flags) - clear} could not be judged"
+    return found or [Finding(f"flags on {name}", "ok", "", message)]

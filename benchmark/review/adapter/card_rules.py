@@ -1,4 +1,4 @@
-"""Whether a card is complete, and whether what it says of the cost is what is measured."""
+"""Whether a method's card is complete, and whether the cost it names is the one that is measured."""
 
 import dataclasses
 import re
@@ -7,14 +7,25 @@ from typing import Any
 
 from advbench.benchmark import discovery
 from advbench.benchmark.method import Card, Method
-from advbench.benchmark.review.adapter.contract import Case
-from advbench.benchmark.review.adapter.report import Broken
-from advbench.benchmark.review.adapter.workload import make_step
+from advbench.benchmark.review.adapter.contract import TinyRun
+from advbench.benchmark.review.finding import CheckError
 
 FILL_IN = "FILL IN"
 """What `advbench new-method` leaves where the author must write."""
-THIN, WIDE = 60, 100
+SHORT, WIDE = 60, 100
 """Lines of file for an adapter of one network, and for one of two networks or with a teacher."""
+FIELDS = {
+    "name": (r"[a-z][a-z0-9_]*", "lower case with underscores"),
+    "label": (r".+", "the name in tables"),
+    "title": (r".+", "the paper's title"),
+    "authors": (r".+(?: and |,).+", '"Last, First and Last, First", as BibTeX has it'),
+    "venue": (r".+", "where it appeared"),
+    "year": (r"20(?:1[3-9]|2\d)", "the year of the venue"),
+    "url": (r"https://\S+", "an https address of the paper"),
+    "key": (r"[a-z]+[0-9]{4}[a-z0-9]*", 'a citation key such as "zhang2019theoretically"'),
+    "cost": (r".*\d+F.*", 'passes per image, such as "23F"'),
+}
+"""Field of a card → what it must look like, and in words."""
 _FAMILIES = re.search(r"family: (.*?)\n        code:", Card.__doc__ or "", re.DOTALL)
 
 
@@ -27,72 +38,61 @@ def complete(method: Method[Any]) -> None:
     """Every field of the card is filled in, and every hyper-parameter says where its default comes from.
 
     Raises:
-        Broken: naming the first field that is not.
+        CheckError: naming the first field that is not.
     """
     card = method.card
     for field in dataclasses.fields(card):
         value = getattr(card, field.name)
         if FILL_IN in (" ".join(value) if isinstance(value, tuple) else str(value)):
-            raise Broken(f"card.{field.name} is not filled in", "write it from the paper")
-    wanted = {
-        "name": (r"[a-z][a-z0-9_]*", card.name, "lower case with underscores"),
-        "label": (r".+", card.label, "the name in tables"),
-        "title": (r".+", card.title, "the paper's title"),
-        "authors": (r".+(?: and |,).+", card.authors, '"Last, First and Last, First", as BibTeX has it'),
-        "venue": (r".+", card.venue, "where it appeared"),
-        "year": (r"20(?:1[3-9]|2\d)", str(card.year), "the year of the venue"),
-        "url": (r"https://\S+", card.url, "an https address of the paper"),
-        "key": (r"[a-z]+[0-9]{4}[a-z0-9]*", card.key, 'a citation key such as "zhang2019theoretically"'),
-        "cost": (r".*\d+F.*", card.cost, 'passes per image, such as "23F"'),
-    }
-    for name, (pattern, value, mend) in wanted.items():
-        if not re.fullmatch(pattern, value):
-            raise Broken(f"card.{name} = {value!r}", mend)
+            raise CheckError(f"card.{field.name} is not filled in", "write it from the paper")
+    for name, (pattern, hint) in FIELDS.items():
+        if not re.fullmatch(pattern, str(getattr(card, name))):
+            raise CheckError(f"card.{name} = {str(getattr(card, name))!r}", hint)
     if card.family not in families():
-        raise Broken(f"card.family = {card.family!r}", f"one of {', '.join(families())}")
-    for knob in dataclasses.fields(method):
-        source = knob.metadata.get("source", "")
+        raise CheckError(f"card.family = {card.family!r}", f"one of {', '.join(families())}")
+    for hyperparameter in dataclasses.fields(method):
+        source = hyperparameter.metadata.get("source", "")
         if not source or FILL_IN in source:
-            raise Broken(f"{knob.name} names no source", 'knob(default, "paper, Table 5")')
+            raise CheckError(f"{hyperparameter.name} names no source", 'knob(default, "paper, Table 5")')
 
 
-def measured_passes(method: Method[Any]) -> tuple[float, ...]:
-    """Return the passes per image in forwards F, early and late in training, at ten inner steps."""
-    found = []
-    for progress in (0.0, 0.95):
-        case = Case.of(method)
-        step = make_step(case.nets, case.task, progress=progress, steps=10)
-        batch = case.task.batch()
-        case.task.ledger.reset()
-        with step.batch():
-            method.update(case.nets, batch, step)
-        found.append(case.task.ledger.passes.forwards / len(batch.x))
-    return tuple(dict.fromkeys(found))
+def costs_what_it_says(method: Method[Any]) -> str:
+    """Measure the passes per image, early and late in training, at ten inner steps: the card names each.
 
-
-def costs_what_it_says(method: Method[Any]) -> None:
-    """The measured passes per image are among those that the card names.
+    Returns:
+        What was measured, in forwards F.
 
     Raises:
-        Broken: with what was measured.
+        CheckError: if the card says otherwise.
     """
-    said = {float(number) for number in re.findall(r"(\d+(?:\.\d+)?)\s*F\b", method.card.cost)}
-    measured = measured_passes(method)
-    if not set(measured) <= said:
-        text = ", then ".join(f"{passes:g}F" for passes in measured)
-        raise Broken(f"the card says {method.card.cost!r}, measured {text}", f'write cost="{text}"')
+    measured = []
+    for progress in (0.0, 0.95):
+        run = TinyRun.of(method, progress=progress, steps=10)
+        run.task.ledger.reset()
+        run.update()
+        measured.append(run.task.ledger.passes.forwards / len(run.task.batch().x))
+    text = ", then ".join(f"{passes:g}F" for passes in dict.fromkeys(measured))
+    claimed = {float(number) for number in re.findall(r"(\d+(?:\.\d+)?)\s*F\b", method.card.cost)}
+    if not set(measured) <= claimed:
+        raise CheckError(f"the card says {method.card.cost!r}, measured {text}", f'write cost="{text}"')
+    return text
 
 
 def thin(file: Path) -> None:
     """Hold a file to 60 lines for each adapter of one network, 100 for two or with a teacher.
 
     Raises:
-        Broken: if it is longer.
+        CheckError: if it is longer.
     """
     adapters = discovery.in_file(file)
-    text = file.read_text(encoding="utf-8")
-    wide = "Duo" in text or any(adapter.requires for adapter in adapters)
-    most = (WIDE if wide else THIN) * len(adapters)
+    text = discovery.source_text(file).decode()
+    wide = any(adapter.requires or _trained_networks(discovery.make(adapter.card.name)) > 1 for adapter in adapters)
+    most = (WIDE if wide else SHORT) * len(adapters)
     lines = len(text.splitlines())
     if lines > most:
-        raise Broken(f"{lines} lines, {most} are granted", "an adapter says what differs, the trainer does the rest")
+        hint = "an adapter says what differs, the trainer does the rest"
+        raise CheckError(f"{lines} lines, {most} are granted", hint)
+
+
+def _trained_networks(method: Method[Any]) -> int:
+    return sum(any(p.requires_grad for p in net.parameters()) for net in TinyRun.of(method).nets.children())

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from advbench.benchmark.review.adapter.report import Broken
+from advbench.benchmark.review.finding import CheckError
 
 RULES = "A,ANN,ARG,B,BLE,C4,D,E,ERA,F,FURB,I,N,NPY,PERF,PIE,PL,PTH,RET,RUF,S,SIM,SLF,T20,TRY,UP,W"
 IGNORED = "D105,D107,D203,D213,PLR2004,PLR0913,TRY003,RUF001,RUF002,RUF003,N803,N806,N812,COM812,RUF009,FBT003"
@@ -50,7 +50,7 @@ def style(file: Path) -> None:
     """Hold a file to ruff and its formatter.
 
     Raises:
-        Broken: with the first complaint.
+        CheckError: with the first complaint.
         ToolMissingError: without ruff.
     """
     _need("ruff")
@@ -59,14 +59,14 @@ def style(file: Path) -> None:
     if root is None:
         common += ["--isolated", "--config", "line-length=120"]
     chosen = [] if root is not None else ["--select", RULES, "--ignore", IGNORED, *_LINT]
-    code, said = _run(
+    code, lines = _run(
         ["ruff", "check", "--output-format", "concise", *common, *chosen, str(file.resolve())], root or file.parent
     )
     if code:
-        raise Broken(f"ruff: {said[0]} ({max(1, len(said) - 1)} in all)", f"ruff check {file}")
-    code, said = _run(["ruff", "format", "--check", *common, str(file.resolve())], root or file.parent)
+        raise CheckError(f"ruff: {lines[0]} ({max(1, len(lines) - 1)} in all)", f"ruff check {file}")
+    code, lines = _run(["ruff", "format", "--check", *common, str(file.resolve())], root or file.parent)
     if code:
-        raise Broken("the formatter would change the file", f"ruff format --line-length 120 {file}")
+        raise CheckError("the formatter would change the file", f"ruff format --line-length 120 {file}")
 
 
 def types(file: Path) -> None:
@@ -75,7 +75,7 @@ def types(file: Path) -> None:
     The folder X/ is the package advbench.X, which mypy cannot learn from an editable install: it is shown links.
 
     Raises:
-        Broken: with the first complaint.
+        CheckError: with the first complaint.
         ToolMissingError: without mypy, or on a system without symbolic links.
     """
     _need("mypy")
@@ -91,11 +91,11 @@ def types(file: Path) -> None:
         ours = file.resolve().parent == (tree / "methods").resolve()
         target = ["-m", f"advbench.methods.{file.stem}"] if ours else [str(file.resolve())]
         cache = os.environ.get("MYPY_CACHE_DIR") or str(Path(tempfile.gettempdir()) / "advbench-mypy")
-        code, said = _run(
+        code, lines = _run(
             ["mypy", *_MYPY, "--cache-dir", cache, *target],
             Path(place),
             MYPYPATH=place,
         )
     if code:
-        errors = [line for line in said if file.name in line] or said
-        raise Broken(f"mypy: {errors[0].replace(place, '').lstrip('/')}", f"mypy --strict {file}")
+        errors = [line for line in lines if file.name in line] or lines
+        raise CheckError(f"mypy: {errors[0].replace(place, '').lstrip('/')}", f"mypy --strict {file}")

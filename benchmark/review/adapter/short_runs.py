@@ -18,12 +18,13 @@ from advbench.benchmark.models import architectures
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, TrainingRecord
-from advbench.benchmark.review.adapter.report import Broken
 from advbench.benchmark.review.adapter.workload import small_protocol
+from advbench.benchmark.review.finding import CheckError
 from advbench.benchmark.runs.environment import describe
+from advbench.benchmark.training.seeding import isolated_rng
 from advbench.benchmark.training.step import TrainingStep
 from advbench.benchmark.training.task import TrainingTask
-from advbench.benchmark.training.trainer import isolated_rng, train
+from advbench.benchmark.training.trainer import train
 
 CPU = torch.device("cpu")
 TIMELESS = {"seconds", "images_per_second", "peak_memory_bytes"}
@@ -81,48 +82,47 @@ def resumes_to_the_bit(method: Method[Any], folder: Path) -> None:
     """Killed after one and after three of four epochs, a run ends with the weights of the run that was not.
 
     Raises:
-        Broken: if it does not, or if it diverges.
+        CheckError: if it does not, or if it diverges.
     """
     whole = run(method, folder / "whole")
     if whole is None or whole.diverged is not None:
-        raise Broken("training a few digits diverges", "look at the scale of the loss")
+        raise CheckError("training a few digits diverges", "look at the scale of the loss")
     for until in (1, 3):
         place = folder / f"killed{until}"
         run(method, place, until=until)
         resumed = run(method, place)
         for file in ("best.safetensors", "last.safetensors"):
             if file_sha256(place / file) != file_sha256(folder / "whole" / file):
-                said = f"killed after {until} of 4 epochs it ends with other {file}"
-                raise Broken(said, "keep all state in nets (register_buffer), draw nothing that no seed governs")
-        rows = [
-            [row.model_dump(exclude=TIMELESS) for row in record.curve]
-            for record in (whole, resumed)
-            if record is not None
-        ]
-        if rows[0] != rows[1]:
-            raise Broken(f"killed after {until} of 4 epochs it has another learning curve", "keep all state in nets")
+                message = f"killed after {until} of 4 epochs it ends with other {file}"
+                raise CheckError(message, "keep all state in nets (register_buffer), draw nothing that no seed governs")
+        if resumed is None or _curve(resumed) != _curve(whole):
+            message = f"killed after {until} of 4 epochs it has another learning curve"
+            raise CheckError(message, "keep all state in nets")
+
+
+def _curve(record: TrainingRecord) -> list[dict[str, Any]]:
+    return [row.model_dump(exclude=TIMELESS) for row in record.curve]
 
 
 def seeds_differ(method: Method[Any], folder: Path) -> None:
     """Another seed gives other weights in every convolution.
 
     Raises:
-        Broken: if one is the same.
+        CheckError: if one is the same.
     """
     for seed in (0, 1):
-        if not (folder / f"seed{seed}/last.safetensors").exists():
-            run(method, folder / f"seed{seed}", seed=seed)
+        run(method, folder / f"seed{seed}", seed=seed)
     one, other = (load_file(folder / f"seed{seed}/last.safetensors") for seed in (0, 1))
     same = [key for key in one if one[key].dim() == 4 and torch.equal(one[key], other[key])]
     if same:
-        raise Broken(f"{same[0]} is the same with two seeds", "make networks with task.network() in build")
+        raise CheckError(f"{same[0]} is the same with two seeds", "make networks with task.network() in build")
 
 
 def overfits_one_batch(method: Method[Any]) -> None:
     """One batch of 32 digits, seen again and again, is learnt by heart.
 
     Raises:
-        Broken: if fewer than three quarters of it are (chance is a tenth).
+        CheckError: if fewer than three quarters of it are (chance is a tenth).
     """
     batch = Batch(*next(iter(digits().train.batches(32))))
     with isolated_rng(CPU):
@@ -130,8 +130,8 @@ def overfits_one_batch(method: Method[Any]) -> None:
         teachers = {role: _taught(net, batch) for role, net in random_teachers(method).items()}
         accuracy = _accuracy(_overfitted(method, batch, teachers), batch)
     if accuracy < _LEARNT:
-        said = f"after {_OVERFIT_STEPS} steps on one batch {accuracy:.0%} of it are right"
-        raise Broken(said, "check signs, reductions (mean over images) and what is detached")
+        message = f"after {_OVERFIT_STEPS} steps on one batch {accuracy:.0%} of it are right"
+        raise CheckError(message, "check signs, reductions (mean over images) and what is detached")
 
 
 def _taught(net: nn.Module, batch: Batch) -> nn.Module:

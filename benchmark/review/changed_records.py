@@ -1,0 +1,59 @@
+"""What a branch does to published records, as git sees it: which are new, which were corrected without a word."""
+
+import hashlib
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from advbench.benchmark.records import corrections
+from advbench.benchmark.records.publish import destination
+from advbench.benchmark.records.schema import Record
+from advbench.benchmark.review.consistency import name
+from advbench.benchmark.review.finding import Finding
+
+
+class RevisionError(ValueError):
+    """A revision that git cannot compare with; the message is one line."""
+
+
+def changed(base: str, records: Path) -> list[Path]:
+    """Return the files of current records that were added or changed since a revision.
+
+    Raises:
+        RevisionError: if git cannot say.
+    """
+    return [path for path in _differing(base, records, "--diff-filter=d") if corrections.FOLDER not in path.parts]
+
+
+def silent_corrections(base: str, records: Path) -> Iterator[Finding]:
+    """Refuse published records that were replaced or removed since a revision and are not kept with the reason."""
+    for path in _differing(base, records, "--diff-filter=MD", "--no-renames"):
+        digest = hashlib.sha256(_git(base, "show", f"{base}:./{path.as_posix()}")).hexdigest()
+        if corrections.FOLDER in path.parts:
+            message = "what is kept of a superseded record never changes: restore it"
+        elif corrections.kept(path, digest).is_file():
+            continue
+        else:
+            message = "a published record was changed or removed: `advbench publish --replace` or --withdraw keeps it"
+        yield Finding("silent correction", "refused", str(path), message)
+
+
+def misplaced(placed: Iterable[tuple[Record, Path]], records: Path) -> Iterator[Finding]:
+    """Refuse records that lie where another one belongs."""
+    for record, path in placed:
+        due = destination(record, records)
+        if path.resolve() != due.resolve():
+            yield Finding("misplaced", "refused", name(record), f"{path} is not where it belongs, {due}")
+
+
+def _differing(base: str, records: Path, *options: str) -> list[Path]:
+    names = _git(base, "diff", "--name-only", "--relative", *options, "-z", base, "--", str(records)).decode()
+    return [path for path in map(Path, names.split("\0")) if path.suffix == ".json"]
+
+
+def _git(base: str, *words: str) -> bytes:
+    done = subprocess.run(["git", *words], capture_output=True, check=False)
+    if done.returncode:
+        message = done.stderr.decode(errors="replace").strip()
+        raise RevisionError(f"git cannot compare with {base}: {message}; name another revision with --base")
+    return done.stdout
