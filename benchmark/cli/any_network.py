@@ -121,7 +121,7 @@ def find_network(
 
     Raises:
         Refused: if the reference needs a protocol.
-        ForeignError: if it cannot be opened, or does not fit the data; one line.
+        ExternalError: if it cannot be opened, or does not fit the data; one line.
     """
     from advbench.benchmark.data import registry
     from advbench.benchmark.models import external

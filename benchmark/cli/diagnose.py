@@ -56,7 +56,10 @@ def diagnose(
     data_root: Path | None,
     device: str,
 ) -> None:
-    """Examine one NETWORK, a run or anything that `evaluate` takes: can its robustness be believed? L∞.
+    """Examine one NETWORK: can its robustness be believed? L∞.
+
+    NETWORK is a run or anything else that `evaluate` takes: a file of weights, zoo:NAME, module:function,
+    FILE.py:function, exported:FILE, scripted:FILE.
 
     Accuracy against eps and against steps, the loss along the iterations, noise against gradients, white box against
     transfer from the store's peers, agreement of the attacks, and every flag: as text, as a figure, and as JSON.

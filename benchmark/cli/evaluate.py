@@ -55,9 +55,10 @@ def evaluate(
 ) -> None:
     """Attack a trained RUN: its identity as `advbench status` shows it, or the beginning of it.
 
-    Off the board RUN may also be a file of weights (with --architecture), a torch.export or TorchScript file, zoo:NAME
-    of RobustBench (with --weights), or module:function or FILE.py:function of your own, which returns a network; and
-    a run may be attacked in another norm, at other radii or on a part of the test set.
+    Off the board RUN may also be a file of weights (with --architecture), zoo:NAME of RobustBench (with --weights),
+    module:function or FILE.py:function of your own, which returns a network, or a program: exported:FILE for
+    torch.export, scripted:FILE for TorchScript; and a run may be attacked in another norm, at other radii or on a part
+    of the test set. No code in a file of weights is run; a program is opened only when its prefix is written.
 
     \b
     Examples:
@@ -65,6 +66,7 @@ def evaluate(
       advbench evaluate 3fa9 --checkpoint best --attack autoattack
       advbench evaluate 3fa9 --executor slurm --partition gpu --gpus-per-node 1 --time 4:00:00
       advbench evaluate net.safetensors --architecture preactresnet18 --protocol cifar10-linf --subset 1000
+      advbench evaluate exported:net.pt2 --protocol cifar10-linf --subset 1000
       advbench evaluate mine.py:defense --protocol cifar10-linf --threat l2 --eps 0.5 --eot 20 --out mine.json
     """
     where = placement(more)

@@ -1,7 +1,8 @@
 """Networks from anywhere, made ready for attack: runs of ours, weights, RobustBench's zoo, programs, users' own code.
 
-A reference says what it is by its form. Files of weights are read without running code in them (`weights_only`); an
-exported or scripted file is a program of torch's; `module:function` runs code of the user, and what it opened says so.
+A reference says what it is by its form, never a file by what is in it. Files of weights are read without running code
+in them (`weights_only`); `exported:FILE` and `scripted:FILE` are programs of torch's (`models/programs.py`);
+`module:function` runs code of the user, and what it opened says so.
 Nothing that comes from here enters the main board: the board knows weights and an architecture of ours only.
 """
 
@@ -10,7 +11,6 @@ import importlib
 import pickle
 import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.machinery import SourceFileLoader
@@ -24,8 +24,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from advbench.benchmark.files import file_sha256
-from advbench.benchmark.models import architectures, robustbench
+from advbench.benchmark.models import architectures, programs, robustbench
 from advbench.benchmark.models.architectures import NetworkError
+from advbench.benchmark.models.programs import ProgramError
 from advbench.benchmark.models.weight_files import evaluating
 
 Kind = Literal["run", "weights", "zoo", "code", "exported", "scripted"]
@@ -45,7 +46,7 @@ _ZOO_DATA = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet": "imagenet
 _ZOO_THREATS = {"linf": ("Linf", "L2", "corruptions"), "l2": ("L2", "Linf", "corruptions")}
 
 
-class ForeignError(ValueError):
+class ExternalError(ValueError):
     """A network that cannot be opened or attacked; the message is one line with the mend."""
 
 
@@ -88,24 +89,6 @@ class Workload:
     shape: tuple[int, int, int]
 
 
-class Program(nn.Module):
-    """An exported or scripted program behind the manners of a module.
-
-    Programs refuse `eval()` or `requires_grad_()`, so this one is hidden from `modules()`.
-    """
-
-    def __init__(self, program: nn.Module, device: torch.device) -> None:
-        super().__init__()
-        for parameter in program.parameters():
-            parameter.requires_grad_(False)
-        self._program = (program.to(device),)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the program."""
-        logits: Tensor = self._program[0](x)
-        return logits
-
-
 def _line(error: BaseException) -> str:
     said = " ".join(str(error).split())[:200]
     return said or type(error).__name__
@@ -120,7 +103,7 @@ def open_network(
     norm: str = "linf",
     device: torch.device | str = "cpu",
 ) -> Opened:
-    """Open `zoo:NAME`, `module:function`, `FILE.py:function`, or a file of weights or of a program.
+    """Open `zoo:NAME`, `module:function`, `FILE.py:function`, `exported:FILE`, `scripted:FILE`, or a file of weights.
 
     Args:
         reference: what to open.
@@ -131,21 +114,26 @@ def open_network(
         device: where the network shall lie.
 
     Raises:
-        ForeignError: if there is no such thing, or it is not what the reference says; one line.
+        ExternalError: if there is no such thing, or it is not what the reference says; one line.
     """
     try:
         if reference.startswith(ZOO):
             network, origin = _zoo(reference, workload, weights, norm)
+        elif reference.startswith("exported:"):
+            network, origin = _program("exported", reference, torch.device(device))
+        elif reference.startswith("scripted:"):
+            network, origin = _program("scripted", reference, torch.device(device))
         elif Path(reference).is_file():
-            network, origin = _file(Path(reference), workload, architecture, torch.device(device))
+            network, origin = _weights(Path(reference), workload, architecture)
         elif ":" in reference:
             network, origin = _code(reference)
         else:
-            raise ForeignError(
-                f"{reference}: no such file; a network is a run, a file, zoo:NAME, module:function or FILE.py:function"
+            raise ExternalError(
+                f"{reference}: no such file; a network is a run, a file of weights, zoo:NAME, module:function, "
+                "FILE.py:function, exported:FILE or scripted:FILE"
             )
-    except NetworkError as error:
-        raise ForeignError(str(error)) from None
+    except (NetworkError, ProgramError) as error:
+        raise ExternalError(str(error)) from None
     return Opened(network.to(device).eval(), origin)
 
 
@@ -155,46 +143,28 @@ def untrained(architecture: str, workload: Workload) -> nn.Module:
         return architectures.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
 
 
-def _file(path: Path, workload: Workload, architecture: str | None, device: torch.device) -> tuple[nn.Module, Origin]:
-    """Open a file by what is in it, not by how it is called."""
-    inside = _members(path)
-    digest = file_sha256(path)
-    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in inside):
-        return _exported(path, device), Origin(str(path), "exported", SAID["exported"], None, digest)
-    if any("/code/" in name for name in inside):
-        return _scripted(path, device), Origin(str(path), "scripted", SAID["scripted"], None, digest)
+def _weights(path: Path, workload: Workload, architecture: str | None) -> tuple[nn.Module, Origin]:
+    """Open a file of weights; whatever it holds, nothing in it is run."""
+    program = programs.kind_of(path)
+    if program is not None:
+        raise ExternalError(f"{path}: looks like {SAID[program]}, not weights; to run it, write {program}:{path}")
     if architecture is None:
-        raise ForeignError(
+        raise ExternalError(
             f"{path}: weights need the name of their architecture: --architecture {'|'.join(architectures.names())}"
         )
+    digest = file_sha256(path)
     network = untrained(architecture, workload)
     _fill(network, _state(path), path, architecture)
     return network, Origin(str(path), "weights", SAID["weights"], architecture, digest)
 
 
-def _members(path: Path) -> list[str]:
-    if not zipfile.is_zipfile(path):
-        return []
-    with zipfile.ZipFile(path) as archive:
-        return archive.namelist()
-
-
-def _exported(path: Path, device: torch.device) -> nn.Module:
-    if device.type != "cpu":
-        raise ForeignError(f"{path}: an exported program stays on the device it was made for: --device cpu")
-    try:
-        program = torch.export.load(str(path)).module()
-    except Exception as error:  # noqa: BLE001 (torch raises whatever its parsers raise)
-        raise ForeignError(f"{path}: not a readable torch.export program ({_line(error)})") from None
-    return Program(program, device)
-
-
-def _scripted(path: Path, device: torch.device) -> nn.Module:
-    try:
-        program: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        raise ForeignError(f"{path}: not a readable TorchScript program ({_line(error)})") from None
-    return Program(program.eval(), device)
+def _program(kind: programs.Kind, reference: str, device: torch.device) -> tuple[nn.Module, Origin]:
+    """Open the program that a reference asks for by name."""
+    path = Path(reference.partition(":")[2])
+    if not path.is_file():
+        raise ExternalError(f"{path}: no such file")
+    network = programs.OPENERS[kind](path, device)
+    return network, Origin(reference, kind, SAID[kind], None, file_sha256(path))
 
 
 def _state(path: Path) -> dict[str, Tensor]:
@@ -203,23 +173,27 @@ def _state(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ForeignError(f"{path}: not a readable safetensors file ({_line(error)})") from None
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ForeignError(
-            f"{path}: holds more than weights, and code in it is not run; save net.state_dict() alone"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ForeignError(f"{path}: not a readable file of weights ({_line(error)})") from None
+            raise ExternalError(f"{path}: not a readable safetensors file ({_line(error)})") from None
+    found = _unpickled(path)
     while isinstance(found, Mapping):
         nested = next((key for key in _NESTED if isinstance(found.get(key), Mapping)), None)
         if nested is None:
             break
         found = found[nested]
     if not isinstance(found, Mapping) or not found or not all(isinstance(one, Tensor) for one in found.values()):
-        raise ForeignError(f"{path}: no state dict; save net.state_dict()")
+        raise ExternalError(f"{path}: no state dict; save net.state_dict()")
     return _without_prefix(dict(found))
+
+
+def _unpickled(path: Path) -> Any:  # noqa: ANN401 (what a stranger's file holds)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ExternalError(
+            f"{path}: holds more than weights, and code in it is not run; save net.state_dict() alone"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise ExternalError(f"{path}: not a readable file of weights ({_line(error)})") from None
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -237,18 +211,18 @@ def _fill(network: nn.Module, state: dict[str, Tensor], path: Path, architecture
     if wrong:
         key = wrong[-1]
         there, here = tuple(state[key].shape), tuple(own[key].shape)
-        raise ForeignError(
+        raise ExternalError(
             f"{path}: weights of another architecture, or of other classes: {key} is {there}, {architecture} has {here}"
         )
     if missing or extra:
         named = f"it lacks {missing[0]}" if missing else f"it has {extra[0]}"
-        raise ForeignError(
+        raise ExternalError(
             f"{path}: weights of another architecture than {architecture}: {named} "
             f"({len(missing)} of {len(own)} missing, {len(extra)} unknown)"
         )
     odd = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if odd:
-        raise ForeignError(f"{path}: weights that are not finite, in {odd[0]}")
+        raise ExternalError(f"{path}: weights that are not finite, in {odd[0]}")
     network.load_state_dict(state)
 
 
@@ -258,13 +232,13 @@ def _code(reference: str) -> tuple[nn.Module, Origin]:
     try:
         function = getattr(_module(place), name)
     except AttributeError:
-        raise ForeignError(f"{reference}: {place} has no function {name!r}") from None
+        raise ExternalError(f"{reference}: {place} has no function {name!r}") from None
     try:
         network = function()
     except Exception as error:
-        raise ForeignError(f"{reference}: {name}() raised {type(error).__name__}: {_line(error)}") from error
+        raise ExternalError(f"{reference}: {name}() raised {type(error).__name__}: {_line(error)}") from error
     if not isinstance(network, nn.Module):
-        raise ForeignError(f"{reference}: {name}() returned {type(network).__name__}, not a torch.nn.Module")
+        raise ExternalError(f"{reference}: {name}() returned {type(network).__name__}, not a torch.nn.Module")
     return network, Origin(reference, "code", SAID["code"])
 
 
@@ -282,7 +256,7 @@ def _module(place: str) -> object:
         sys.modules[name] = module
         loader.exec_module(module)
     except Exception as error:
-        raise ForeignError(f"{place}: importing it raised {type(error).__name__}: {_line(error)}") from error
+        raise ExternalError(f"{place}: importing it raised {type(error).__name__}: {_line(error)}") from error
     return module
 
 
@@ -290,7 +264,7 @@ def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) ->
     """Build a model with RobustBench's own loading code, from files that are here already."""
     name = reference.removeprefix(ZOO)
     if workload.data not in _ZOO_DATA:
-        raise ForeignError(f"{reference}: RobustBench's zoo has models of {', '.join(_ZOO_DATA)}, not {workload.data}")
+        raise ExternalError(f"{reference}: RobustBench's zoo has models of {', '.join(_ZOO_DATA)}, not {workload.data}")
     loading = robustbench.robustbench("utils")
     table = {key.value: models for key, models in loading.all_models.items()}[_ZOO_DATA[workload.data]]
     models = {threat.value: found for threat, found in table.items()}
@@ -298,22 +272,24 @@ def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) ->
     if threat is None:
         every = sorted({one for found in models.values() for one in found})
         near = difflib.get_close_matches(name, every, 3, 0.4)
-        raise ForeignError(
+        raise ExternalError(
             f"{reference}: RobustBench has no such model for {workload.data}"
             + (f"; did you mean {', '.join(near)}?" if near else "")
         )
     ids = models[threat][name]["gdrive_id"]
     files = [f"{name}_m{number}.pt" for number in range(len(ids))] if isinstance(ids, list) else [f"{name}.pt"]
     if ids is None:
-        raise ForeignError(f"{reference}: comes through timm's hub alone; load it in a FILE.py:function of your own")
+        raise ExternalError(f"{reference}: comes through timm's hub alone; load it in a FILE.py:function of your own")
     if weights is None:
-        raise ForeignError(f"{reference}: nothing is downloaded here: get {files[0]} and give --weights FILE")
+        raise ExternalError(f"{reference}: nothing is downloaded here: get {files[0]} and give --weights FILE")
     with tempfile.TemporaryDirectory() as folder:
         root = _laid_out(weights, Path(folder), _ZOO_DATA[workload.data], threat, files)
+        for file in files:  # RobustBench may read them without limits
+            _unpickled(root / _ZOO_DATA[workload.data] / threat / file)
         try:
             network: nn.Module = loading.load_model(name, root, _ZOO_DATA[workload.data], threat)
         except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-            raise ForeignError(f"{weights}: not a checkpoint of {name} ({_line(error)})") from None
+            raise ExternalError(f"{weights}: not a checkpoint of {name} ({_line(error)})") from None
     digest = file_sha256(weights) if weights.is_file() else None
     return network, Origin(reference, "zoo", SAID["zoo"], f"{name} ({threat})", digest)
 
@@ -323,12 +299,12 @@ def _laid_out(weights: Path, folder: Path, data: str, threat: str, files: list[s
     if weights.is_dir():
         absent = [file for file in files if not (weights / data / threat / file).is_file()]
         if absent:
-            raise ForeignError(f"{weights}: no {data}/{threat}/{absent[0]} in it")
+            raise ExternalError(f"{weights}: no {data}/{threat}/{absent[0]} in it")
         return weights
     if not weights.is_file():
-        raise ForeignError(f"{weights}: no such file")
+        raise ExternalError(f"{weights}: no such file")
     if len(files) > 1:
-        raise ForeignError(f"an ensemble of {len(files)} files: give --weights the folder that holds {data}/{threat}/")
+        raise ExternalError(f"an ensemble of {len(files)} files: give --weights the folder that holds {data}/{threat}/")
     place = folder / data / threat
     place.mkdir(parents=True)
     (place / files[0]).symlink_to(weights.resolve())
@@ -339,24 +315,24 @@ def check(opened: Opened, workload: Workload, x: Tensor) -> None:
     """Try a network on a few test images (n ≥ 3), before hours are spent.
 
     Raises:
-        ForeignError: for images outside [0,1], a network that does not take them, gives other than `num_classes` finite
-            logits for each, or takes one size of batch only; one line.
+        ExternalError: for images outside [0,1], a network that does not take them, gives other than `num_classes`
+            finite logits for each, or takes one size of batch only; one line.
     """
     name = opened.origin.reference
     low, high = x.amin().item(), x.amax().item()
     if not (low >= 0 and high <= 1 and bool(x.isfinite().all())):
-        raise ForeignError(f"{workload.data}: images must be in [0,1], these span [{low:.4g}, {high:.4g}]")
+        raise ExternalError(f"{workload.data}: images must be in [0,1], these span [{low:.4g}, {high:.4g}]")
     for size in (3, 1):
         logits = _tried(opened, x[:size], name)
         if logits.dim() != 2 or len(logits) != size:
-            raise ForeignError(f"{name}: must give logits ({size}, classes), it gives {tuple(logits.shape)}")
+            raise ExternalError(f"{name}: must give logits ({size}, classes), it gives {tuple(logits.shape)}")
         if logits.shape[1] != workload.num_classes:
-            raise ForeignError(
+            raise ExternalError(
                 f"{name}: has {logits.shape[1]} classes, {workload.data} has {workload.num_classes}: "
                 "choose the data it was made for with --protocol"
             )
         if not bool(logits.isfinite().all()):
-            raise ForeignError(f"{name}: gives logits that are NaN or infinite on clean test images")
+            raise ExternalError(f"{name}: gives logits that are NaN or infinite on clean test images")
 
 
 def _tried(opened: Opened, x: Tensor, name: str) -> Tensor:
@@ -367,7 +343,7 @@ def _tried(opened: Opened, x: Tensor, name: str) -> Tensor:
         raise
     except Exception as error:  # noqa: BLE001 (anything may happen in a network of the user)
         mend = "; export it with a dynamic batch dimension" if opened.origin.kind == "exported" else ""
-        raise ForeignError(f"{name}: does not take images {tuple(x.shape)}: {_line(error)}{mend}") from None
+        raise ExternalError(f"{name}: does not take images {tuple(x.shape)}: {_line(error)}{mend}") from None
     if not isinstance(logits, Tensor):
-        raise ForeignError(f"{name}: gives a {type(logits).__name__}, not a tensor of logits")
+        raise ExternalError(f"{name}: gives a {type(logits).__name__}, not a tensor of logits")
     return logits

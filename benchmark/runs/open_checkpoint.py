@@ -14,14 +14,14 @@ def open_run(
     """Open a checkpoint of a run of ours, its file compared with the checksum that training left.
 
     Raises:
-        external.ForeignError: if the run has no such checkpoint, or the file is not what training wrote.
+        external.ExternalError: if the run has no such checkpoint, or the file is not what training wrote.
     """
     trained = folder.trained()
     if trained is None or name not in trained.checkpoints:
-        raise external.ForeignError(f"{folder.spec.label} has no {name} checkpoint: train it first")
+        raise external.ExternalError(f"{folder.spec.label} has no {name} checkpoint: train it first")
     path, said = folder.weights(name), trained.checkpoints[name].sha256
     if file_sha256(path) != said:
-        raise external.ForeignError(
+        raise external.ExternalError(
             f"{path}: not the weights that training wrote (sha256 differs); train the run again"
         )
     architecture = folder.spec.protocol.network

@@ -315,7 +315,7 @@ def test_exported_and_scripted_programs_are_opened(place):
     torch.export.save(torch.export.export(net, (example,), dynamic_shapes=({0: batch},)), place.folder / "net.pt2")
     torch.jit.trace(net, example).save(str(place.folder / "net.ts"))
     bits = []
-    for name, said in (("net.pt2", "a torch.export program"), ("net.ts", "a TorchScript program")):
+    for name, said in (("exported:net.pt2", "a torch.export program"), ("scripted:net.ts", "a TorchScript program")):
         words = ("--protocol", "tiny.toml", "--attacks", "pgd", "--out", "program.json", "--device", "cpu")
         assert said in place.advbench("evaluate", name, *words)
         found = json.loads((place.folder / "program.json").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from torch import nn
 
 from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import architectures, external, weight_files
-from advbench.benchmark.models.external import ForeignError, Opened, Origin, Workload, check, open_network
+from advbench.benchmark.models.external import ExternalError, Opened, Origin, Workload, check, open_network
 
 DIGITS = Workload("digits", 10, (1, 8, 8))
 CIFAR = Workload("cifar10", 10, (3, 32, 32))
@@ -19,7 +19,7 @@ def net():
 
 
 def refused(reference, workload=DIGITS, **given) -> str:
-    with pytest.raises(ForeignError) as caught:
+    with pytest.raises(ExternalError) as caught:
         open_network(str(reference), workload, **given)
     said = str(caught.value)
     assert "\n" not in said
@@ -127,7 +127,7 @@ class Constant(nn.Module):
     ],
 )
 def test_a_network_that_cannot_be_attacked_is_refused_on_three_images(network, said):
-    with pytest.raises(ForeignError) as caught:
+    with pytest.raises(ExternalError) as caught:
         check(Opened(network, Origin("it", "code", "code")), DIGITS, torch.rand(3, 1, 8, 8))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -135,16 +135,16 @@ def test_a_network_that_cannot_be_attacked_is_refused_on_three_images(network, s
 
 def test_images_outside_the_unit_range_are_refused():
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(ForeignError, match=r"must be in \[0,1\]"):
+    with pytest.raises(ExternalError, match=r"must be in \[0,1\]"):
         check(Opened(net, Origin("it", "code", "code")), DIGITS, 2 * torch.ones(3, 1, 8, 8))
 
 
 def test_a_zoo_model_is_loaded_by_robustbenchs_own_code_from_a_local_file(tmp_path, monkeypatch):
     if importlib.util.find_spec("robustbench") is None:
         pytest.skip("robustbench is not installed")
-    loading = external.bridge.robustbench("utils")
+    loading = external.robustbench.robustbench("utils")
     torch.manual_seed(0)
-    made = external.bridge.robustbench("model_zoo.architectures.wide_resnet").WideResNet(10, 10, 1)
+    made = external.robustbench.robustbench("model_zoo.architectures.wide_resnet").WideResNet(10, 10, 1)
     factory = type(made)
     small = {"Small2026Test": {"model": lambda: factory(10, 10, 1), "gdrive_id": "x"}}
     models = {
