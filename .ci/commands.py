@@ -1,86 +1,31 @@
-"""Write the documentation of all commands from what they say of themselves; its output is docs/commands.md."""
+"""Print docs/commands.md: its own introduction, then the help of every command as the terminal shows it."""
 
-import inspect
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
 from advbench.benchmark.cli import main
-from advbench.benchmark.cli.app import COMMANDS
 
-HEAD = """# Commands
-
-`advbench --help` lists the commands, `advbench COMMAND --help` explains one. Every error is one line; `--debug`,
-anywhere on the line, shows the traceback behind it, `-v` what the library logs.
-
-| exit code | meaning |
-|---|---|
-| 0 | all is well |
-| 1 | a job failed (or `status` shows one that did, or `doctor` misses what every run needs) |
-| 2 | the input was refused; nothing was done |
-| 75 | `job` only: others hold the work, try again later |
-| 130 | interrupted; the same command goes on where it stopped |
-
-Runs go to `runs/`, `$ADVBENCH_STORE` or `--store`; data are looked for in `$ADVBENCH_DATA` or `--data`, by default in
-the user's cache folder.
-
-## Suites
-
-`run-all` and `status` take a suite as options or as a file. Every `[[method]]` is a row of its own; protocol files are
-looked for beside the suite file; without `seeds` each protocol's own are used.
-
-```toml
-protocols = ["cifar10-linf-short", "mine.toml"]
-seeds = [0, 1, 2]
-
-[[method]]
-name = "pgd_at"
-
-[[method]]
-name = "trades"
-set = { beta = 3.0 }
-```
-"""
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
+FIRST = "\n## `advbench run-all`\n"
+"""Heading of the first command: the page is written by hand up to here."""
 
 
-def described(words: str, command: click.Command, context: click.Context, level: int = 2) -> Iterator[str]:
-    """Yield the lines about a command: prose, examples, options, sub-commands."""
-    prose, _, examples = inspect.cleandoc(command.help or "").partition("\b\nExample")
-    yield from ("", f"{'#' * level} `advbench {words}`", "", prose.replace("\b\n", "").strip())
-    if examples:
-        yield from ("", "```", inspect.cleandoc(examples.partition("\n")[2]), "```")
-    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    if options:
-        yield from ("", "| option | |", "|---|---|", *(row(option, context) for option in options))
+def described(command: click.Command, words: str, parent: click.Context) -> Iterator[str]:
+    """Yield the sections of a command and of its sub-commands."""
+    context = click.Context(command, info_name=words.rsplit(maxsplit=1)[-1], parent=parent, terminal_width=100)
+    yield f"\n{'#' * len(words.split())} `{words}`\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
-            inner = command.get_command(context, name)
-            if inner is not None:
-                yield from described(f"{words} {name}", inner, context, level + 1)
-
-
-def row(option: click.Option, context: click.Context) -> str:
-    """Return the table row of an option."""
-    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-    value = "" if option.is_flag else f" `{option.make_metavar(context)}`"
-    text = " ".join((option.help or "").split())
-    if option.show_default:
-        text = f"{text} [default: {option.default}]".strip()
-    cells = (cell.replace("|", "\\|") for cell in (names + value, text))
-    return f"| {' | '.join(cells)} |"
-
-
-def commands() -> str:
-    """Return the whole text."""
-    context = click.Context(main)
-    lines = [HEAD.rstrip()]
-    for name in COMMANDS:
-        command = main.get_command(context, name)
-        if command is not None:
-            lines += described(name, command, context)
-    return "\n".join(lines) + "\n"
+            yield from described(command.commands[name], f"{words} {name}", context)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(commands())
+    top = click.Context(main, info_name="advbench", help_option_names=["-h", "--help"])
+    sys.stdout.write(PAGE.read_text(encoding="utf-8").partition(FIRST)[0])
+    for name in main.list_commands(top):
+        command = main.get_command(top, name)
+        if command is not None:
+            sys.stdout.writelines(described(command, f"advbench {name}", top))

@@ -6,6 +6,7 @@ packages that have entry points in the group `advbench.methods`. Those are marke
 """
 
 import dataclasses
+import difflib
 import hashlib
 import importlib
 import importlib.metadata
@@ -174,15 +175,18 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> type[Method[Any]]:
-    """Return the class of a method.
+    """Return the class of a method; hyphens and underscores are the same.
 
     Raises:
-        MethodError: if there is none of that name; the message lists all.
+        MethodError: if there is none of that name; the message has the nearest name, or else lists all.
     """
     found = _all(outside_files())
-    if name not in found:
-        raise MethodError(f"no method {name!r}; there are: {', '.join(sorted(found))}")
-    return found[name]
+    method = found.get(name, found.get(name.replace("-", "_")))
+    if method is None:
+        near = difflib.get_close_matches(name, found, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(found))}"
+        raise MethodError(f"no method {name!r}; {hint}")
+    return method
 
 
 def make(name: str, hyperparameters: Mapping[str, object] | None = None) -> Method[Any]:

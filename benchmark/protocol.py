@@ -5,6 +5,7 @@ thresholds of the flags, statistics and seeds. `Protocol.digest` is the sha256 o
 carries it and no board mixes two. This module is free of torch.
 """
 
+import difflib
 import hashlib
 import json
 import tomllib
@@ -352,7 +353,7 @@ def resolve(reference: str) -> Protocol:
     """Return a published protocol by name ("cifar10-linf/1"; "cifar10-linf" means its newest version) or a TOML file.
 
     Raises:
-        ProtocolError: if there is neither.
+        ProtocolError: if there is neither; the message has the nearest name, or else lists all.
     """
     known = published()
     if reference in known:
@@ -362,5 +363,6 @@ def resolve(reference: str) -> Protocol:
         return known[max(versions, key=lambda name: int(name.rpartition("/")[2]))]
     if reference.endswith(".toml"):
         return Protocol.from_toml(Path(reference))
-    names = ", ".join(sorted(known))
-    raise ProtocolError(f"no protocol {reference!r}; published: {names}; or give a .toml file")
+    near = difflib.get_close_matches(reference, [name.rpartition("/")[0] for name in known], 1)
+    hint = f"did you mean {near[0]}?" if near else f"published: {', '.join(sorted(known))}; or give a .toml file"
+    raise ProtocolError(f"no protocol {reference!r}; {hint}")

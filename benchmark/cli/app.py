@@ -4,6 +4,7 @@ Commands are imported when they are asked for, and import what they need when th
 everything about tables and plans does without torch.
 """
 
+import difflib
 import importlib
 import logging
 import sys
@@ -65,7 +66,7 @@ class App(click.Group):
         """Return the commands in the order of the help."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's)
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
@@ -73,7 +74,17 @@ class App(click.Group):
         command: click.Command = getattr(importlib.import_module(f"advbench.benchmark.cli.{name}"), name)
         return command
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:  # noqa: ANN401
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was named, or else refuse it with the nearest name."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"did you mean {near[0]}?" if near else "`advbench --help` lists them"
+            raise Refused(f"no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:  # noqa: ANN401 (click's)
         """Run, turn every error into one line on stderr and an exit code; `--debug` anywhere shows the traceback."""
         given = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in given
@@ -138,6 +149,6 @@ def main(*, debug: bool, verbose: bool) -> None:
       advbench run-all                                    # digits, minutes on a laptop
       advbench run-all --protocol cifar10-linf-short --methods pgd_at,trades
       advbench leaderboard --protocol cifar10-linf-short
-      advbench doctor                                     # what is missing and how to mend it
+      advbench doctor                                     # what is missing and how to fix it
     """
     configure_logging(logging.INFO if verbose else logging.WARNING, tracebacks=debug)

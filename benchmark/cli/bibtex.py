@@ -6,27 +6,20 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.options import method_option, open_store, read_names, records_options
+from advbench.benchmark.cli.options import FILE, method_option, methods_option, open_store
+from advbench.benchmark.cli.read_records import Source, records_options
 
 if TYPE_CHECKING:
-    from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.schema import MethodIdentity
 
 
 @click.command(short_help="Print the BibTeX entries of methods.")
-@click.option("--methods", type=read_names, metavar="LIST", help="Of these methods, recorded or not.")
-@records_options
+@methods_option(help="Of these methods, recorded or not.")
+@records_options()
 @method_option
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the file instead of printing it.")
-def bibtex(
-    *,
-    methods: tuple[str, ...] | None,
-    protocol: "Protocol | None",
-    records: Path | None,
-    store_root: Path | None,
-    out: Path | None,
-) -> None:
-    r"""Print the BibTeX entries of the methods on boards: one for every \cite of `leaderboard --format latex`.
+@click.option("--out", type=FILE, help="Write the file instead of printing it.")
+def bibtex(*, methods: tuple[str, ...] | None, source: Source, out: Path | None) -> None:
+    """Print the BibTeX entries of the methods on boards: one for every \\cite of `leaderboard --format latex`.
 
     Entries come from the records, so that they fit the tables; methods that were named and have no record are cited as
     their cards are. A method that cannot be cited is named on stderr, and no table cites it.
@@ -39,7 +32,7 @@ def bibtex(
     from advbench.leaderboards import bibtex as citations
     from advbench.leaderboards.table import BoardError
 
-    identities = _identities(records, store_root, protocol, methods)
+    identities = _identities(source, methods)
     entries, problems = citations.gather(identities)
     for problem in problems:
         click.echo(f"no entry: {problem}", err=True)
@@ -52,26 +45,22 @@ def bibtex(
     click.echo(f"wrote {out}: {entries.count('@')} entries")
 
 
-def _identities(
-    records: Path | None, store_root: Path | None, protocol: "Protocol | None", names: tuple[str, ...] | None
-) -> "list[MethodIdentity]":
+def _identities(source: Source, names: tuple[str, ...] | None) -> "list[MethodIdentity]":
     """Return who the methods are: from records first, then from the cards of those that were named.
 
     Raises:
         Refused: if there is neither a record nor a name, or no method of a name.
     """
-    from advbench.benchmark.cli.read_records import load
-
-    found = load(records, store_root, protocol)[0]
-    known = [record.method for record in found]
+    known = [record.method for record in source.load()[0]]
     if names is None:
         if not known:
-            place = records if records is not None else open_store(store_root).root
+            place = source.records or open_store(source.store_root).root
             raise Refused(f"{place}: no records; name methods with --methods, or another folder with --records")
         return known
     chosen: list[MethodIdentity] = []
     for name in names:
-        several = [one for one in known if name.casefold() in {one.name.casefold(), one.label.casefold()}]
+        spellings = {name.casefold(), name.casefold().replace("-", "_")}
+        several = [method for method in known if spellings & {method.name.casefold(), method.label.casefold()}]
         chosen += several or [_card(name)]
     return chosen
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.console import WIDE, console
+from advbench.benchmark.cli.read_records import Source
 from advbench.benchmark.files import write_bytes
 from advbench.benchmark.records.schema import Record
 from advbench.leaderboards import board
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runs.store import Store
     from advbench.leaderboards.table import Table
     from advbench.leaderboards.writers.latex import Layout
 
@@ -94,13 +96,18 @@ def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, 
     return written
 
 
-def show_and_write(records: Sequence[Record], protocol: "Protocol", folder: Path) -> None:
-    """Print a board, write its files, and say where they are; a board without AutoAttack yet gets no plot."""
+def show_and_write(protocol: "Protocol", store: "Store", folder: Path) -> None:
+    """Print the board of a protocol from the store, write its files, and say where they are.
+
+    A board without AutoAttack yet gets no plot.
+    """
+    records, _ = Source(protocol, store_root=store.root).load()
     if not records:
         click.echo(f"{protocol.name}: no results yet, so no board")
         return
     table = show_board(records, protocol)
-    ranked = any("autoattack" in point.evaluation.columns for one in records for point in one.checkpoints.values())
+    points = [point for record in records for point in record.checkpoints.values()]
+    ranked = any("autoattack" in point.evaluation.columns for point in points)
     for path in write_files(table, folder, plots=ranked):
         click.echo(f"wrote {path}")
     if not ranked:

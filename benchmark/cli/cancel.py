@@ -1,26 +1,26 @@
 """`advbench cancel`: jobs that wait or run on a cluster."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.options import open_store, read_protocol, store_option
+from advbench.benchmark.cli.options import protocol_option, store_option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.runs.executors.slurm.queue import Entry
+    from advbench.benchmark.runs.store import Store
 
 
 @click.command(short_help="Cancel jobs that wait or run on a cluster.")
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option(
-    "--protocol", "protocols", type=read_protocol, metavar="NAME|FILE.toml", multiple=True, help="Only these."
-)
+@protocol_option("protocols", multiple=True, help="Only these.")
 @store_option
-def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store_root: Path | None) -> None:
+def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store: "Store") -> None:
     """Cancel jobs of a store that wait or run in Slurm, and no others: all, or those of some RUNs or protocols.
 
     RUN is an identity as `advbench status` shows it, or the beginning of it. What is done stays; `run-all` goes on
@@ -35,7 +35,7 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store_ro
     from advbench.benchmark.runs.executors.slurm import commands, queue
     from advbench.benchmark.runs.executors.slurm.registry import Registry
 
-    registry = Registry(open_store(store_root))
+    registry = Registry(store)
     found = queue.glance(registry)
     wanted = [entry for entry in found if _chosen(entry, runs, protocols)]
     for run in runs:

@@ -26,11 +26,13 @@ def carry_out(jobs: Sequence[Job], using: "Means", catalogue: Catalogue) -> Outc
     """Have jobs done and show how they go; return None if they are left to Slurm.
 
     Raises:
+        DataError: if data are missing and cannot be had; one line that says how to get them.
         ExecutorError: if no job can be started at all.
     """
-    from advbench.benchmark.runs.launch import estimates
+    from advbench.benchmark.runs.launch import estimates, make_ready
 
-    expected, said = estimates(jobs, using, catalogue)
+    make_ready({job.run.protocol.digest: job.run.protocol for job in jobs}.values(), using.data_root)
+    expected, summary = estimates(jobs, using, catalogue)
     arguments = {
         "store_root": str(using.store.root.absolute()),
         "data_root": None if using.data_root is None else str(using.data_root.absolute()),
@@ -42,9 +44,9 @@ def carry_out(jobs: Sequence[Job], using: "Means", catalogue: Catalogue) -> Outc
         if outcome is None:
             return None
     else:
-        click.echo(said, err=True)
+        click.echo(summary, err=True)
         executor = Local(using.store, using.workers, using.threads, using.gpus)
-        with Display(Meter(_weights(expected), using.workers)) as display:
+        with _display(expected, using) as display:
             outcome = executor.execute(jobs, Errand(PERFORM, arguments), display)
     for job, reason in outcome.failed:
         click.echo(f"failed: {job.label}: {reason}", err=True)
@@ -53,8 +55,9 @@ def carry_out(jobs: Sequence[Job], using: "Means", catalogue: Catalogue) -> Outc
     return outcome
 
 
-def _weights(expected: Mapping[str, Estimate]) -> dict[str, float]:
-    return {job: one.seconds if one.seconds is not None else _UNKNOWN_SECONDS for job, one in expected.items()}
+def _display(expected: Mapping[str, Estimate], using: "Means") -> Display:
+    seconds = {job: _UNKNOWN_SECONDS if found.seconds is None else found.seconds for job, found in expected.items()}
+    return Display(Meter(seconds, using.workers))
 
 
 def _on_cluster(
@@ -78,13 +81,13 @@ def _on_cluster(
     tried = using.device == "cpu" or choose_device("auto").type == "cuda"
     refuse_short(jobs, expected, profile, tried=tried)
     parts = cut(jobs, expected, profile)
-    expected, said = estimates(parts, using, catalogue)
-    click.echo(said, err=True)
+    expected, summary = estimates(parts, using, catalogue)
+    click.echo(summary, err=True)
     errand = Errand(PERFORM, arguments)
     if placement.detach:
-        _say(slurm.submit(parts, errand))
+        _report(slurm.submit(parts, errand))
         return None
-    with Display(Meter(_weights(expected), using.workers)) as display:
+    with _display(expected, using) as display:
         watching = replace(slurm, on_queue=display.note)
         try:
             return watching.execute(parts, errand, display)
@@ -93,14 +96,11 @@ def _on_cluster(
             raise
 
 
-def _say(queued: "Queued") -> None:
+def _report(queued: "Queued") -> None:
     """Say what a command left in the queue."""
-    arrays = f" in {len(queued.arrays)} arrays ({_few(queued.arrays)})" if queued.arrays else ""
+    names = queued.arrays if len(queued.arrays) <= 4 else (queued.arrays[0], "…", queued.arrays[-1])
+    arrays = f" in {len(queued.arrays)} arrays ({', '.join(names)})" if queued.arrays else ""
     before = f", {queued.before} were queued before" if queued.before else ""
     click.echo(f"queued {queued.jobs} jobs{arrays}{before}; `advbench status` shows them, `advbench cancel` ends them")
     if queued.unsent:
         click.echo(f"{queued.unsent} jobs found no room in the queue; the same command queues them later", err=True)
-
-
-def _few(words: Sequence[str]) -> str:
-    return ", ".join(words) if len(words) <= 4 else f"{words[0]} … {words[-1]}"

@@ -1,14 +1,23 @@
-"""What the terminal shows: plain lines and tables."""
+"""What the terminal shows, plain lines and tables, and the result files that commands write beside it."""
 
+import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.files import write_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 1_000
 """Width where the output is not a terminal: nothing is folded, so that it can be searched."""
+FORMATS = ("png", "pdf")
+"""Of the figures that commands write beside their results."""
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -38,3 +47,16 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, ri
     with screen.capture() as captured:
         screen.print(table)
     screen.file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
+
+
+def file_name(text: str) -> str:
+    """Return a text as a file name of 80 characters at most."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[-80:]
+
+
+def write_result(plain: object, stem: Path) -> None:
+    """Write JSON data to `stem`.json, its folder made if need be, and say where."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    path = stem.with_name(f"{stem.name}.json")
+    write_bytes(path, (json.dumps(plain, indent=1) + "\n").encode())
+    click.echo(f"wrote {path}")

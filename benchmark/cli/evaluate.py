@@ -1,57 +1,36 @@
 """`advbench evaluate`: attack a trained run, or any network under any threat."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from advbench.benchmark.cli.any_network import attack_off_board, leaves_board, off_board_options
+from advbench.benchmark.cli.any_network import NETWORK_OPTIONS, NetworkRef
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.cluster_options import CLUSTER_NAMES, cluster_options, placement
-from advbench.benchmark.cli.options import (
-    data_option,
-    device_option,
-    open_store,
-    store_option,
-)
+from advbench.benchmark.cli.cluster_options import cluster_options
+from advbench.benchmark.cli.off_board import Threat, attack_off_board, threat_options
+from advbench.benchmark.cli.options import FAMILIES, Where, attacks_option, either_checkpoint, gather, work_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from advbench.benchmark.runs.executors.slurm.sizing import Placement
     from advbench.benchmark.runs.job import Job
     from advbench.benchmark.runs.run_folder import RunFolder
 
 
 @click.command(short_help="Attack a trained run, or any network.")
-@click.argument("run")
-@click.option(
-    "--checkpoint",
-    type=click.Choice(["best", "last", "both"]),
-    default="both",
-    show_default=True,
-    help="Which checkpoint.",
-)
-@click.option(
-    "--attack",
-    "families",
-    type=click.Choice(["clean", "pgd", "cw", "examination", "autoattack"]),
-    multiple=True,
-    help="Repeatable.  [default: all]",
-)
-@store_option
-@data_option
-@device_option
-@click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+@gather("network", NetworkRef, click.argument("network", metavar="RUN"), either_checkpoint, *NETWORK_OPTIONS)
+@attacks_option
+@threat_options
+@work_options
 @cluster_options
-@off_board_options
 def evaluate(
     *,
-    run: str,
-    checkpoint: str,
+    network: NetworkRef,
     families: tuple[str, ...],
-    store_root: Path | None,
-    data_root: Path | None,
-    device: str,
-    jobs: int | None,
-    **more: Any,  # noqa: ANN401 (options of cli/cluster.py and cli/offboard.py)
+    threat: Threat,
+    where: Where,
+    placement: "Placement | None",
 ) -> None:
     """Attack a trained RUN: its identity as `advbench status` shows it, or the beginning of it.
 
@@ -69,44 +48,30 @@ def evaluate(
       advbench evaluate exported:net.pt2 --protocol cifar10-linf --subset 1000
       advbench evaluate mine.py:defense --protocol cifar10-linf --threat l2 --eps 0.5 --eot 20 --out mine.json
     """
-    where = placement(more)
-    off_board = {name: value for name, value in more.items() if name not in CLUSTER_NAMES}
-    if leaves_board(run, off_board):
-        if where is not None:
+    if threat.given or not network.is_run or network.architecture or network.weights or network.protocol:
+        if placement is not None:
             raise Refused("--executor slurm is for runs of a store as they are on the board")
-        attack_off_board(
-            run,
-            checkpoint=checkpoint,
-            families=families,
-            store_root=store_root,
-            data_root=data_root,
-            device=device,
-            **off_board,
-        )
+        attack_off_board(network, threat, families, where)
         return
-    families = tuple(dict.fromkeys((*families, *(off_board["attacks"] or ()))))
     from advbench.benchmark.cli.board_files import show_board
     from advbench.benchmark.cli.carry_out import carry_out
-    from advbench.benchmark.cli.read_records import from_store
-    from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES
-    from advbench.benchmark.runs.launch import make_ready, means
+    from advbench.benchmark.cli.read_records import Source
+    from advbench.benchmark.records.schema import CHECKPOINTS
     from advbench.benchmark.runs.perform import catalogue
 
-    store = open_store(store_root)
-    folder = store.find(run)
-    wanted = CHECKPOINTS if checkpoint == "both" else (checkpoint,)
-    due = _unattacked(folder, wanted, families or FAMILIES)
+    folder = where.store.find(network.network)
+    checkpoints = CHECKPOINTS if network.checkpoint == "both" else (network.checkpoint,)
+    due = _unattacked(folder, checkpoints, (*families, *(threat.attacks or ())) or FAMILIES)
     if not due:
         click.echo("nothing to do: attacked already")
     else:
-        make_ready((folder.spec.protocol,), data_root)
-        outcome = carry_out(due, means(store, data_root, device, jobs, where), catalogue())
+        outcome = carry_out(due, where.means(placement), catalogue())
         if outcome is None:
             return
         if not outcome.clean:
             raise Failed("attacks failed; the same command tries again")
-    records = [record for record in from_store(store, folder.spec.protocol) if record.run == folder.id]
-    show_board(records, folder.spec.protocol)
+    found, _ = Source(folder.spec.protocol, store_root=where.store_root).load()
+    show_board([record for record in found if record.run == folder.id], folder.spec.protocol)
     click.echo(f"record: {folder.record_path}")
 
 
@@ -133,5 +98,5 @@ def _unattacked(folder: "RunFolder", checkpoints: tuple[str, ...], families: tup
             finished = folder.finished(checkpoint, family, trained)
             missing = tuple(shard for shard in every if shard not in finished)
             if missing:
-                due.append(Job("evaluate", folder.spec, checkpoint, family, missing))  # type: ignore[arg-type]
+                due.append(Job("evaluate", folder.spec, checkpoint, family, missing))  # type: ignore[arg-type]  # click's choice
     return due

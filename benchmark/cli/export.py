@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Failed
-from advbench.benchmark.cli.options import FOLDER, store_option
+from advbench.benchmark.cli.options import checkpoint_option, flag, gather, out_folder, store_folder
+from advbench.benchmark.cli.read_records import RecordRef, load_network, weights_option
 
 if TYPE_CHECKING:
     import torch
@@ -25,24 +26,14 @@ def export() -> None:
 
 
 @export.command(short_help="Claim, checkpoint and zoo entry for RobustBench.")
-@click.argument("record", metavar="RUN|RECORD")
-@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", show_default=True)
-@click.option("--weights", type=click.Path(path_type=Path), help="The weights file, or a folder of them.")
+@gather("ref", RecordRef, click.argument("record", metavar="RUN|RECORD"), checkpoint_option(), weights_option)
 @click.option("--name", default="", help="Of the model.  [default: as in Zhang2019Theoretically_PRN18]")
-@click.option("--additional-data", is_flag=True, help="Data beside the protocol's were used.")
-@click.option("--force", is_flag=True, help="Export what the board would not rank; the footnote says why not.")
-@click.option("--out", type=FOLDER, default=Path("robustbench"), show_default=True, help="Folder to write into.")
-@store_option
+@flag("--additional-data", help="Data beside the protocol's were used.")
+@flag("--force", help="Export what the board would not rank; the footnote says why not.")
+@out_folder("robustbench")
+@store_folder
 def robustbench(
-    *,
-    record: str,
-    checkpoint: "CheckpointName",
-    weights: Path | None,
-    name: str,
-    additional_data: bool,
-    force: bool,
-    out: Path,
-    store_root: Path | None,
+    *, ref: RecordRef, name: str, additional_data: bool, force: bool, out: Path, store_root: Path | None
 ) -> None:
     """Write what RobustBench asks of a new model: model_info JSON, checkpoint, entry of its model zoo.
 
@@ -56,25 +47,25 @@ def robustbench(
       advbench export robustbench 3fa9
       advbench export robustbench leaderboards/records/cifar10-linf-1/trades/seed0.json --weights best.safetensors
     """
-    from advbench.benchmark.cli.read_records import find_weights, load_network, read_record
     from advbench.benchmark.models import robustbench_export
 
-    claimed, folder = read_record(record, store_root)
+    checkpoint: CheckpointName = "last" if ref.checkpoint == "last" else "best"
+    claimed, folder = ref.read(store_root)
     against = robustbench_export.admit(claimed, checkpoint, force=force)
-    path = find_weights(claimed, checkpoint, weights, folder)
+    path = ref.find_weights(claimed, checkpoint, folder)
     network = load_network(path, claimed.network, claimed.data.num_classes, 3)
     exported = robustbench_export.export(
         claimed, checkpoint, network, out, name=name, additional_data=additional_data, against=against
     )
-    for one in against:
-        click.echo(f"footnote: {one}", err=True)
+    for reason in against:
+        click.echo(f"footnote: {reason}", err=True)
     for path in (exported.claim, exported.weights, exported.entry):
         click.echo(f"wrote {path}")
     _compare(exported, network)
 
 
 def _compare(exported: "Exported", network: "torch.nn.Module") -> None:
-    """Say whether RobustBench, where it is installed, makes the same network of what was exported.
+    """Compare the network that RobustBench, where it is installed, makes of what was exported.
 
     Raises:
         Failed: if it makes another.
@@ -89,5 +80,5 @@ def _compare(exported: "Exported", network: "torch.nn.Module") -> None:
         return
     if found.same < found.images:
         raise Failed(f"{exported.name}: RobustBench's network predicts {found.images - found.same} images otherwise")
-    said = "equal to the bit" if not found.difference else f"at most {found.difference:.1g} apart"
-    click.echo(f"loaded with RobustBench: the same classes on {found.images} images, logits {said}")
+    logits = "equal to the bit" if not found.difference else f"at most {found.difference:.1g} apart"
+    click.echo(f"loaded with RobustBench: the same classes on {found.images} images, logits {logits}")

@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.read_records import protocol_of
 
 if TYPE_CHECKING:
     from advbench.benchmark.data.sources import Raw
@@ -21,22 +22,6 @@ if TYPE_CHECKING:
     from advbench.benchmark.records.statistics import Correct
     from advbench.leaderboards.table import Table
     from advbench.reports.perclass import Labels
-
-COLUMN = click.Choice(["clean", "pgd20", "pgd100", "cw", "autoattack", "worst"])
-FORMATS = ("png", "pdf")
-"""Of the figures that `compare` and `images` write."""
-
-
-def one_protocol(groups: "list[list[Record]]") -> "list[Record]":
-    """Return the records of the one protocol there is.
-
-    Raises:
-        Refused: if there are several.
-    """
-    if len(groups) > 1:
-        names = ", ".join(sorted(found[0].protocol_name for found in groups))
-        raise Refused(f"outcomes are compared under one protocol; choose one with --protocol: {names}")
-    return groups[0]
 
 
 def outcomes(records: "Sequence[Record]", checkpoint: str, column: str) -> "Correct | None":
@@ -104,10 +89,9 @@ def by_attack(groups: Groups, checkpoint: str) -> "Mapping[str, Mapping[str, Cor
 def labels_of(records: "Sequence[Record]", data_root: Path | None) -> "tuple[Labels, tuple[str, ...]] | None":
     """Return labels and class names of the test images, or None, said on stderr, where their data are not here."""
     from advbench.benchmark.data.sources import DataError
-    from advbench.benchmark.protocol import Protocol
 
     record = records[0]
-    spec = Protocol.from_plain(record.protocol, f"record {record.run}").data
+    spec = protocol_of(record).data
     try:
         labels, classes, *digests = _labels(spec, data_root)
     except (ImportError, DataError) as error:

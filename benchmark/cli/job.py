@@ -8,38 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.options import (
-    data_option,
-    device_option,
-    open_store,
-    store_option,
-)
+from advbench.benchmark.cli.options import FILE, POSITIVE, Where, where_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.runs.job import Job
 
 BUSY = 75
-"""Exit code of `job` where others hold the work (EX_TEMPFAIL)."""
+"""Exit code where others hold the work (EX_TEMPFAIL)."""
 
 
 @click.command(short_help="Do the one job that a file describes.")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@store_option
-@data_option
-@device_option
-@click.option(
-    "--threads", type=click.IntRange(1), help="Threads of torch.  [default: $OMP_NUM_THREADS, else all cores]"
-)
+@click.argument("file", type=FILE)
+@where_options
+@click.option("--threads", type=POSITIVE, help="Threads of torch.  [default: $OMP_NUM_THREADS, else all cores]")
 @click.option("--part", type=click.IntRange(0), help="Which job of a batch file of Slurm's; the file says how.")
-def job(
-    *,
-    file: Path,
-    store_root: Path | None,
-    data_root: Path | None,
-    device: str,
-    threads: int | None,
-    part: int | None,
-) -> None:
+def job(*, file: Path, where: Where, threads: int | None, part: int | None) -> None:
     """Do the one job that FILE describes: what every executor runs.
 
     FILE is JSON as an executor writes it. It may be killed and started again at any time. Exit code 75: others
@@ -56,25 +39,23 @@ def job(
 
         raise click.exceptions.Exit(attend(file, part))
     from advbench.benchmark.runs.environment import usable_cores
-    from advbench.benchmark.runs.launch import choose_device
     from advbench.benchmark.runs.perform import WorkError, perform
 
-    work = read_job(file)
+    work = _read(file)
     given = os.environ.get("OMP_NUM_THREADS", "")
     count = threads or (int(given) if given.isdecimal() and int(given) else usable_cores())
-    store = open_store(store_root)
-    where = str(choose_device(device))
+    device = str(where.torch_device())
     try:
-        done = perform(work, store.root, data_root=data_root, device=where, threads=count)
+        done = perform(work, where.store.root, data_root=where.data_root, device=device, threads=count)
     except WorkError as error:
         raise Failed(str(error)) from error
     if done == "busy":
-        click.echo(f"{work.label}: others are at it; try again later", err=True)
+        click.echo(f"{work.label}: another process holds the work; try again later", err=True)
         raise click.exceptions.Exit(BUSY)
     click.echo(f"{work.label}: done")
 
 
-def read_job(file: Path) -> "Job":
+def _read(file: Path) -> "Job":
     """Read a job file.
 
     Raises:

@@ -1,49 +1,34 @@
 """`advbench leaderboard`: from records to tables."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.board_options import Choice, read_layout, selecting, setting
-from advbench.benchmark.cli.options import FOLDER, records_options
+from advbench.benchmark.cli.board_options import Choice, Format, choice_options, format_options
+from advbench.benchmark.cli.options import FOLDER, flag
+from advbench.benchmark.cli.read_records import Source, records_options
 
 if TYPE_CHECKING:
-    from advbench.benchmark.protocol import Protocol
     from advbench.leaderboards.table import Table
-
-SEVERAL = "boards differ in their protocols; choose one with --protocol: "
 
 
 @click.command(short_help="Print boards from records.")
-@records_options
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["terminal", "markdown", "csv", "html", "latex"]),
-    default="terminal",
-    show_default=True,
-    help="What to print.",
-)
-@selecting
-@click.option("--published", is_flag=True, help="Add numbers from papers and repositories, apart and never ranked.")
-@click.option("--history", is_flag=True, help="Print what was corrected instead: records replaced or withdrawn.")
-@click.option("--decimals", type=click.IntRange(0, 6), help="Of accuracies.  [default: as many as the images support]")
-@setting
+@records_options()
+@format_options
+@choice_options
+@flag("--published", help="Add numbers from papers and repositories, apart and never ranked.")
+@flag("--history", help="Print what was corrected instead: records replaced or withdrawn.")
 @click.option("--out", type=FOLDER, help="Also write the whole boards in every format, with trade-off plots.")
-@click.option("--check", is_flag=True, help="Compare the tables in --out with their records; write nothing.")
+@flag("--check", help="Compare the tables in --out with their records; write nothing.")
 def leaderboard(
     *,
-    protocol: "Protocol | None",
-    records: Path | None,
-    store_root: Path | None,
-    kind: str,
+    source: Source,
+    form: Format,
     choice: Choice,
     published: bool,
     history: bool,
-    decimals: int | None,
-    layout: dict[str, Any],
     out: Path | None,
     check: bool,
 ) -> None:
@@ -61,21 +46,15 @@ def leaderboard(
       advbench leaderboard --records leaderboards/records --out leaderboards/tables --check
     """
     from advbench.benchmark.cli.board_files import write_files
-    from advbench.benchmark.cli.read_records import build
 
-    if layout and kind != "latex":
-        words = ", ".join(f"--{'width' if name == 'span' else name.replace('_', '-')}" for name in layout)
-        raise Refused(f"{words}: only with --format latex")
-    if decimals is not None and kind == "csv":
-        raise Refused("--decimals: CSV has every digit")
-    tables = build(records, store_root, protocol, published=published)
+    tables = source.boards(published=published)
     if check:
         _check(tables, out)
         return
     if history:
-        click.echo(_history(tables, kind), nl=False)
+        click.echo(_history(tables, form.kind), nl=False)
         return
-    _print(choice.apply(tables), kind, choice, decimals, layout)
+    _print(choice.apply(tables), form, choice)
     if out is not None:
         for path in [path for table in tables for path in write_files(table, out)]:
             click.echo(f"wrote {path}", err=True)
@@ -99,7 +78,7 @@ def _check(tables: "list[Table]", out: Path | None) -> None:
     click.echo(f"{out}: every table is what its records say")
 
 
-def _print(chosen: "list[Table]", kind: str, choice: Choice, decimals: int | None, layout: dict[str, Any]) -> None:
+def _print(chosen: "list[Table]", form: Format, choice: Choice) -> None:
     """Print boards in a format.
 
     Raises:
@@ -107,15 +86,16 @@ def _print(chosen: "list[Table]", kind: str, choice: Choice, decimals: int | Non
     """
     from advbench.benchmark.cli.board_files import print_board, writer
 
-    if len(chosen) > 1 and (kind == "csv" or (kind == "latex" and "group_by" not in layout)):
+    if len(chosen) > 1 and (form.kind == "csv" or (form.kind == "latex" and "group_by" not in form.latex)):
         names = ", ".join(sorted(table.protocol for table in chosen))
-        raise Refused(f"{SEVERAL}{names}{'; or set them apart with --group-by' if kind == 'latex' else ''}")
-    if kind == "terminal":
+        grouped = "; or set them apart with --group-by" if form.kind == "latex" else ""
+        raise Refused(f"boards differ in their protocols; choose one with --protocol: {names}{grouped}")
+    if form.kind == "terminal":
         for table in chosen:
-            print_board(table, decimals)
+            print_board(table, form.decimals)
     else:
-        write = writer(kind, decimals, read_layout(layout, choice.columns, decimals) if kind == "latex" else None)
-        click.echo(write(chosen), nl=False)
+        layout = form.layout(choice.filters.get("columns"))
+        click.echo(writer(form.kind, form.decimals, layout)(chosen), nl=False)
 
 
 def _history(tables: "list[Table]", kind: str) -> str:

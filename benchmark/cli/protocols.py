@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import read_protocol
+from advbench.benchmark.cli.options import PROTOCOL
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
@@ -42,7 +42,7 @@ def protocols(ctx: click.Context) -> None:
 
 
 @protocols.command("show")
-@click.argument("protocol", metavar="NAME|FILE.toml", type=read_protocol)
+@click.argument("protocol", metavar="NAME|FILE.toml", type=PROTOCOL)
 @click.option("--toml", "kind", flag_value="toml", help="As the TOML file to copy and change.")
 @click.option("--json", "kind", flag_value="json", help="As canonical JSON, of which the digest is taken.")
 def show_protocol(*, protocol: "Protocol", kind: str | None) -> None:

@@ -2,26 +2,30 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import FOLDER, open_store, store_option
+from advbench.benchmark.cli.options import FILE, FOLDER, flag, store_option
 from advbench.benchmark.runs.amounts import size
+
+if TYPE_CHECKING:
+    from advbench.benchmark.runs.store import Store
 
 
 @click.command(short_help="Show, then remove, what no board needs.")
 @click.option(
     "--suite",
     "suites",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     multiple=True,
     help="Keep only runs of this suite file, of --records, and their teachers; repeatable.",
 )
 @click.option("--records", type=FOLDER, help="Keep only runs published in this folder, of --suite, and their teachers.")
-@click.option("--yes", is_flag=True, help="Remove without asking.")
+@flag("--yes", help="Remove without asking.")
 @store_option
-def prune(*, suites: tuple[Path, ...], records: Path | None, store_root: Path | None, yes: bool) -> None:
+def prune(*, suites: tuple[Path, ...], records: Path | None, store: "Store", yes: bool) -> None:
     """Show, then remove, what no board needs.
 
     Without --suite and --records all runs stay, and only training states of finished runs and left-overs of killed
@@ -34,7 +38,6 @@ def prune(*, suites: tuple[Path, ...], records: Path | None, store_root: Path | 
     """
     from advbench.benchmark.runs import prune as pruning
 
-    store = open_store(store_root)
     found = pruning.find(store, _kept(suites, records))
     if not found:
         click.echo(f"{store.root}: nothing to remove")
@@ -44,11 +47,11 @@ def prune(*, suites: tuple[Path, ...], records: Path | None, store_root: Path | 
         for item in found
     ]
     print_table(("run", "protocol, method, seed", "what", "size", "why"), rows, right=["size"])
-    said = f"{len(found)} items, {size(sum(item.bytes for item in found))}"
+    total = f"{len(found)} items, {size(sum(item.bytes for item in found))}"
     if not yes and not sys.stdin.isatty():
-        click.echo(f"{said}; nothing was removed: add --yes")
+        click.echo(f"{total}; nothing was removed: add --yes")
         return
-    if not yes and not click.confirm(f"Remove {said}?", default=False):
+    if not yes and not click.confirm(f"Remove {total}?", default=False):
         click.echo("nothing was removed")
         return
     click.echo(f"removed {size(pruning.remove(found))}")
@@ -60,11 +63,11 @@ def _kept(suites: tuple[Path, ...], records: Path | None) -> set[str] | None:
         return None
     kept: set[str] = set()
     for suite in suites:
-        from advbench.benchmark.runs import suites
         from advbench.benchmark.runs.perform import catalogue
         from advbench.benchmark.runs.plan import runs
+        from advbench.benchmark.runs.suites import from_file
 
-        kept |= {run.id for run in runs(suites.from_file(suite), catalogue())}
+        kept |= {run.id for run in runs(from_file(suite), catalogue())}
     if records is not None:
         from advbench.leaderboards.board import load_records
 

@@ -6,24 +6,22 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, store_option
+from advbench.benchmark.cli.options import FOLDER, flag, open_store, protocol_option, store_folder
+from advbench.benchmark.cli.read_records import Source, store_record
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.schema import Record
-    from advbench.benchmark.runs.store import Store
 
 
 @click.command(short_help="Copy records to where published boards read them.")
 @click.argument("runs", nargs=-1)
-@click.option(
-    "--protocol", type=read_protocol, metavar="NAME|FILE.toml", help="Publish every finished run of this protocol."
-)
-@store_option
+@protocol_option(help="Publish every finished run of this protocol.")
+@store_folder
 @click.option(
     "--records", type=FOLDER, default=Path("leaderboards/records"), show_default=True, help="Folder to publish into."
 )
-@click.option("--replace", is_flag=True, help="Replace published records that say something else; they are kept.")
+@flag("--replace", help="Replace published records that say something else; they are kept.")
 @click.option(
     "--withdraw",
     metavar="RECORD",
@@ -52,7 +50,6 @@ def publish(
       advbench publish 3fa9 --replace --reason "trained with the wrong beta"
       advbench publish --withdraw 3fa9 --reason "cannot be reproduced"
     """
-    from advbench.benchmark.cli.read_records import from_store
     from advbench.benchmark.records import publish as publishing
 
     if withdraw:
@@ -64,8 +61,8 @@ def publish(
         raise Refused("--reason belongs to --replace or --withdraw")
     if bool(runs) == (protocol is not None):
         raise Refused("name the runs to publish, or a protocol with --protocol, one of the two")
-    store = open_store(store_root)
-    found = from_store(store, protocol) if protocol is not None else [_record(store, run) for run in runs]
+    source = Source(protocol, store_root=store_root)
+    found = source.load()[0] if protocol is not None else [store_record(run, store_root) for run in runs]
     whole = [record for record in found if _complete(record)]
     partial = [record for record in found if not _complete(record)]
     if partial and runs:
@@ -74,7 +71,7 @@ def publish(
     for record in partial:
         click.echo(f"left out, not attacked in full yet: {record.method.row} seed {record.seed}", err=True)
     if not whole:
-        raise Refused(f"{store.root}: no finished run to publish")
+        raise Refused(f"{open_store(store_root).root}: no finished run to publish")
     changed = publishing.publish(whole, records, replace=replace, reason=reason)
     for path in changed:
         click.echo(f"wrote {path}")
@@ -87,19 +84,6 @@ def _withdraw(words: tuple[str, ...], records: Path, reason: str) -> None:
 
     for path in [publishing.find(records, word) for word in words]:
         click.echo(f"withdrew {path}; why: {publishing.withdraw(path, reason=reason)}")
-
-
-def _record(store: "Store", run: str) -> "Record":
-    """Return the record of a run.
-
-    Raises:
-        Refused: if it has none.
-    """
-    folder = store.find(run)
-    record = folder.record()
-    if record is None:
-        raise Refused(f"{folder.spec.label} has no whole record; `advbench evaluate {folder.id[:8]}` makes one")
-    return record
 
 
 def _complete(record: "Record") -> bool:

@@ -1,145 +1,181 @@
-"""The records that a command reads: of a folder or the store, or one named by its file or its run; and its weights."""
+"""The records that a command reads: of a folder or the store, or one named by its file or its run with its weights."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.options import open_store
+from advbench.benchmark.cli.options import PATH, Option, gather, open_store, protocol_option, store_folder
 from advbench.benchmark.files import file_sha256
-from advbench.benchmark.records.schema import Record
-from advbench.leaderboards import board
 
 if TYPE_CHECKING:
     import torch
 
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.corrections import Event
-    from advbench.benchmark.runs.store import Store
+    from advbench.benchmark.records.schema import Record
     from advbench.leaderboards.table import Table
 
 
-def load(
-    records: Path | None, store_root: Path | None, protocol: "Protocol | None"
-) -> "tuple[list[Record], tuple[Event, ...]]":
-    """Return the records of a folder with its corrections, or those of the store; of one protocol or of all."""
-    correction_notes: tuple[Event, ...] = ()
-    if records is not None:
-        found, correction_notes = board.load(records)
-    else:
+@dataclass(frozen=True)
+class Source:
+    """Where records come from: a folder, or else the store; of one protocol, or of all."""
+
+    protocol: "Protocol | None" = None
+    records: Path | None = None
+    store_root: Path | None = None
+
+    def load(self) -> "tuple[list[Record], tuple[Event, ...]]":
+        """Return the records and, of a folder, its corrections; a run of the store that was only trained is no row."""
+        from advbench.leaderboards import board
+
+        events: tuple[Event, ...] = ()
+        if self.records is not None:
+            found, events = board.load(self.records)
+        else:
+            found = [record for _, record in open_store(self.store_root).records() if _measured(record)]
+        if self.protocol is not None:
+            found = [record for record in found if record.protocol_digest == self.protocol.digest]
+            events = tuple(event for event in events if event.before.protocol_digest == self.protocol.digest)
+        return found, events
+
+    def groups(self) -> "list[list[Record]]":
+        """Return the records by protocol digest.
+
+        Raises:
+            Refused: if there is none.
+        """
+        from advbench.leaderboards import board
+
+        found, _ = self.load()
+        if not found:
+            raise self.nothing()
+        return list(board.group(found).values())
+
+    def of_one_protocol(self) -> "list[Record]":
+        """Return the records of the one protocol there is.
+
+        Raises:
+            Refused: if there are several, or none.
+        """
+        groups = self.groups()
+        if len(groups) > 1:
+            names = ", ".join(sorted(found[0].protocol_name for found in groups))
+            raise Refused(f"outcomes are compared under one protocol; choose one with --protocol: {names}")
+        return groups[0]
+
+    def boards(self, *, published: bool = False) -> "list[Table]":
+        """Return the board of every protocol, also of those whose every record was withdrawn.
+
+        Raises:
+            Refused: if there is none.
+        """
+        from advbench.leaderboards import board, published_numbers
+
+        found, events = self.load()
+        groups = list(board.group(found).values())
+        pairs = [(records, protocol_of(records[0])) for records in groups]
+        for event in events:
+            if event.before.protocol_digest not in {protocol.digest for _, protocol in pairs}:
+                pairs.append(([], protocol_of(event.before)))
+        if not pairs:
+            raise self.nothing()
+        tables = [board.build(records, protocol, history=events) for records, protocol in pairs]
+        if not published:
+            return tables
+        return [published_numbers.beside(table, protocol) for table, (_, protocol) in zip(tables, pairs, strict=True)]
+
+    def nothing(self) -> Refused:
+        """Return the error that there are no records."""
+        place = self.records if self.records is not None else open_store(self.store_root).root
+        of = "" if self.protocol is None else f" of {self.protocol.name}"
+        return Refused(f"{place}: no records{of}; `advbench run-all` makes some, --records reads another folder")
+
+
+def records_options(only: str = "Only this one.  [default: every protocol that has records]") -> Option:
+    """Return the options that say which records are read; the command gets them as `source`."""
+    words = "Records folder to read instead of the store, such as leaderboards/records."
+    records = click.option("--records", type=PATH, help=words)
+    return gather("source", Source, protocol_option(help=only), records, store_folder)
+
+
+def protocol_of(record: "Record") -> "Protocol":
+    """Return the protocol that a record holds."""
+    from advbench.benchmark.protocol import Protocol
+
+    return Protocol.from_plain(record.protocol, f"record {record.run}")
+
+
+def _measured(record: "Record") -> bool:
+    """Whether anything was measured on a checkpoint of a run, or it diverged before there was one."""
+    attacked = any(checkpoint.evaluation.columns for checkpoint in record.checkpoints.values())
+    return attacked or record.training.diverged is not None
+
+
+@dataclass(frozen=True)
+class RecordRef:
+    """A record named by its file or as a run of the store, and where its weights are."""
+
+    record: str
+    checkpoint: str
+    weights: Path | None
+
+    def read(self, store_root: Path | None) -> "tuple[Record, Path]":
+        """Return the record and the folder where its weights may lie.
+
+        Raises:
+            Refused: if the run has none.
+        """
+        from advbench.benchmark.records.schema import Record
+        from advbench.benchmark.runs.store import StoreError
+
         store = open_store(store_root)
-        found = [record for _, record in store.records() if measured(record) or record.training.diverged is not None]
-    if protocol is not None:
-        found = [record for record in found if record.protocol_digest == protocol.digest]
-        correction_notes = tuple(event for event in correction_notes if event.before.protocol_digest == protocol.digest)
-    return found, correction_notes
+        path = Path(self.record)
+        if path.is_file() or path.suffix == ".json":
+            record = Record.load(path)
+            try:
+                return record, store.find(record.run).path
+            except StoreError:
+                return record, path.parent
+        return store_record(self.record, store_root), store.find(self.record).path
+
+    def find_weights(self, record: "Record", name: str, folder: Path) -> Path:
+        """Find the weights of a checkpoint and compare them with what the record names.
+
+        Raises:
+            Refused: if the record has no such checkpoint, if they are not there, or are other weights.
+        """
+        saved = {str(key): found for key, found in record.checkpoints.items()}.get(name)
+        if saved is None:
+            raise Refused(f"record {record.run} has no {name} checkpoint")
+        place = self.weights or folder
+        path = place if place.is_file() else place / f"{name}.safetensors"
+        if not path.is_file():
+            raise Refused(f"{path}: no weights of {name} there; give them with --weights")
+        found = file_sha256(path)
+        if saved.sha256 != found:
+            raise Refused(
+                f"{path}: not the weights of {name}: sha256 {found[:12]}, the record names {saved.sha256[:12]}"
+            )
+        return path
 
 
-def collect(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> "list[list[Record]]":
-    """Return the records by protocol digest, from a folder or the store.
-
-    Raises:
-        Refused: if there is none.
-    """
-    found, _ = load(records, store_root, protocol)
-    if not found:
-        raise Refused(_nothing(records, store_root, protocol))
-    return list(board.group(found).values())
+weights_option = click.option("--weights", type=PATH, help="The weights file, or a folder of them.")
 
 
-def build(
-    records: Path | None, store_root: Path | None, protocol: "Protocol | None", *, published: bool = False
-) -> "list[Table]":
-    """Return the board of every protocol, also of those whose every record was withdrawn.
-
-    Raises:
-        Refused: if there is none.
-    """
-    from advbench.benchmark.protocol import Protocol
-    from advbench.leaderboards import published_numbers
-
-    found, correction_notes = load(records, store_root, protocol)
-    groups = board.group(found)
-    boards = [(list(several), protocol_of(several)) for several in groups.values()]
-    for event in correction_notes:
-        before = event.before
-        if before.protocol_digest not in {one.digest for _, one in boards}:
-            boards.append(([], Protocol.from_plain(before.protocol, f"record {before.run}")))
-    if not boards:
-        raise Refused(_nothing(records, store_root, protocol))
-    tables = [board.build(several, one, history=correction_notes) for several, one in boards]
-    if not published:
-        return tables
-    return [published_numbers.beside(table, one) for table, (_, one) in zip(tables, boards, strict=True)]
-
-
-def _nothing(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> str:
-    place = records if records is not None else open_store(store_root).root
-    of = "" if protocol is None else f" of {protocol.name}"
-    return f"{place}: no records{of}; `advbench run-all` makes some, --records reads another folder"
-
-
-def protocol_of(records: "list[Record]") -> "Protocol":
-    """Return the protocol that records of one digest hold."""
-    from advbench.benchmark.protocol import Protocol
-
-    return Protocol.from_plain(records[0].protocol, f"record {records[0].run}")
-
-
-def from_store(store: "Store", protocol: "Protocol") -> list[Record]:
-    """Return the records of a protocol in the store; a run that was only trained is nobody's row yet."""
-    return [
-        record
-        for _, record in store.records()
-        if record.protocol_digest == protocol.digest and (measured(record) or record.training.diverged is not None)
-    ]
-
-
-def measured(record: Record) -> bool:
-    """Whether anything was measured on a checkpoint of the run."""
-    return any(checkpoint.evaluation.columns for checkpoint in record.checkpoints.values())
-
-
-def read_record(reference: str, store_root: Path | None) -> "tuple[Record, Path | None]":
-    """Return a record and the folder where its weights may lie.
+def store_record(run: str, store_root: Path | None) -> "Record":
+    """Return the record of a run of the store.
 
     Raises:
-        Refused: if the run has none.
+        Refused: if it has none.
     """
-    from advbench.benchmark.records.schema import Record
-    from advbench.benchmark.runs.store import StoreError
-
-    store = open_store(store_root)
-    path = Path(reference)
-    if path.is_file() or path.suffix == ".json":
-        record = Record.load(path)
-        try:
-            return record, store.find(record.run).path
-        except StoreError:
-            return record, path.parent
-    folder = store.find(reference)
-    found = folder.record()
-    if found is None:
+    folder = open_store(store_root).find(run)
+    record = folder.record()
+    if record is None:
         raise Refused(f"{folder.spec.label} has no whole record; `advbench evaluate {folder.id[:8]}` makes one")
-    return found, folder.path
-
-
-def find_weights(record: "Record", name: str, weights: Path | None, folder: Path | None) -> Path:
-    """Find the weights of a checkpoint and compare them with what the record names.
-
-    Raises:
-        Refused: if the record has no such checkpoint, if they are not there, or are other weights.
-    """
-    saved = {str(key): found for key, found in record.checkpoints.items()}.get(name)
-    if saved is None:
-        raise Refused(f"record {record.run} has no {name} checkpoint")
-    place = weights or folder or Path()
-    path = place if place.is_file() else place / f"{name}.safetensors"
-    if not path.is_file():
-        raise Refused(f"{path}: no weights of {name} there; give them with --weights")
-    found = file_sha256(path)
-    if saved.sha256 != found:
-        raise Refused(f"{path}: not the weights of {name}: sha256 {found[:12]}, the record names {saved.sha256[:12]}")
-    return path
+    return record
 
 
 def load_network(path: Path, architecture: str, classes: int, channels: int) -> "torch.nn.Module":

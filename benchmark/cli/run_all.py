@@ -1,74 +1,32 @@
 """`advbench run-all`: from a suite to boards."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.cluster_options import cluster_options, placement
+from advbench.benchmark.cli.app import Failed
+from advbench.benchmark.cli.cluster_options import cluster_options
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import (
-    DEFAULT_PROTOCOL,
-    FOLDER,
-    data_option,
-    device_option,
-    method_option,
-    open_store,
-    read_names,
-    read_protocol,
-    read_seeds,
-    store_option,
-)
+from advbench.benchmark.cli.options import FOLDER, SuiteWords, Where, flag, method_option, suite_options, work_options
 from advbench.benchmark.runs.amounts import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.runs.estimate import Estimate
+    from advbench.benchmark.runs.executors.slurm.sizing import Placement
     from advbench.benchmark.runs.job import Job
-    from advbench.benchmark.runs.plan import Suite
 
 
 @click.command("run-all", short_help="Train, attack and compare: whatever is missing.")
-@click.option(
-    "--protocol",
-    "protocols",
-    type=read_protocol,
-    metavar="NAME|FILE.toml",
-    multiple=True,
-    help=f"Repeatable.  [default: {DEFAULT_PROTOCOL}]",
-)
+@suite_options
 @method_option
-@click.option("--methods", type=read_names, metavar="LIST", help="Names, all, or default.  [default: default]")
-@click.option("--seeds", type=read_seeds, metavar="LIST", help="Such as 0,1,2 or 0-2.  [default: the protocol's]")
-@click.option("--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="A hyper-parameter; repeatable.")
-@click.option(
-    "--suite", type=click.Path(dir_okay=False, path_type=Path), help="Read all of the above from a TOML file."
-)
-@store_option
-@data_option
-@device_option
-@click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+@work_options
 @click.option("--out", type=FOLDER, help="Folder for tables and plots.  [default: boards in the store]")
-@click.option("--dry-run", is_flag=True, help="List what is to do with estimated time and disk; do nothing.")
+@flag("--dry-run", help="List what is to do with estimated time and disk; do nothing.")
 @cluster_options
-def run_all(
-    *,
-    protocols: "tuple[Protocol, ...]",
-    methods: tuple[str, ...] | None,
-    seeds: tuple[int, ...] | None,
-    settings: tuple[str, ...],
-    suite: Path | None,
-    store_root: Path | None,
-    data_root: Path | None,
-    device: str,
-    jobs: int | None,
-    out: Path | None,
-    dry_run: bool,
-    **cluster: Any,  # noqa: ANN401 (options of cli/cluster.py)
-) -> None:
+def run_all(*, asked: SuiteWords, where: Where, out: Path | None, dry_run: bool, placement: "Placement | None") -> None:
     """Train, attack and compare: whatever is missing, and nothing twice.
 
     Plans what the store does not hold yet (teachers included), does it, and writes the board of each protocol with
@@ -88,81 +46,53 @@ def run_all(
     """
     from advbench.benchmark.cli.board_files import show_and_write
     from advbench.benchmark.cli.carry_out import carry_out
-    from advbench.benchmark.cli.read_records import from_store
-    from advbench.benchmark.runs.launch import estimates, make_ready, means
+    from advbench.benchmark.runs.launch import estimates
     from advbench.benchmark.runs.perform import catalogue
     from advbench.benchmark.runs.plan import plan, survey
 
-    where = placement(cluster)
-    wanted = read_suite(protocols, methods, seeds, settings, suite)
-    store, known = open_store(store_root), catalogue()
-    due = plan(wanted, store, known)
-    using = means(store, data_root, device, jobs, where)
+    suite, store, known = asked.read(), where.store, catalogue()
+    due = plan(suite, store, known)
+    using = where.means(placement)
     if not due:
         click.echo("nothing to do: everything is trained and attacked already")
+    elif dry_run:
+        expected, summary = estimates(due, using, known)
+        _list(due, expected)
+        click.echo(summary)
     if dry_run:
-        if due:
-            expected, said = estimates(due, using, known)
-            _list(due, expected)
-            click.echo(said)
         return
     failed = 0
     if due:
-        make_ready({job.run.protocol.digest: job.run.protocol for job in due}.values(), data_root)
         outcome = carry_out(due, using, known)
         if outcome is None:
             return
         failed = len(outcome.failed) + len(outcome.blocked)
-    for reason in dict.fromkeys(one.reason for one in survey(wanted, store, known) if not one.possible):
+    for reason in dict.fromkeys(piece.reason for piece in survey(suite, store, known) if not piece.possible):
         click.echo(f"cannot be done: {reason}", err=True)
-    for protocol in wanted.protocols:
-        show_and_write(from_store(store, protocol), protocol, out or store.root / "boards")
+    for protocol in suite.protocols:
+        show_and_write(protocol, store, out or store.root / "boards")
     if failed:
         raise Failed(f"{failed} jobs failed or were not begun; the same command tries them again")
 
 
-def read_suite(
-    protocols: "tuple[Protocol, ...]",
-    methods: tuple[str, ...] | None,
-    seeds: tuple[int, ...] | None,
-    settings: tuple[str, ...],
-    suite: Path | None,
-) -> "Suite":
-    """Return the suite of a command line: of a file, or of the other options."""
-    from advbench.benchmark.protocol import resolve
-    from advbench.benchmark.runs import suites
-
-    if suite is not None:
-        if protocols or methods or seeds or settings:
-            raise Refused("--suite says it all: leave out --protocol, --methods, --seeds and --set, or the suite")
-        return suites.from_file(suite)
-    return suites.from_words(protocols or (resolve(DEFAULT_PROTOCOL),), methods or ("default",), seeds or (), settings)
-
-
 def _list(due: "Sequence[Job]", expected: "Mapping[str, Estimate]") -> None:
     """Print one line for each run: what is to do and how long it is expected to take."""
-    lines: dict[str, tuple[str, list[str], float, bool]] = {}
+    by_run: dict[str, list[Job]] = {}
     for job in due:
-        identity = job.id.partition("-")[0]
-        label, parts, seconds, sure = lines.get(identity, (job.run.label, [], 0.0, True))
-        parts.append("train" if job.kind == "train" else f"{job.checkpoint} {job.family}")
-        one = expected[job.id].seconds
-        lines[identity] = (label, parts, seconds + (one or 0.0), sure and one is not None)
-    print_table(
-        ("run", "to do", "about"),
-        [
-            (label, _short(parts), duration(seconds) if sure else f"{duration(seconds)} or more")
-            for label, parts, seconds, sure in lines.values()
-        ],
-        right=["about"],
-    )
+        by_run.setdefault(job.id.partition("-")[0], []).append(job)
+    rows = []
+    for jobs in by_run.values():
+        seconds = [expected[job.id].seconds for job in jobs]
+        about = duration(sum(value or 0.0 for value in seconds))
+        rows.append((jobs[0].run.label, _parts(jobs), f"{about} or more" if None in seconds else about))
+    print_table(("run", "to do", "about"), rows, right=["about"])
 
 
-def _short(parts: list[str]) -> str:
-    """Join the parts; the attacks on a checkpoint are named together."""
-    said = ["train"] if "train" in parts else []
+def _parts(jobs: "Sequence[Job]") -> str:
+    """Return what jobs of one run do; the attacks on a checkpoint are named together."""
+    parts = ["train"] if any(job.kind == "train" for job in jobs) else []
     for checkpoint in ("best", "last"):
-        families = [part.partition(" ")[2] for part in parts if part.startswith(f"{checkpoint} ")]
+        families = dict.fromkeys(str(job.family) for job in jobs if job.checkpoint == checkpoint)
         if families:
-            said.append(f"attack {checkpoint} ({', '.join(dict.fromkeys(families))})")
-    return ", ".join(said)
+            parts.append(f"attack {checkpoint} ({', '.join(families)})")
+    return ", ".join(parts)

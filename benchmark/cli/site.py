@@ -6,29 +6,18 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.options import FOLDER, open_store, read_protocol, store_option
+from advbench.benchmark.cli.options import out_folder
+from advbench.benchmark.cli.read_records import Source, protocol_of, records_options
 
 if TYPE_CHECKING:
-    from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.schema import MethodIdentity
-    from advbench.leaderboards.site import Source
+    from advbench.leaderboards import site as pages
 
 
 @click.command(short_help="Write boards, cards and protocols as web pages.")
-@click.option(
-    "--records",
-    type=click.Path(path_type=Path),
-    help="Records folder to read instead of the store, such as leaderboards/records.",
-)
-@store_option
-@click.option(
-    "--protocol",
-    type=read_protocol,
-    metavar="NAME|FILE.toml",
-    help="Only this one.  [default: every published one, and all that have records]",
-)
-@click.option("--out", type=FOLDER, default=Path("site"), show_default=True, help="Folder to write into.")
-def site(*, records: Path | None, store_root: Path | None, protocol: "Protocol | None", out: Path) -> None:
+@records_options("Only this one.  [default: every published one, and all that have records]")
+@out_folder("site")
+def site(*, source: Source, out: Path) -> None:
     """Write a static site: open index.html in a browser, or put the folder on any web server.
 
     Boards with sortable tables, a trade-off plot and comparisons; method cards; protocols; and every record file. A
@@ -43,18 +32,19 @@ def site(*, records: Path | None, store_root: Path | None, protocol: "Protocol |
     from advbench.benchmark.protocol import published
     from advbench.leaderboards.site import compose, folder, write
 
-    folder.check(out, records)
-    source = _source(records, store_root, protocol)
-    protocols = list(published().values()) if protocol is None else [protocol]
-    every = {one.digest: one for one in [*protocols, *_protocols(source)]}
-    method_card, methods = _cards()
+    folder.check(out, source.records)
+    shown = _shown(source)
+    protocols = list(published().values()) if source.protocol is None else [source.protocol]
+    recorded = [*(filed.record for filed in shown.files), *(filed.old.record for filed in shown.corrected)]
+    every = {protocol.digest: protocol for protocol in [*protocols, *map(protocol_of, recorded)]}
+    cards, methods = _cards()
     made = compose(
-        source.files,
-        corrected=source.corrected,
+        shown.files,
+        corrected=shown.corrected,
         protocols=protocols,
-        cards=method_card,
+        cards=cards,
         methods=methods,
-        toml={digest: to_toml(one) for digest, one in every.items()},
+        toml={digest: to_toml(protocol) for digest, protocol in every.items()},
     )
     write(made, out)
     for warning in made.warnings:
@@ -63,42 +53,31 @@ def site(*, records: Path | None, store_root: Path | None, protocol: "Protocol |
     click.echo(f"wrote {len(made.files)} files, {size / 1e6:.1f} MB: open {out / 'index.html'}")
 
 
-def _source(records: Path | None, store_root: Path | None, protocol: "Protocol | None") -> "Source":
+def _shown(source: Source) -> "pages.Source":
     """Return what to show with its files; records of the store as if they were where publishing would put them.
 
     Raises:
         Refused: if the store has two runs that would be published at the same place.
     """
-    from advbench.benchmark.cli.read_records import measured
     from advbench.benchmark.records.publish import destination
-    from advbench.leaderboards.site import Filed, Source, load
+    from advbench.leaderboards import site as pages
 
-    if records is not None:
-        source = load(records)
+    if source.records is not None:
+        shown = pages.load(source.records)
     else:
-        found = [record for _, record in open_store(store_root).records()]
-        shown = [record for record in found if measured(record) or record.training.diverged is not None]
-        source = Source(
-            tuple(Filed.of(record, PurePosixPath(destination(record, Path()).as_posix())) for record in shown)
-        )
-    if protocol is not None:
-        source = source.under(protocol.digest)
+        found, _ = Source(store_root=source.store_root).load()
+        places = [PurePosixPath(destination(record, Path()).as_posix()) for record in found]
+        shown = pages.Source(tuple(map(pages.Filed.of, found, places)))
+    if source.protocol is not None:
+        shown = shown.under(source.protocol.digest)
     taken: dict[PurePosixPath, str] = {}
-    for filed in source.files:
+    for filed in shown.files:
         other = taken.setdefault(filed.path, filed.record.run)
         if other != filed.record.run:
             raise Refused(
                 f"runs {other} and {filed.record.run} both belong at {filed.path}: keep one, or give --records"
             )
-    return source
-
-
-def _protocols(source: "Source") -> "list[Protocol]":
-    """Return the protocols of records and of superseded ones."""
-    from advbench.benchmark.protocol import Protocol
-
-    every = [*(one.record for one in source.files), *(one.old.record for one in source.corrected)]
-    return [Protocol.from_plain(record.protocol, f"record {record.run}") for record in every]
+    return shown
 
 
 def _cards() -> "tuple[dict[str, str], list[MethodIdentity]]":

@@ -3,17 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from advbench.benchmark.cli.app import Failed
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import open_store, read_names, read_protocol, read_seeds, store_option
+from advbench.benchmark.cli.options import SuiteWords, store_option, suite_options
 
 if TYPE_CHECKING:
-    from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.runs.executors.slurm.queue import Entry
     from advbench.benchmark.runs.run_folder import RunFolder
     from advbench.benchmark.runs.status import RunStatus
@@ -21,28 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show what is done, running, missing, failed.")
-@click.option(
-    "--protocol",
-    "protocols",
-    type=read_protocol,
-    metavar="NAME|FILE.toml",
-    multiple=True,
-    help="Show what `run-all` would, done or not.",
-)
-@click.option("--methods", type=read_names, metavar="LIST", help="As in run-all.")
-@click.option("--seeds", type=read_seeds, metavar="LIST", help="As in run-all.")
-@click.option("--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="As in run-all.")
-@click.option("--suite", type=click.Path(dir_okay=False, path_type=Path), help="As in run-all.")
+@suite_options
 @store_option
-def status(
-    *,
-    protocols: "tuple[Protocol, ...]",
-    methods: tuple[str, ...] | None,
-    seeds: tuple[int, ...] | None,
-    settings: tuple[str, ...],
-    suite: Path | None,
-    store_root: Path | None,
-) -> None:
+def status(*, asked: SuiteWords, store: "Store") -> None:
     """Show which runs are done, running, missing, failed or blocked, and what of them is in Slurm's queue.
 
     Without a suite: every run that the store holds or that is queued. With the options of `run-all`: every run that
@@ -53,14 +32,12 @@ def status(
       advbench status
       advbench status --protocol cifar10-linf-short --methods all
     """
-    store = open_store(store_root)
     queued = in_queue(store)
-    if protocols or methods or seeds or settings or suite:
-        from advbench.benchmark.cli.run_all import read_suite
+    if asked.given:
         from advbench.benchmark.runs.perform import catalogue
         from advbench.benchmark.runs.status import status as look
 
-        runs = look(store, read_suite(protocols, methods, seeds, settings, suite), catalogue()).runs
+        runs = look(store, asked.read(), catalogue()).runs
     else:
         runs = tuple(_stored(folder) for folder in store.folders())
         stored = {run.id for run in runs}

@@ -5,21 +5,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advbench.benchmark.cli.options import open_store, store_option
+from advbench.benchmark.cli.options import FILE, flag, store_option
 
 if TYPE_CHECKING:
     from advbench.benchmark.runs.run_folder import RunFolder
+    from advbench.benchmark.runs.store import Store
 
 
 @click.command(short_help="Collect finished runs into a bundle.")
 @click.argument("runs", nargs=-1, required=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The bundle, a zip file.")
+@click.option("--out", type=FILE, required=True, help="The bundle, a zip file.")
 @click.option("--extra-data", default="none", show_default=True, help="Data beside the protocol's, in words.")
-@click.option("--open", "open_division", is_flag=True, help="Open division: own protocol file, or extra data.")
-@click.option("--weights", is_flag=True, help="Put the checkpoints in, so that a sample can be attacked again.")
+@flag("--open", "open_division", help="Open division: own protocol file, or extra data.")
+@flag("--weights", help="Put the checkpoints in, so that a sample can be attacked again.")
 @store_option
 def submit(
-    *, runs: tuple[str, ...], out: Path, extra_data: str, open_division: bool, weights: bool, store_root: Path | None
+    *, runs: tuple[str, ...], out: Path, extra_data: str, open_division: bool, weights: bool, store: "Store"
 ) -> None:
     """Collect records, curves, shards, checkpoint digests and adapters of finished RUNS into a bundle.
 
@@ -33,10 +34,10 @@ def submit(
     from advbench.benchmark import discovery
     from advbench.benchmark.review import bundle
 
-    store = open_store(store_root)
     folders: dict[str, RunFolder] = {}
     for word in runs:
-        named = [folder for folder in store.folders() if folder.spec.method == word] or [store.find(word)]
+        name = word.replace("-", "_")
+        named = [folder for folder in store.folders() if folder.spec.method == name] or [store.find(word)]
         folders |= {folder.id: folder for folder in named}
     methods = {folder.spec.method for folder in folders.values()}
     sources = {discovery.source_file(discovery.load(method)) for method in methods}

@@ -1,44 +1,25 @@
 """`advbench train`: train one method without attacking it."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from advbench.benchmark.cli.app import Failed
-from advbench.benchmark.cli.cluster_options import cluster_options, placement
-from advbench.benchmark.cli.options import (
-    DEFAULT_PROTOCOL,
-    data_option,
-    device_option,
-    method_option,
-    open_store,
-    read_protocol,
-    read_seeds,
-    store_option,
-)
+from advbench.benchmark.cli.cluster_options import cluster_options
+from advbench.benchmark.cli.options import SEEDS, Where, method_option, protocol_or_default, work_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
+    from advbench.benchmark.runs.executors.slurm.sizing import Placement
 
 
 @click.command(short_help="Train a method without attacking it.")
 @click.argument("method")
-@click.option(
-    "--protocol",
-    type=read_protocol,
-    metavar="NAME|FILE.toml",
-    default=DEFAULT_PROTOCOL,
-    show_default=True,
-    help="Name or TOML file.",
-)
-@click.option("--seeds", type=read_seeds, metavar="LIST", default="0", show_default=True, help="Such as 0,1,2 or 0-2.")
+@protocol_or_default
+@click.option("--seeds", type=SEEDS, default="0", show_default=True, help="Such as 0,1,2 or 0-2.")
 @method_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter; repeatable.")
-@store_option
-@data_option
-@device_option
-@click.option("--jobs", type=click.IntRange(1), help="Jobs at once.  [default: one a GPU, else one a core]")
+@work_options
 @cluster_options
 def train(
     *,
@@ -46,11 +27,8 @@ def train(
     protocol: "Protocol",
     seeds: tuple[int, ...],
     settings: tuple[str, ...],
-    store_root: Path | None,
-    data_root: Path | None,
-    device: str,
-    jobs: int | None,
-    **cluster: Any,  # noqa: ANN401 (options of cli/cluster.py)
+    where: Where,
+    placement: "Placement | None",
 ) -> None:
     """Train one METHOD, and the teachers it needs, without attacking it.
 
@@ -62,28 +40,21 @@ def train(
     """
     from advbench.benchmark.cli.carry_out import carry_out
     from advbench.benchmark.runs import suites
-    from advbench.benchmark.runs.launch import make_ready, means
     from advbench.benchmark.runs.perform import catalogue
     from advbench.benchmark.runs.plan import plan
 
-    where = placement(cluster)
-    named = [f"{method}.{setting}" for setting in settings]
-    wanted = suites.from_words((protocol,), (method,), seeds, named)
-    store, known = open_store(store_root), catalogue()
-    due = [job for job in plan(wanted, store, known) if job.kind == "train"]
+    suite = suites.from_words((protocol,), (method,), seeds, [f"{method}.{setting}" for setting in settings])
+    known = catalogue()
+    due = [job for job in plan(suite, where.store, known) if job.kind == "train"]
     if not due:
         click.echo("nothing to do: trained already")
     else:
-        make_ready((protocol,), data_root)
-        outcome = carry_out(due, means(store, data_root, device, jobs, where), known)
+        outcome = carry_out(due, where.means(placement), known)
         if outcome is None:
             return
         if not outcome.clean:
             raise Failed("training failed; the same command tries again")
-    for folder in store.folders():
-        if (
-            folder.spec.method == method
-            and folder.spec.protocol.digest == protocol.digest
-            and folder.spec.seed in seeds
-        ):
-            click.echo(f"{folder.spec.label}: {folder.path}")
+    for folder in where.store.folders():
+        spec = folder.spec
+        if spec.method == suite.methods[0].name and spec.protocol.digest == protocol.digest and spec.seed in seeds:
+            click.echo(f"{spec.label}: {folder.path}")

@@ -2,13 +2,15 @@
 
 import random
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.options import FOLDER, data_option, device_option, open_store, store_option
+from advbench.benchmark.cli.options import FOLDER, PATH, Where, flag, gather, where_options
+from advbench.benchmark.cli.read_records import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,16 +20,40 @@ if TYPE_CHECKING:
     from advbench.benchmark.review.spot_check import Sample
     from advbench.benchmark.runs.store import Store
 
-RECORDS, TABLES, METHODS = Path("leaderboards/records"), Path("leaderboards/tables"), Path("methods")
+METHODS = Path("methods")
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published records and tables, and whether those changed since a revision are to be checked."""
+
+    changed: bool
+    base: str
+    records: Path
+    tables: Path
 
 
 @click.command(short_help="Say whether a bundle or a record can be believed.")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--changed", is_flag=True, help="Every published record that git says was changed since --base.")
-@click.option("--base", default="origin/main", show_default=True, help="With --changed: compared with this revision.")
-@click.option("--records", type=FOLDER, default=RECORDS, show_default=True, help="Where published records are.")
-@click.option(
-    "--tables", type=FOLDER, default=TABLES, show_default=True, help="With --changed: the boards' tables of --records."
+@click.argument("paths", nargs=-1, type=PATH)
+@gather(
+    "published",
+    Published,
+    flag("--changed", help="Every published record that git says was changed since --base."),
+    click.option("--base", default="origin/main", show_default=True, help="With --changed: the revision before."),
+    click.option(
+        "--records",
+        type=FOLDER,
+        default=Path("leaderboards/records"),
+        show_default=True,
+        help="Where published records are.",
+    ),
+    click.option(
+        "--tables",
+        type=FOLDER,
+        default=Path("leaderboards/tables"),
+        show_default=True,
+        help="With --changed: the boards' tables of --records.",
+    ),
 )
 @click.option(
     "--reattack",
@@ -38,21 +64,14 @@ RECORDS, TABLES, METHODS = Path("leaderboards/records"), Path("leaderboards/tabl
     help="Attack a sample again: PGD and CW; full: AutoAttack, too.",
 )
 @click.option("--draw", type=int, help="Seed of the sample that is attacked again.  [default: another each time]")
-@store_option
-@data_option
-@device_option
+@where_options
 def validate(
     *,
     paths: tuple[Path, ...],
-    changed: bool,
-    base: str,
-    records: Path,
-    tables: Path,
+    published: Published,
     extent: Literal["none", "quick", "full"],
     draw: int | None,
-    store_root: Path | None,
-    data_root: Path | None,
-    device: str,
+    where: Where,
 ) -> None:
     """Check bundles (zip) and record files: contradictions are refused (exit code 1), oddities are named.
 
@@ -67,29 +86,32 @@ def validate(
     """
     from advbench.benchmark.review import changed_records, consistency
     from advbench.benchmark.review.spot_check import Sample
-    from advbench.benchmark.runs.launch import choose_device
     from advbench.leaderboards.board import load_records
 
-    if changed == bool(paths):
+    base, folder = published.base, published.records
+    if published.changed == bool(paths):
         raise Refused("name bundles or records, or use --changed, one of the two")
     bundles = [path for path in paths if path.suffix == ".zip"]
-    files = changed_records.changed(base, records) if changed else [path for path in paths if path.suffix != ".zip"]
-    sample = Sample(extent, data_root, choose_device(device), random.Random(draw))
+    files = [path for path in paths if path.suffix != ".zip"]
+    if published.changed:
+        files = changed_records.changed(base, folder)
+    sample = Sample(extent, where.data_root, where.torch_device(), random.Random(draw))
     found: list[Finding] = []
     for path in bundles:
         found += _bundle(path, sample)
     placed = [(record, path) for path in files for record in load_records(path)]
     loose = [record for record, _ in placed]
     if loose:
-        published = load_records(records) if records.is_dir() else []
-        known = {record.run: record for record in published} | {record.run: record for record in loose}
+        there = load_records(folder) if folder.is_dir() else []
+        known = {record.run: record for record in there} | {record.run: record for record in loose}
         touched = {consistency.name(record) for record in loose}
-        found += [one for one in consistency.validate(list(known.values())) if one.place.split(",")[0] in touched]
-        found += _runs(loose, open_store(store_root), sample, refused=bool(_refused(found)))
-    if changed:
-        found += changed_records.silent_corrections(base, records)
-        found += changed_records.misplaced(placed, records)
-        found += _stale(records, tables)
+        contradictions = consistency.validate(list(known.values()))
+        found += [finding for finding in contradictions if finding.place.split(",")[0] in touched]
+        found += _runs(loose, where.store, sample, refused=bool(_refused(found)))
+    if published.changed:
+        found += changed_records.silent_corrections(base, folder)
+        found += changed_records.misplaced(placed, folder)
+        found += _stale(folder, published.tables)
     click.echo(f"{len(bundles)} bundles and {len(loose)} records looked at")
     _show(found)
 
@@ -134,14 +156,13 @@ def _runs(records: "Sequence[Record]", store: "Store", sample: "Sample", *, refu
 def _stale(records: Path, tables: Path) -> "list[Finding]":
     """Refuse tables that are not what the published records say."""
     from advbench.benchmark.cli.board_files import stale_files
-    from advbench.benchmark.cli.read_records import build
     from advbench.benchmark.review.finding import Finding
 
     published = records.is_dir() and any(records.rglob("*.json"))
     hint = f"`advbench leaderboard --records {records} --out {tables}` writes the tables anew"
     return [
         Finding("tables", "refused", str(path), "it is not what the records say", hint)
-        for path in stale_files(build(records, None, None) if published else [], tables)
+        for path in stale_files(Source(records=records).boards() if published else [], tables)
     ]
 
 

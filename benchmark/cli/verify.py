@@ -1,6 +1,7 @@
 """`advbench verify`: recompute what a record claims from its checkpoint, or hold adversarial examples against it."""
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +10,18 @@ import click
 
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import data_option, device_option, open_store, store_option
-from advbench.benchmark.files import file_sha256
-from advbench.benchmark.records.schema import FAMILIES
+from advbench.benchmark.cli.options import (
+    FAMILIES,
+    FILE,
+    POSITIVE,
+    Where,
+    attacks_option,
+    either_checkpoint,
+    gather,
+    where_options,
+)
+from advbench.benchmark.cli.read_records import RecordRef, load_network, protocol_of, weights_option
+from advbench.benchmark.files import file_sha256, write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -25,38 +35,35 @@ _LISTED = 20
 """Of the fallen images, this many are listed in the terminal."""
 
 
+@dataclass(frozen=True)
+class Extent:
+    """What is repeated: which attacks, on how many random images (None: all), and the seed of that sample."""
+
+    families: tuple[str, ...]
+    count: int | None
+    draw: int
+
+
 @click.command(short_help="Recompute what a record claims.")
-@click.argument("record")
-@click.option("--checkpoint", type=click.Choice(["best", "last", "both"]), default="both", show_default=True)
-@click.option("--weights", type=click.Path(path_type=Path), help="The weights file, or a folder of them.")
-@click.option("--attack", "families", type=click.Choice(FAMILIES), multiple=True, help="Repeatable.  [default: all]")
-@click.option("--sample", "count", type=click.IntRange(1), help="Only N random images (AutoAttack: shards).")
-@click.option("--draw", default=0, show_default=True, help="Which random sample.")
+@gather("ref", RecordRef, click.argument("record"), either_checkpoint, weights_option)
+@gather(
+    "extent",
+    Extent,
+    attacks_option,
+    click.option("--sample", "count", type=POSITIVE, help="Only N random images (AutoAttack: shards)."),
+    click.option("--draw", default=0, show_default=True, help="Which random sample."),
+)
 @click.option(
     "--adversarial",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     metavar="FILE.npz",
     help="Judge these adversarial examples instead: x_adv and index.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads of torch.  [default: as measured]")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JSON.")
-@store_option
-@data_option
-@device_option
+@click.option("--threads", type=POSITIVE, help="Threads of torch.  [default: as measured]")
+@click.option("--out", type=FILE, help="Write the verdicts as JSON.")
+@where_options
 def verify(
-    *,
-    record: str,
-    checkpoint: str,
-    weights: Path | None,
-    families: tuple[str, ...],
-    count: int | None,
-    draw: int,
-    adversarial: Path | None,
-    threads: int | None,
-    out: Path | None,
-    store_root: Path | None,
-    data_root: Path | None,
-    device: str,
+    *, ref: RecordRef, extent: Extent, adversarial: Path | None, threads: int | None, out: Path | None, where: Where
 ) -> None:
     """Recompute what RECORD claims, from its checkpoint: all of it, or a random sample of images.
 
@@ -78,47 +85,41 @@ def verify(
     """
     import torch
 
-    from advbench.benchmark.cli.read_records import find_weights, load_network, read_record
     from advbench.benchmark.data import registry
-    from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.review import reproduce
+    from advbench.benchmark.review import counterexamples, reproduce
     from advbench.benchmark.runs.environment import describe
-    from advbench.benchmark.runs.launch import choose_device
 
-    claimed, folder = read_record(record, store_root)
-    if adversarial is not None and (families or count):
+    claimed, folder = ref.read(where.store_root)
+    if adversarial is not None and (extent.families or extent.count):
         raise Refused("--adversarial judges given examples: leave out --attack and --sample")
-    if count and "examination" in families:
+    if extent.count and "examination" in extent.families:
         raise Refused("flags are judged on the whole test set: leave out --sample, or --attack examination")
-    protocol = Protocol.from_plain(claimed.protocol, f"record {claimed.run}")
-    where = choose_device(device)
+    protocol, device = protocol_of(claimed), where.torch_device()
     torch.set_num_threads(threads or _threads(claimed) or torch.get_num_threads())
-    dataset = registry.load(protocol.data, root=data_root, device=where)
+    dataset = registry.load(protocol.data, root=where.data_root, device=device)
     reproduce.check_provenance(claimed, protocol, dataset.test, dataset.provenance.digest)
 
     def opened(name: "CheckpointName") -> "Verifier":
-        path = find_weights(claimed, name, weights, folder)
-        network = load_network(path, protocol.network, dataset.num_classes, dataset.shape[0]).to(where)
-        return reproduce.Verifier(claimed, protocol, name, network, dataset.test, describe(where))
+        path = ref.find_weights(claimed, name, folder)
+        network = load_network(path, protocol.network, dataset.num_classes, dataset.shape[0]).to(device)
+        return reproduce.Verifier(claimed, protocol, name, network, dataset.test, describe(device))
 
     if adversarial is not None:
-        from advbench.benchmark.review import counterexamples
-
         examples = counterexamples.read(adversarial, len(dataset.test), tuple(dataset.shape))
-        name = _which(checkpoint, examples.checkpoint)
-        _weak(counterexamples.judge(examples, opened(name)), claimed, adversarial, out)
+        name = _which(ref.checkpoint, examples.checkpoint)
+        _judged(counterexamples.judge(examples, opened(name)), claimed, adversarial, out)
         return
-    names = [name for name in claimed.checkpoints if checkpoint in {name, "both"}]
+    names = [name for name in claimed.checkpoints if ref.checkpoint in {name, "both"}]
     if not names:
-        raise Refused(f"record {claimed.run} has no {checkpoint} checkpoint")
+        raise Refused(f"record {claimed.run} has no {ref.checkpoint} checkpoint")
     verifiers = [opened(name) for name in names]
-    claims = [claim for one in verifiers for claim in _repeat(one, families or FAMILIES, count, draw)]
+    claims = [claim for verifier in verifiers for claim in _repeat(verifier, extent)]
     flags: list[FlagClaim] = []
-    if count is None and "examination" in (families or FAMILIES):
-        for one in verifiers:
-            if one.examined:
-                peers = _peers(claimed, store_root, dataset, where)
-                flags += one.flags(peers, partial(_say, f"{one.name}: examination"))
+    if extent.count is None and "examination" in (extent.families or FAMILIES):
+        for verifier in verifiers:
+            if verifier.examined:
+                peers = _peers(claimed, where, dataset)
+                flags += verifier.flags(peers, partial(_show_shard, f"{verifier.name}: masking probes"))
     _report(claimed, claims, flags, out)
 
 
@@ -134,50 +135,48 @@ def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", o
     if claims:
         rows = [
             (
-                one.checkpoint,
-                one.column,
-                len(one.images),
-                f"{one.claimed.mean():.2%}",
-                f"{one.found.mean():.2%}",
-                one.message,
+                claim.checkpoint,
+                claim.column,
+                len(claim.images),
+                f"{claim.claimed.mean():.2%}",
+                f"{claim.found.mean():.2%}",
+                claim.message,
             )
-            for one in claims
+            for claim in claims
         ]
         print_table(
             ("checkpoint", "column", "images", "claimed", "found", "verdict"), rows, right=["images", "claimed"]
         )
     if flags:
-        shown = [(one.checkpoint, one.flag, one.claimed, one.found, one.verdict) for one in flags]
+        shown = [(claim.checkpoint, claim.flag, claim.claimed, claim.found, claim.verdict) for claim in flags]
         print_table(("checkpoint", "flag", "claimed", "found", "verdict"), shown)
-    _write([*(one.to_plain() for one in claims), *(one.to_plain() for one in flags)], out)
-    wrong = [f"{one.checkpoint} {one.column}" for one in claims if one.verdict == "different"]
-    wrong += [f"{one.checkpoint} flag {one.flag}" for one in flags if one.verdict == "different"]
+    _write([*(claim.to_plain() for claim in claims), *(claim.to_plain() for claim in flags)], out)
+    wrong = [f"{claim.checkpoint} {claim.column}" for claim in claims if claim.verdict == "different"]
+    wrong += [f"{claim.checkpoint} flag {claim.flag}" for claim in flags if claim.verdict == "different"]
     if wrong:
         raise Failed(f"record {record.run} is NOT what comes out: {', '.join(wrong)}")
-    equal = all(one.verdict == "equal" for one in claims)
+    equal = all(claim.verdict == "equal" for claim in claims)
     click.echo(f"record {record.run}: {'equal to the bit' if equal else 'equal within tolerance'}")
 
 
 def _write(plain: object, out: Path | None) -> None:
-    from advbench.benchmark.files import write_bytes
-
     if out is not None:
         write_bytes(out, (json.dumps(plain, indent=1) + "\n").encode())
         click.echo(f"wrote {out}", err=True)
 
 
-def _which(asked: str, said: "CheckpointName | None") -> "CheckpointName":
+def _which(asked: str, named: "CheckpointName | None") -> "CheckpointName":
     """Return the checkpoint that examples are for: the file's, the option's, or best.
 
     Raises:
         Refused: if file and option name two.
     """
-    if said is not None and asked not in {said, "both"}:
-        raise Refused(f"the file is for {said}, --checkpoint says {asked}: name the same, or none")
-    return said or ("last" if asked == "last" else "best")
+    if named is not None and asked not in {named, "both"}:
+        raise Refused(f"the file is for {named}, --checkpoint says {asked}: name the same, or none")
+    return named or ("last" if asked == "last" else "best")
 
 
-def _weak(found: "Judgement", record: "Record", file: Path, out: Path | None) -> None:
+def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) -> None:
     """Show what examples do to a record.
 
     Raises:
@@ -195,7 +194,7 @@ def _weak(found: "Judgement", record: "Record", file: Path, out: Path | None) ->
         f"{found.fooled} fool the network; {len(found.fallen)} of the {found.claimed} images fall that the record "
         f"counts as robust ({counted})"
     )
-    rows = [(one.index, one.label, one.predicted, f"{one.margin:.3g}") for one in found.fallen[:_LISTED]]
+    rows = [(image.index, image.label, image.predicted, f"{image.margin:.3g}") for image in found.fallen[:_LISTED]]
     if rows:
         print_table(("test image", "label", "predicted", "margin"), rows, right=["test image", "label", "predicted"])
     if len(found.fallen) > _LISTED:
@@ -215,14 +214,11 @@ def _weak(found: "Judgement", record: "Record", file: Path, out: Path | None) ->
     click.echo(f"record {record.run} stands: none of these examples fools it on an image that it counts as robust")
 
 
-def _peers(
-    record: "Record", store_root: Path | None, dataset: "Dataset", device: "torch.device"
-) -> "dict[str, torch.nn.Module]":
-    """Return the peers of a run of the store, as its examination had them; none for a record from elsewhere."""
-    from advbench.benchmark.cli.read_records import load_network
+def _peers(record: "Record", where: Where, dataset: "Dataset") -> "dict[str, torch.nn.Module]":
+    """Return the peers of a run of the store, as its masking probes had them; none for a record from elsewhere."""
     from advbench.benchmark.runs.store import StoreError
 
-    store = open_store(store_root)
+    store = where.store
     try:
         folder = store.find(record.run)
     except StoreError:
@@ -233,7 +229,7 @@ def _peers(
         if peer.id != folder.id and trained is not None:
             name = f"{trained.method.name} {trained.checkpoints['best'].sha256}"
             network = load_network(peer.weights("best"), record.network, dataset.num_classes, dataset.shape[0])
-            peers[name] = network.to(device)
+            peers[name] = network.to(where.torch_device())
     return peers
 
 
@@ -248,23 +244,23 @@ def _threads(record: "Record") -> int | None:
     return counts.pop() if len(counts) == 1 else None
 
 
-def _say(what: str, shard: int) -> None:
-    click.echo(f"{what}, shard {shard}", err=True)
+def _show_shard(work: str, shard: int) -> None:
+    click.echo(f"{work}, shard {shard}", err=True)
 
 
-def _repeat(verifier: "Verifier", wanted: tuple[str, ...], count: int | None, draw: int) -> "list[Claim]":
-    """Repeat what is wanted, or a sample of it."""
+def _repeat(verifier: "Verifier", extent: Extent) -> "list[Claim]":
+    """Repeat the attacks that are wanted, or a sample of them."""
     from advbench.benchmark.review.reproduce import sample
 
     size, test = verifier.protocol.attacks.shard, len(verifier.split)
     claims: list[Claim] = []
-    for family in verifier.families(wanted):
-        say = f"{verifier.name}: {family}"
-        if count is None:
+    for family in verifier.families(extent.families or FAMILIES):
+        work = f"{verifier.name}: {family}"
+        if extent.count is None:
             every = range(-(-test // size))
-            claims += verifier.shards(family, every, partial(_say, say))
+            claims += verifier.shards(family, every, partial(_show_shard, work))
             continue
-        images, shards = sample(test, size, count, draw)
-        click.echo(f"{say}, a sample", err=True)
+        images, shards = sample(test, size, extent.count, extent.draw)
+        click.echo(f"{work}, a sample", err=True)
         claims += verifier.shards(family, shards) if family == "autoattack" else verifier.images(family, images)
     return claims

@@ -100,6 +100,15 @@ def means(
     return Means(store, data_root, str(chosen), workers, threads, gpus)
 
 
+def limit_threads() -> None:
+    """Let torch use no more threads than there are cores for this process: waiting for cores costs more than it gains.
+
+    Torch counts the machine's cores, whatever share of them a container has.
+    """
+    if torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())
+
+
 def make_ready(protocols: Iterable[Protocol], data_root: Path | None) -> None:
     """Refuse what no worker could do, and download data that are not there, once.
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from advbench.benchmark.records.schema import Scalar
 
 DEFAULT_METHODS = ("standard", "pgd_at", "trades", "dynat", "d2r", "sglr", "act")
-_SETTING = re.compile(r"(?P<method>\w+)\.(?P<key>\w+)=(?P<value>.*)")
+_SETTING = re.compile(r"(?P<method>[\w-]+)\.(?P<key>\w+)=(?P<value>.*)")
 
 
 class RequestError(ValueError):
-    """A request that cannot be understood; the message is one line with the mend."""
+    """A request that cannot be understood; the message is one line that says how to fix it."""
 
 
 def method_names(wanted: Iterable[str]) -> tuple[str, ...]:
@@ -31,8 +31,7 @@ def method_names(wanted: Iterable[str]) -> tuple[str, ...]:
     for word in wanted:
         expanded = discovery.names() if word == "all" else DEFAULT_METHODS if word == "default" else (word,)
         for name in expanded:
-            discovery.load(name)
-            names[name] = None
+            names[discovery.load(name).card.name] = None
     return tuple(names)
 
 
@@ -42,8 +41,9 @@ def request(name: str, settings: Mapping[str, object]) -> MethodRequest:
     Raises:
         MethodError: for a name or value that does not fit; the message lists the right ones.
     """
-    values: dict[str, Scalar] = discovery.make(name, settings).hyperparameters()
-    return MethodRequest(name, {key: values[key] for key in settings})
+    method = discovery.make(name, settings)
+    values: dict[str, Scalar] = method.hyperparameters()
+    return MethodRequest(method.card.name, {key: values[key] for key in settings})
 
 
 def settings_by_method(settings: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -57,7 +57,7 @@ def settings_by_method(settings: Iterable[str]) -> dict[str, dict[str, str]]:
         match = _SETTING.fullmatch(setting)
         if match is None:
             raise RequestError(f"--set {setting}: write method.key=value, such as trades.beta=3.0")
-        found.setdefault(match["method"], {})[match["key"]] = match["value"]
+        found.setdefault(match["method"].replace("-", "_"), {})[match["key"]] = match["value"]
     return found
 
 

@@ -233,7 +233,7 @@ def test_a_job_file_is_done(copy):
         journal.unlink()
         busy = Job("evaluate", folder.spec, "best", "pgd", (0,))
         (copy.folder / "job.json").write_text(json.dumps(busy.to_plain()), encoding="utf-8")
-        assert "others are at it" in copy.advbench("job", "job.json", "--device", "cpu", code=75).stderr
+        assert "another process holds the work" in copy.advbench("job", "job.json", "--device", "cpu", code=75).stderr
 
 
 def test_a_job_that_fails_is_one_line_and_exit_code_1(copy):

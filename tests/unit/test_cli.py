@@ -50,6 +50,7 @@ def test_help_lists_every_command_and_the_exit_codes():
 def test_every_command_explains_itself_with_an_example(words):
     said = advbench(*words, "--help").stdout
     assert f"  advbench {' '.join(words)}" in said.split("Example")[1]
+    assert r"\b" not in said
 
 
 def test_the_documentation_of_the_commands_is_what_they_say():
@@ -81,12 +82,15 @@ def test_what_needs_no_torch_does_not_load_it(words):
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 BAD = [
-    (["run-alll"], "No such command"),
+    (["run-alll"], "no command 'run-alll'; did you mean run-all?"),
+    (["zzz"], "no command 'zzz'; `advbench --help` lists them"),
     (["run-all", "--protocl", "digits-linf"], "--protocl"),
-    (["run-all", "--protocol", "cifar11-linf"], "no protocol 'cifar11-linf'; published: "),
+    (["run-all", "--protocol", "cifar11-linf"], "no protocol 'cifar11-linf'; did you mean cifar10-linf?"),
+    (["run-all", "--protocol", "zzz"], "no protocol 'zzz'; published: "),
     (["run-all", "--protocol", "none.toml"], "none.toml: cannot be read"),
     (["run-all", "--protocol", "digits-linf", "--protocol", "digits-linf/1"], "used twice"),
-    (["run-all", "--methods", "pgd"], "no method 'pgd'; there are: "),
+    (["run-all", "--methods", "pgd"], "no method 'pgd'; did you mean pgd_at?"),
+    (["run-all", "--methods", "zzz"], "no method 'zzz'; there are: "),
     (["run-all", "--methods", "pgd_at,,trades"], "separated by commas"),
     (["run-all", "--methods", "pgd_at,pgd_at"], "different names"),
     (["run-all", "--seeds", "0,0"], "different"),
@@ -166,6 +170,13 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch):
 
     monkeypatch.setattr("advbench.benchmark.protocol.published", interrupt)
     assert "goes on" in advbench("protocols", code=130).stderr
+
+
+def test_hyphens_and_underscores_of_methods_are_the_same(tmp_path):
+    words = ("run-all", "--dry-run", "--store", tmp_path, "--seeds", "0")
+    assert "digits-linf/1 pgd_at seed 0" in advbench(*words, "--methods", "pgd-at").stdout
+    assert advbench("methods", "show", "pgd-at").stdout.startswith("# PGD-AT\n")
+    assert "kd_swa has no hyper-parameter" in refusal(*words, "--methods", "kd-swa", "--set", "kd-swa.zzz=3")
 
 
 # Job files ------------------------------------------------------------------------------------------------------------

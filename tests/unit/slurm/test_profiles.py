@@ -3,7 +3,7 @@
 import pytest
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.cluster_options import placement
+from advbench.benchmark.cli.cluster_options import read_placement
 from advbench.benchmark.runs.executors.slurm.profile import ProfileError, minutes, profile
 
 
@@ -58,25 +58,16 @@ def test_the_profile_of_the_documentation_is_one(request):
 
 
 def test_options_of_slurm_need_slurm():
-    told = dict.fromkeys(("profile", "partition", "time"), None)
-    full = {**dict.fromkeys(placement_names(), None), **told, "executor": "local", "partition": "gpu"}
     with pytest.raises(Refused, match="--partition is for --executor slurm"):
-        placement(full)
-    chosen = placement({**full, "executor": "slurm", "retries": 0})
+        read_placement(executor="local", detach=False, profile=None, partition="gpu", sbatch=())
+    chosen = read_placement(executor="slurm", detach=False, profile=None, partition="gpu", retries=0)
     assert chosen is not None
     assert chosen.profile.retries == 0
 
 
-def placement_names() -> tuple[str, ...]:
-    from advbench.benchmark.cli.cluster_options import CLUSTER_NAMES
-
-    return CLUSTER_NAMES
-
-
 def test_a_job_computes_on_what_it_asks_for():
-    names = dict.fromkeys(placement_names())
-    on_cpu = placement({**names, "executor": "slurm", "cpus_per_task": 16})
-    on_gpu = placement({**names, "executor": "slurm", "cpus_per_task": 16, "gpus_per_node": "a100:1"})
+    on_cpu = read_placement(executor="slurm", detach=False, cpus_per_task=16)
+    on_gpu = read_placement(executor="slurm", detach=False, cpus_per_task=16, gpus_per_node="a100:1")
     assert on_cpu is not None
     assert on_gpu is not None
     assert (on_cpu.device("auto"), on_cpu.threads) == ("cpu", 16)

@@ -1,0 +1,159 @@
+"""`advbench evaluate` off the board: any network, L∞ and L2 at any eps, parts of the test set, EOT."""
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advbench.benchmark.cli.any_network import NetworkRef
+from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.console import print_table
+from advbench.benchmark.cli.options import FILE, NAMES, Value, Where, gather, subset_option
+
+if TYPE_CHECKING:
+    from advbench.benchmark.evaluation.other_threats import Measurement
+    from advbench.benchmark.evaluation.threats import Setting
+
+OFF_BOARD = "off the board: these figures are not the protocol's and enter no board"
+
+
+def _eps(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f'{text!r}: write a radius as "8/255" or "0.5"') from None
+
+
+EPS = Value("EPS", _eps)
+SWEEP = Value("LIST", lambda text: tuple(_eps(part.strip()) for part in text.split(",")))
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A threat that no board shows, on which images, and where the outcomes are written; None: the protocol's own."""
+
+    attacks: tuple[str, ...] | None
+    threat: str | None
+    eps: Fraction | None
+    sweep: tuple[Fraction, ...] | None
+    eot: int | None
+    out: Path | None
+    subset: int | None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was asked for that no board shows."""
+        return any(value is not None for value in (self.threat, self.eps, self.sweep, self.eot, self.out, self.subset))
+
+    def settings(self, families: tuple[str, ...], eps: Fraction | None = None) -> "list[Setting]":
+        """Return one setting for each radius; `eps` where none is given."""
+        from advbench.benchmark.evaluation.threats import FAMILIES, Setting
+
+        wanted = tuple(dict.fromkeys((*families, *(self.attacks or ())))) or FAMILIES
+        radii = self.sweep or [radius for radius in (self.eps or eps,) if radius is not None]
+        return [Setting(self.threat or "linf", radius, wanted, self.eot or 0) for radius in radii]  # type: ignore[arg-type]  # click's choice
+
+
+threat_options = gather(
+    "threat",
+    Threat,
+    click.option("--attacks", type=NAMES, help="As --attack, such as pgd,autoattack."),
+    click.option("--threat", type=click.Choice(["linf", "l2"]), help="Norm of the ball.  [default: linf]"),
+    click.option("--eps", type=EPS, help="Radius, such as 8/255 or 0.5.  [default: the protocol's]"),
+    click.option("--eps-sweep", "sweep", type=SWEEP, help="Several radii."),
+    click.option(
+        "--eot",
+        type=click.IntRange(2),
+        help="For randomised networks: average gradients over N draws, judge by their votes.",
+    ),
+    click.option("--out", type=FILE, help="Write all of it as JSON."),
+    subset_option,
+)
+
+
+def attack_off_board(network: NetworkRef, threat: Threat, families: tuple[str, ...], where: Where) -> None:
+    """Attack any network under any threat, and print what is left of it.
+
+    Raises:
+        Refused: for options that contradict each other.
+    """
+    from advbench.benchmark.evaluation.other_threats import document, measure
+    from advbench.benchmark.files import write_bytes
+    from advbench.benchmark.runs.environment import describe
+
+    if threat.eps is not None and threat.sweep is not None:
+        raise Refused("--eps and --eps-sweep: give one of the two")
+    if threat.threat == "l2" and threat.eps is None and threat.sweep is None:
+        raise Refused("--threat l2 needs --eps or --eps-sweep: a radius of L∞ says nothing in L2")
+    for setting in threat.settings(families):  # before data and network: these take seconds
+        setting.check((1 << 20,), 10)
+    opened, workload, dataset, protocol = network.open(where, threat.threat or "linf")
+    settings = threat.settings(families, protocol.threat.eps)
+    for setting in settings:
+        setting.check(workload.shape, workload.num_classes)
+    test = len(dataset.test)
+    images = min(threat.subset or test, test)
+    part = f"SUBSET: the first {images} of {test} test images" if images < test else f"all {test} test images"
+    click.echo(f"network: {opened.origin.reference} ({opened.origin.said})")
+    click.echo(f"data: {protocol.data.name}, {part}; {OFF_BOARD}")
+    measured = []
+    for setting in settings:
+
+        def on_shard(family: str, done: int, total: int, under: str = setting.said) -> None:
+            click.echo(f"{under}: {family}, shard {done + 1} of {total}", err=True)
+
+        measured.append(
+            measure(
+                opened.network,
+                dataset.test,
+                setting,
+                protocol=protocol,
+                images=images,
+                num_classes=workload.num_classes,
+                on_shard=on_shard,
+            )
+        )
+    _show(measured)
+    if threat.out is not None:
+        plain = document(
+            opened.origin.to_plain(),
+            measured,
+            protocol=protocol,
+            images=images,
+            test=test,
+            data=dataset.provenance.model_dump(mode="json"),
+            environment=describe(where.torch_device()).model_dump(mode="json"),
+        )
+        write_bytes(threat.out, (json.dumps(plain, indent=1, sort_keys=True) + "\n").encode())
+        click.echo(f"wrote {threat.out}")
+
+
+def _show(measured: "list[Measurement]") -> None:
+    """Print accuracies with their intervals, and the flags that were raised."""
+    from advbench.benchmark.evaluation.other_threats import measured_columns
+    from advbench.benchmark.records.flags import ABOUT, raised
+    from advbench.benchmark.records.statistics import wilson
+
+    columns = measured_columns(measured)
+    rows = []
+    for result in measured:
+        cells = []
+        for name in columns:
+            outcome = result.evaluation.columns[name]
+            low, high = wilson(int(outcome.correct.sum()), outcome.n)
+            cells.append(f"{outcome.accuracy:.1%} [{100 * low:.1f}, {100 * high:.1f}]")
+        draws = f", EOT over {result.setting.eot} draws" if result.setting.eot else ""
+        rows.append((result.setting.said + draws, *cells))
+    print_table(("threat", *columns), rows, right=columns)
+    click.echo("in brackets: Wilson 95 %, which covers the draw of test images only")
+    for result in measured:
+        for flag in raised(result.evaluation.flags, "masking"):
+            about = ABOUT[flag.name]
+            click.echo(f"MASKING at {result.setting.said}: {flag.name}: {about.sign} ({flag.reason}); {about.mend}")
+        unseen = [flag for flag in result.evaluation.flags if flag.state == "not run" and flag.kind == "masking"]
+        if unseen:
+            why = "; ".join(f"{flag.name} ({flag.reason})" for flag in unseen)
+            click.echo(f"not looked for at {result.setting.said}: {why}")
