@@ -117,9 +117,9 @@ def verify(
     flags: list[FlagClaim] = []
     if extent.count is None and "examination" in (extent.families or FAMILIES):
         for verifier in verifiers:
-            if verifier.examined:
+            if verifier.probed:
                 peers = _peers(claimed, where, dataset)
-                flags += verifier.flags(peers, partial(_show_shard, f"{verifier.name}: masking probes"))
+                flags += verifier.repeat_flags(peers, partial(_show_shard, f"{verifier.name}: masking probes"))
     _report(claimed, claims, flags, out)
 
 
@@ -187,7 +187,7 @@ def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) 
     threat = record.protocol["threat"]
     counted = "every attack" if found.column == "worst" else "AutoAttack"
     click.echo(
-        f"{found.shown} examples for {found.checkpoint} of {record.method.row} seed {record.seed} under "
+        f"{found.examples} examples for {found.checkpoint} of {record.method.row} seed {record.seed} under "
         f"{record.protocol_name}, {threat['norm']}, eps {threat['eps']}, the farthest pixel {found.farthest:.8g} away"
     )
     click.echo(
@@ -258,9 +258,10 @@ def _repeat(verifier: "Verifier", extent: Extent) -> "list[Claim]":
         work = f"{verifier.name}: {family}"
         if extent.count is None:
             every = range(-(-test // size))
-            claims += verifier.shards(family, every, partial(_show_shard, work))
+            claims += verifier.repeat_shards(family, every, partial(_show_shard, work))
             continue
         images, shards = sample(test, size, extent.count, extent.draw)
         click.echo(f"{work}, a sample", err=True)
-        claims += verifier.shards(family, shards) if family == "autoattack" else verifier.images(family, images)
+        whole = family == "autoattack"
+        claims += verifier.repeat_shards(family, shards) if whole else verifier.repeat_images(family, images)
     return claims

@@ -29,7 +29,7 @@ _SPARE = 2**20
 
 
 class EvidenceError(ValueError):
-    """A file of adversarial examples that cannot be judged; the message is one line with the mend."""
+    """A file of adversarial examples that cannot be judged; the message is one line with the fix."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,21 @@ def read(path: Path, test: int, shape: tuple[int, ...]) -> Examples:
         EvidenceError: if it is anything else than what this module's docstring says.
     """
     found = _arrays(path, test * (4 * int(np.prod(shape)) + 8) + _SPARE)
-    odd = sorted(set(found) - {"x_adv", "index", "checkpoint"})
-    if odd or not {"x_adv", "index"} <= set(found):
+    if not {"x_adv", "index"} <= set(found) <= {"x_adv", "index", "checkpoint"}:
         raise EvidenceError(f"{path}: holds {', '.join(sorted(found)) or 'nothing'}; it must hold x_adv and index")
-    said = str(found["checkpoint"]) if "checkpoint" in found else None
-    checkpoint = next((name for name in CHECKPOINTS if name == said), None)
-    if checkpoint != said:
-        raise EvidenceError(f"{path}: checkpoint is {said!r}, neither best nor last")
+    named = str(found["checkpoint"]) if "checkpoint" in found else None
+    checkpoint = next((name for name in CHECKPOINTS if name == named), None)
+    if checkpoint != named:
+        raise EvidenceError(f"{path}: checkpoint is {named!r}, neither best nor last")
     x_adv, index = found["x_adv"], found["index"]
     if x_adv.dtype != np.float32 or x_adv.shape[1:] != shape or not len(x_adv):
-        said = f"x_adv is {x_adv.dtype} {x_adv.shape}"
-        raise EvidenceError(f"{path}: {said}, it must be float32 (n, {', '.join(map(str, shape))}), n > 0")
+        due = f"float32 (n, {', '.join(map(str, shape))}), n > 0"
+        raise EvidenceError(f"{path}: x_adv is {x_adv.dtype} {x_adv.shape}, it must be {due}")
     if index.dtype.kind not in "iu" or index.shape != x_adv.shape[:1]:
         raise EvidenceError(f"{path}: index is {index.dtype} {index.shape}, it must be integers ({len(x_adv)},)")
     if int(index.min()) < 0 or int(index.max()) >= test:
-        said = f"index spans {index.min()} to {index.max()}"
-        raise EvidenceError(f"{path}: {said}, test images are 0 to {test - 1}")
+        spans = f"index spans {index.min()} to {index.max()}"
+        raise EvidenceError(f"{path}: {spans}, test images are 0 to {test - 1}")
     values, counts = np.unique(index, return_counts=True)
     if counts.max() > 1:
         raise EvidenceError(f"{path}: test image {values[counts.argmax()]} is there {counts.max()} times, once is due")
@@ -111,21 +110,21 @@ class Judgement:
 
     Attributes:
         column: what "robust" means: "worst", every attack together, or "autoattack" where one was not measured.
-        test: images of the test set; shown: examples in the file; claimed: images that the record counts as robust.
-        fooled: examples that are classified wrongly, robust or not before.
-        fallen: those among them that the record counts as robust.
-        autoattack, autoattack_left: images right under AutoAttack, as recorded and without the fallen.
+        test: images of the test set.
+        examples: images in the file; fooled: those that are classified wrongly, robust or not before.
+        claimed: images that the record counts as robust; fallen: those that are classified wrongly now.
+        autoattack: images right under AutoAttack, as recorded; autoattack_left: without the fallen.
         farthest: largest distance of a pixel from its clean value.
     """
 
     checkpoint: str
     column: str
     test: int
-    shown: int
-    claimed: int
-    autoattack: int
+    examples: int
     fooled: int
+    claimed: int
     fallen: tuple[Fallen, ...]
+    autoattack: int
     autoattack_left: int
     farthest: float
 
@@ -137,27 +136,20 @@ class Judgement:
     @property
     def close(self) -> int:
         """Fallen images that another device may round back."""
-        return sum(one.margin < CLOSE for one in self.fallen)
+        return sum(fallen.margin < CLOSE for fallen in self.fallen)
 
     def to_plain(self) -> dict[str, Any]:
         """Return JSON data."""
+        fallen = [{**vars(f), "margin": f.margin if math.isfinite(f.margin) else None} for f in self.fallen]
         return {
-            "checkpoint": self.checkpoint,
-            "column": self.column,
-            "test": self.test,
-            "examples": self.shown,
-            "fooled": self.fooled,
-            "claimed": self.claimed,
+            **vars(self),
             "left": self.left,
             "robust_accuracy_claimed": self.claimed / self.test,
             "robust_accuracy_upper_bound": self.left / self.test,
             "autoattack_claimed": self.autoattack / self.test,
             "autoattack_upper_bound": self.autoattack_left / self.test,
-            "farthest": self.farthest,
             "tolerance": TOLERANCE,
-            "fallen": [
-                {**vars(one), "margin": one.margin if math.isfinite(one.margin) else None} for one in self.fallen
-            ],
+            "fallen": fallen,
             "fallen_within_rounding": self.close,
         }
 
@@ -187,56 +179,55 @@ def judge(examples: Examples, of: Verifier) -> Judgement:
     """
     evaluation = of.checkpoint.evaluation
     column, robust = claims(evaluation)
+    autoattack = evaluation.columns["autoattack"].correct
     eps, size = float(of.protocol.threat.eps), of.protocol.attacks.shard
     order = np.argsort(examples.index)
-    farthest = _inside(examples, of)
-    view, fallen, fooled = View(of.network), list[Fallen](), 0
-    for start in range(0, len(order), size):
-        index = examples.index[order[start : start + size]]
-        x, y, _ = next(iter(of.split.batches(size, torch.from_numpy(index))))
-        x_adv = torch.from_numpy(examples.x_adv[order[start : start + size]]).to(x.device)
+    index, x_adv = examples.index[order], examples.x_adv[order]
+    farthest = _inside(index, x_adv, of)
+    view, wrong = View(of.network), list[Fallen]()
+    for start in range(0, len(index), size):
+        part = slice(start, start + size)
+        x, y = of.images(index[part])
         with frozen(of.network), strict_fp32(x.device), torch.no_grad():
-            logits = view(dispose(x_adv, x, eps))
+            logits = view(dispose(torch.from_numpy(x_adv[part]).to(x.device), x, eps))
             answers, margins = predicted(logits), margin_each(logits, y)
-        rows = zip(index.tolist(), y.tolist(), answers.tolist(), margins.tolist(), strict=True)
-        wrong = [Fallen(*row) for row in rows if row[1] != row[2]]
-        fooled += len(wrong)
-        fallen += [one for one in wrong if robust[one.index]]
-    autoattack = evaluation.columns["autoattack"].correct
-    gone = [one.index for one in fallen]
+        rows = zip(index[part].tolist(), y.tolist(), answers.tolist(), margins.tolist(), strict=True)
+        wrong += [Fallen(*row) for row in rows if row[1] != row[2]]
+    fallen = tuple(example for example in wrong if robust[example.index])
+    gone = [example.index for example in fallen]
     return Judgement(
         checkpoint=of.name,
         column=column,
         test=len(of.split),
-        shown=len(order),
+        examples=len(index),
+        fooled=len(wrong),
         claimed=int(robust.sum()),
+        fallen=fallen,
         autoattack=int(autoattack.sum()),
-        fooled=fooled,
-        fallen=tuple(fallen),
         autoattack_left=int(autoattack.sum()) - int(autoattack[gone].sum()),
         farthest=farthest,
     )
 
 
-def _inside(examples: Examples, of: Verifier) -> float:
+def _inside(index: NDArray[np.int64], x_adv: NDArray[np.float32], of: Verifier) -> float:
     """Return the largest distance of a pixel; refuse what no adversary of the protocol may show."""
-    x_adv, eps, size = examples.x_adv, of.protocol.threat.eps, of.protocol.attacks.shard
+    eps, size = of.protocol.threat.eps, of.protocol.attacks.shard
     finite = np.isfinite(x_adv).reshape(len(x_adv), -1).all(axis=1)
     if not finite.all():
-        raise EvidenceError(f"test image {examples.index[int(finite.argmin())]}: its example is not finite")
+        raise EvidenceError(f"test image {index[int(finite.argmin())]}: its example is not finite")
     low, high = float(x_adv.min()), float(x_adv.max())
     if low < 0 or high > 1:
         raise EvidenceError(f"examples span [{low:.6g}, {high:.6g}]: clip them to [0,1]")
-    distance = np.empty(len(x_adv))
-    for start in range(0, len(x_adv), size):
-        part = slice(start, start + size)
-        x = next(iter(of.split.batches(size, torch.from_numpy(examples.index[part]))))[0].cpu().double().numpy()
-        distance[part] = np.abs(x_adv[part] - x).reshape(len(x), -1).max(axis=1)
+    parts = [slice(start, start + size) for start in range(0, len(index), size)]
+    clean = (of.images(index[part])[0].cpu().double().numpy() for part in parts)
+    distance = np.concatenate(
+        [np.abs(x_adv[part] - x).reshape(len(x), -1).max(axis=1) for part, x in zip(parts, clean, strict=True)]
+    )
     outside = distance > float(eps) + TOLERANCE
     if outside.any():
         first = int(outside.argmax())
         raise EvidenceError(
-            f"{int(outside.sum())} examples outside of the ball, the first of test image {examples.index[first]} "
+            f"{int(outside.sum())} examples outside of the ball, the first of test image {index[first]} "
             f"({distance[first]:.8g}, eps {eps} is {float(eps):.8g} and {TOLERANCE:.2g} is tolerated): project them "
             "onto it, in pixels of [0,1]"
         )

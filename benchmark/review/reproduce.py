@@ -6,13 +6,13 @@ batch may be added up in another order, which turns an image whose margin is wit
 whole shard at once, so only shards of it can be repeated.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks import cw, pgd, random_starts
@@ -21,12 +21,12 @@ from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluation.evaluator import dispose, evaluate_shard, predicted
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import flags
-from advbench.benchmark.records.outcomes import COLUMNS_OF, gather
-from advbench.benchmark.records.schema import Bits, Checkpoint, Environment, Outcomes, Record
+from advbench.benchmark.records.outcomes import COLUMNS_OF, ShardResult, gather
+from advbench.benchmark.records.schema import Bits, Checkpoint, Environment, Record
 
 Verdict = Literal["equal", "within tolerance", "different"]
-_TRANSFER, _EXAMINED = "transfer-beats-white-box", "probabilities"
-"""The flag that needs peers, and one that the examination alone can judge."""
+_TRANSFER, _PROBED = "transfer-beats-white-box", "probabilities"
+"""The flag that needs peers, and one that masking probes alone can judge."""
 LIBRARIES = ("torch", "numpy", "pyautoattack")
 """Libraries that compute outcomes."""
 TOLERANCES = {"clean": 0.001, "pgd20": 0.002, "pgd100": 0.002, "cw": 0.002, "autoattack": 0.005}
@@ -54,7 +54,7 @@ class Claim:
 
     checkpoint: str
     column: str
-    images: "np.ndarray[tuple[int], np.dtype[np.int64]]"
+    images: NDArray[np.int64]
     claimed: Bits
     found: Bits
     why: tuple[str, ...]
@@ -109,7 +109,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class FlagClaim:
-    """One flag of a checkpoint, as claimed and as found again from the recorded outcomes and a new examination."""
+    """One flag of a checkpoint, as claimed and as found again from the recorded outcomes and new masking probes."""
 
     checkpoint: str
     flag: str
@@ -124,12 +124,7 @@ class FlagClaim:
 
     def to_plain(self) -> dict[str, Any]:
         """Return JSON data."""
-        return {**dataclasses.asdict(self), "verdict": self.verdict}
-
-
-def _peers(evidence: Mapping[str, Any]) -> set[str]:
-    """Return the names of the peers that a flag was judged by."""
-    return set(evidence.get("peers", ()))
+        return {**vars(self), "verdict": self.verdict}
 
 
 def differences(claimed: Environment | None, here: Environment, devices: Sequence[str] = ()) -> tuple[str, ...]:
@@ -175,42 +170,56 @@ class Verifier:
         return self.record.checkpoints[self.name]
 
     @property
-    def examined(self) -> bool:
-        """Whether the record's flags rest on an examination."""
-        return any(flag.name == _EXAMINED and flag.state != "not run" for flag in self.checkpoint.evaluation.flags)
+    def probed(self) -> bool:
+        """Whether the record's flags rest on masking probes."""
+        return any(flag.name == _PROBED and flag.state != "not run" for flag in self.checkpoint.evaluation.flags)
+
+    def images(self, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return test images (n, C, H, W) and labels (n,)."""
+        x, y, _ = next(iter(self.split.batches(len(index), torch.from_numpy(index))))
+        return x, y
 
     def families(self, wanted: Sequence[str]) -> list[str]:
         """Return the wanted families of attacks that the record has in full."""
         columns = self.checkpoint.evaluation.columns
         return [family for family in COLUMNS_OF if family in wanted and all(c in columns for c in COLUMNS_OF[family])]
 
-    def shards(
+    def _shard(
+        self, family: str, number: int, peers: Mapping[str, nn.Module] | None = None
+    ) -> tuple[NDArray[np.int64], ShardResult]:
+        """Attack one shard; return the test indices of its images with the result."""
+        size = self.protocol.attacks.shard
+        index = np.arange(number * size, min((number + 1) * size, len(self.split)))
+        x, y = self.images(index)
+        return index, evaluate_shard(
+            self.network,
+            x,
+            y,
+            first=number * size,
+            family=family,
+            protocol=self.protocol,
+            seed=self.record.seed,
+            num_classes=self.record.data.num_classes,
+            peers=peers,
+        )
+
+    def repeat_shards(
         self, family: str, numbers: Sequence[int], on_shard: Callable[[int], None] = lambda _shard: None
     ) -> list[Claim]:
         """Repeat whole shards of a family, exactly as they were measured."""
-        size, test = self.protocol.attacks.shard, len(self.split)
-        clean, found = self._claimed("clean"), {column: list[Bits]() for column in COLUMNS_OF[family]}
-        indices = [np.arange(number * size, min((number + 1) * size, test)) for number in numbers]
-        for number, index in zip(numbers, indices, strict=True):
+        clean = self.checkpoint.evaluation.columns.get("clean")
+        indices, found = [], {column: list[Bits]() for column in COLUMNS_OF[family]}
+        for number in numbers:
             on_shard(number)
-            x, y, _ = next(iter(self.split.batches(size, torch.from_numpy(index))))
-            result = evaluate_shard(
-                self.network,
-                x,
-                y,
-                first=number * size,
-                family=family,
-                protocol=self.protocol,
-                seed=self.record.seed,
-                num_classes=self.record.data.num_classes,
-            )
+            index, result = self._shard(family, number)
+            indices.append(index)
             for column, parts in found.items():
                 own = result.columns[column]
-                parts.append(own if clean is None or column == "clean" else own & clean[index])
+                parts.append(own if clean is None or column == "clean" else own & clean.correct[index])
         images = np.concatenate(indices)
         return [self._claim(column, images, np.concatenate(parts), ()) for column, parts in found.items()]
 
-    def images(self, family: str, images: Sequence[int]) -> list[Claim]:
+    def repeat_images(self, family: str, images: Sequence[int]) -> list[Claim]:
         """Repeat single images of "clean", "pgd" or "cw", in batches of their own.
 
         Raises:
@@ -223,41 +232,25 @@ class Verifier:
         parts: dict[str, list[Bits]] = {column: [] for column in COLUMNS_OF[family]}
         for start in range(0, len(index), size):
             some = index[start : start + size]
-            x, y, _ = next(iter(self.split.batches(size, torch.from_numpy(some))))
-            for column, right in self._repeated(family, x, y, some.tolist()).items():
+            for column, right in self._repeated(family, *self.images(some), some.tolist()).items():
                 parts[column].append(right)
         why = ("other images are in the batch",)
         return [self._claim(column, index, np.concatenate(found), why) for column, found in parts.items()]
 
-    def flags(
+    def repeat_flags(
         self, peers: Mapping[str, nn.Module], on_shard: Callable[[int], None] = lambda _shard: None
     ) -> list[FlagClaim]:
-        """Examine the whole test set again and compare every flag that was judged; "not run" claims nothing.
+        """Probe the whole test set again and compare every flag that was judged; "not run" claims nothing.
 
         Args:
             peers: networks whose examples are tried, by the names that the record's evidence has. The flag that needs
                 them is left out where others are here than there.
             on_shard: called with the number of each shard.
         """
-        size, test = self.protocol.attacks.shard, len(self.split)
         parts = []
-        for number in range(-(-test // size)):
+        for number in range(self.protocol.shards(len(self.split))):
             on_shard(number)
-            index = torch.arange(number * size, min((number + 1) * size, test))
-            x, y, _ = next(iter(self.split.batches(size, index)))
-            parts.append(
-                evaluate_shard(
-                    self.network,
-                    x,
-                    y,
-                    first=number * size,
-                    family="examination",
-                    protocol=self.protocol,
-                    seed=self.record.seed,
-                    num_classes=self.record.data.num_classes,
-                    peers=peers,
-                )
-            )
+            parts.append(self._shard("examination", number, peers)[1])
         method, training = self.record.method, self.record.training
         found = flags.find(
             self.checkpoint.evaluation,
@@ -272,7 +265,7 @@ class Verifier:
             now = again.get(flag.name)
             if now is None or flag.state == "not run":
                 continue
-            if flag.name == _TRANSFER and _peers(flag.evidence) != _peers(now.evidence):
+            if flag.name == _TRANSFER and {*flag.evidence.get("peers", ())} != {*now.evidence.get("peers", ())}:
                 continue
             claims.append(FlagClaim(self.name, flag.name, flag.state, now.state, now.reason))
         return claims
@@ -282,39 +275,29 @@ class Verifier:
         view, attacks, eps = View(self.network), self.protocol.attacks, float(self.protocol.threat.eps)
         with frozen(self.network), strict_fp32(x.device):
 
-            def right(proposal: Tensor) -> Tensor:
+            def right(proposal: Tensor) -> Bits:
                 with torch.no_grad():
-                    return predicted(view(dispose(proposal, x, eps))) == y
+                    bits: Bits = (predicted(view(dispose(proposal, x, eps))) == y).cpu().numpy()
+                return bits
 
             clean = right(x)
             if family == "clean":
-                return {"clean": _bits(clean)}
-            start = pgd.start(
-                x, random_starts.uniform(self.protocol.digest, family, images, x.shape[1:]).to(x.device), eps
-            )
+                return {"clean": clean}
+            unit = random_starts.uniform(self.protocol.digest, family, images, x.shape[1:]).to(x.device)
+            start = pgd.start(x, unit, eps)
             if family == "cw":
                 spec = attacks.cw
                 last = cw.last_iterate(view, x, y, start, eps=eps, step=float(spec.step), steps=spec.steps)
-                return {"cw": _bits(clean & right(last))}
+                return {"cw": clean & right(last)}
             at = [attacks.pgd20.steps, attacks.pgd100.steps]
             run = pgd.iterates(view, x, y, start, eps=eps, step=float(attacks.pgd20.step), at=at)
-            names = ("pgd20", "pgd100")
-            return {name: _bits(clean & right(x_adv)) for name, x_adv in zip(names, run, strict=True)}
+            return {name: clean & right(x_adv) for name, x_adv in zip(("pgd20", "pgd100"), run, strict=True)}
 
-    def _claimed(self, column: str) -> Bits | None:
-        outcome = self.checkpoint.evaluation.columns.get(column)
-        return None if outcome is None else outcome.correct
-
-    def _claim(self, column: str, images: "np.ndarray[Any, Any]", found: Bits, why: tuple[str, ...]) -> Claim:
-        outcome: Outcomes = self.checkpoint.evaluation.columns[column]
+    def _claim(self, column: str, images: NDArray[np.int64], found: Bits, why: tuple[str, ...]) -> Claim:
+        outcome = self.checkpoint.evaluation.columns[column]
         devices = outcome.settings.get("devices", ())
         why = (*why, *differences(outcome.environment, self.here, devices))
         return Claim(self.name, column, images, outcome.correct[images], found, why)
-
-
-def _bits(outcome: Tensor) -> Bits:
-    bits: Bits = outcome.cpu().numpy().astype(np.bool_)
-    return bits
 
 
 def check_provenance(record: Record, protocol: Protocol, split: Split, digest: str) -> None:

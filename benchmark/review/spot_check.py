@@ -61,7 +61,7 @@ class Sample:
             verifier = Verifier(record, protocol, checkpoint, network, dataset.test, here)
             shard = self.draw.randrange(protocol.shards(record.data.test))
             for family in verifier.families(REPEATED[self.extent]):
-                different = [claim for claim in verifier.shards(family, [shard]) if claim.verdict == "different"]
+                different = [claim for claim in verifier.repeat_shards(family, [shard]) if claim.verdict == "different"]
                 for claim in different:
                     place, message = f"{name(record)}, {checkpoint}", f"{claim.column}: {claim.message}"
                     yield Finding("outcomes not reproduced", "refused", place, message)

@@ -29,12 +29,11 @@ def repository(file: Path) -> Path | None:
     return None
 
 
-def _need(tool: str) -> None:
+def _complaints(words: list[str], folder: Path, **environment: str) -> list[str]:
+    """Return the lines that a tool prints in a folder, none if it has nothing to complain of."""
+    tool = words[0]
     if importlib.util.find_spec(tool) is None:
         raise ToolMissingError(f"{tool} is not installed: pip install {tool}, or make test, which installs all tools")
-
-
-def _run(words: list[str], folder: Path, **environment: str) -> tuple[int, list[str]]:
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
@@ -43,7 +42,8 @@ def _run(words: list[str], folder: Path, **environment: str) -> tuple[int, list[
         check=False,
         env={**os.environ, **environment},
     )
-    return done.returncode, [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return (lines or [f"{tool} ends with exit code {done.returncode}"]) if done.returncode else []
 
 
 def style(file: Path) -> None:
@@ -53,19 +53,14 @@ def style(file: Path) -> None:
         CheckError: with the first complaint.
         ToolMissingError: without ruff.
     """
-    _need("ruff")
-    root = repository(file)
-    common = ["--no-cache"]
-    if root is None:
-        common += ["--isolated", "--config", "line-length=120"]
-    chosen = [] if root is not None else ["--select", RULES, "--ignore", IGNORED, *_LINT]
-    code, lines = _run(
-        ["ruff", "check", "--output-format", "concise", *common, *chosen, str(file.resolve())], root or file.parent
-    )
-    if code:
+    root, path = repository(file), str(file.resolve())
+    common = ["--no-cache"] if root else ["--no-cache", "--isolated", "--config", "line-length=120"]
+    rules = [] if root else ["--select", RULES, "--ignore", IGNORED, *_LINT]
+    folder = root or file.parent
+    lines = _complaints(["ruff", "check", "--output-format", "concise", *common, *rules, path], folder)
+    if lines:
         raise CheckError(f"ruff: {lines[0]} ({max(1, len(lines) - 1)} in all)", f"ruff check {file}")
-    code, lines = _run(["ruff", "format", "--check", *common, str(file.resolve())], root or file.parent)
-    if code:
+    if _complaints(["ruff", "format", "--check", *common, path], folder):
         raise CheckError("the formatter would change the file", f"ruff format --line-length 120 {file}")
 
 
@@ -78,7 +73,6 @@ def types(file: Path) -> None:
         CheckError: with the first complaint.
         ToolMissingError: without mypy, or on a system without symbolic links.
     """
-    _need("mypy")
     with tempfile.TemporaryDirectory() as place:
         tree = Path(place) / "advbench"
         tree.mkdir()
@@ -91,11 +85,7 @@ def types(file: Path) -> None:
         ours = file.resolve().parent == (tree / "methods").resolve()
         target = ["-m", f"advbench.methods.{file.stem}"] if ours else [str(file.resolve())]
         cache = os.environ.get("MYPY_CACHE_DIR") or str(Path(tempfile.gettempdir()) / "advbench-mypy")
-        code, lines = _run(
-            ["mypy", *_MYPY, "--cache-dir", cache, *target],
-            Path(place),
-            MYPYPATH=place,
-        )
-    if code:
+        lines = _complaints(["mypy", *_MYPY, "--cache-dir", cache, *target], Path(place), MYPYPATH=place)
+    if lines:
         errors = [line for line in lines if file.name in line] or lines
         raise CheckError(f"mypy: {errors[0].replace(place, '').lstrip('/')}", f"mypy --strict {file}")

@@ -10,6 +10,16 @@ from typing import Any
 
 from advbench.benchmark.method import Method
 
+RESULTS = {
+    **{name: name for name in ("row", "data", "network", "eps", "checkpoint", "clean")},
+    "data": "dataset",
+    "PGD-20": "pgd20",
+    "other attack": "other",
+    "AutoAttack": "autoattack",
+    "source": "source",
+}
+"""Column of the published results → key."""
+
 
 def _cell(value: object) -> str:
     return "" if value is None else str(value).replace("|", "\\|")
@@ -56,34 +66,11 @@ def render(method: type[Method[Any]], citation: str, published: Iterable[Mapping
         lines += ["## Hyper-parameters", "", *_table(("name", "default", "source"), knobs), ""]
     if card.differs:
         lines += ["## What differs from the release, and why", "", *(f"- {reason}" for reason in card.differs), ""]
-    results = list(published)
+    results = [
+        {**result, "other": None if result["other"] is None else f"{result['other']} ({result['attack']})"}
+        for result in published
+    ]
     if results:
-        header = (
-            "row",
-            "data",
-            "network",
-            "eps",
-            "checkpoint",
-            "clean",
-            "PGD-20",
-            "other attack",
-            "AutoAttack",
-            "source",
-        )
-        rows = [
-            (
-                result["row"],
-                result["dataset"],
-                result["network"],
-                result["eps"],
-                result["checkpoint"],
-                result["clean"],
-                result["pgd20"],
-                None if result["other"] is None else f"{result['other']} ({result['attack']})",
-                result["autoattack"],
-                result["source"],
-            )
-            for result in results
-        ]
-        lines += ["## As published, not measured here", "", *_table(header, rows), ""]
+        rows = [[result[key] for key in RESULTS.values()] for result in results]
+        lines += ["## As published, not measured here", "", *_table(tuple(RESULTS), rows), ""]
     return "\n".join([*lines, "## Citation", "", "```bibtex", citation.strip(), "```", ""])

@@ -13,7 +13,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class ScaffoldError(ValueError):
-    """A new method that cannot be begun; the message is one line with the mend."""
+    """A new method that cannot be begun; the message is one line with the fix."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,15 @@ def class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_") if part)
 
 
-def render(name: str, shape: Shape, *, test_imports: str) -> tuple[str, str]:
-    """Return the adapter and its test as Python source.
-
-    Args:
-        name: identifier of the method.
-        shape: what it is made of.
-        test_imports: the lines of the test that bring in the adapter's class.
-    """
+def render(name: str, shape: Shape) -> tuple[str, str]:
+    """Return the adapter and its test as Python source."""
     templates = resources.files("advbench.benchmark.review.adapter") / "templates"
     engine = jinja2.Environment(  # noqa: S701 (Python source, not HTML)
         keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
     used = sorted(["Duo" if shape.nets == "Nets" else shape.nets, "Method", "Step", "Task"], key=str.lower)
     facts = {
+        **vars(shape),
         "name": name,
         "label": name.replace("_", "-").upper(),
         "kind": class_name(name),
@@ -91,14 +86,11 @@ def render(name: str, shape: Shape, *, test_imports: str) -> tuple[str, str]:
         "nets": shape.nets,
         "own_nets": shape.nets == "Nets",
         "imported_nets": ", ".join(used),
-        "networks": shape.networks,
-        "teacher": shape.teacher,
-        "memory": shape.memory,
         "family": shape.family,
         "cost": f"{shape.forwards}F",
         "terms": shape.terms,
         "build_doc": "Make the networks; averages and teachers are frozen, the rest is trained.",
-        "import_line": test_imports,
+        "import_line": f"from advbench.methods.{name} import {class_name(name)}",
     }
     adapter, test = (
         engine.from_string((templates / f"{file}.jinja").read_text(encoding="utf-8")).render(facts)
@@ -116,8 +108,7 @@ def write(name: str, shape: Shape, folder: Path) -> tuple[Path, ...]:
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise ScaffoldError(f"{name!r} cannot name a method: lower-case letters, digits and underscores")
     checkout = (folder / "methods").is_dir() and (folder / "benchmark" / "method.py").is_file()
-    imports = f"from advbench.methods.{name} import {class_name(name)}"
-    adapter, test = render(name, shape, test_imports=imports)
+    adapter, test = render(name, shape)
     due = {folder / "methods" / f"{name}.py" if checkout else folder / f"{name}.py": adapter}
     if checkout:
         due[folder / "tests" / "oracle" / f"test_{name}.py"] = test

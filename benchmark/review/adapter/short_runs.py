@@ -110,9 +110,10 @@ def seeds_differ(method: Method[Any], folder: Path) -> None:
     Raises:
         CheckError: if one is the same.
     """
-    for seed in (0, 1):
-        run(method, folder / f"seed{seed}", seed=seed)
-    one, other = (load_file(folder / f"seed{seed}/last.safetensors") for seed in (0, 1))
+    places = folder / "whole", folder / "other seed"  # the first is there already where a run was resumed
+    for seed, place in enumerate(places):
+        run(method, place, seed=seed)
+    one, other = (load_file(place / "last.safetensors") for place in places)
     same = [key for key in one if one[key].dim() == 4 and torch.equal(one[key], other[key])]
     if same:
         raise CheckError(f"{same[0]} is the same with two seeds", "make networks with task.network() in build")
@@ -153,7 +154,7 @@ def _overfitted(method: Method[Any], batch: Batch, teachers: Mapping[str, nn.Mod
         inner=protocol.training.inner,
         generator=torch.Generator().manual_seed(0),
         ledger=ledger,
-        refresh=lambda net: _refresh(net, batch),
+        refresh=lambda net: net.train()(batch.x),
     )
     nets.train()
     for _ in range(_OVERFIT_STEPS):
@@ -164,11 +165,6 @@ def _overfitted(method: Method[Any], batch: Batch, teachers: Mapping[str, nn.Mod
     with torch.no_grad():
         method.after_epoch(nets, step)
     return nets
-
-
-def _refresh(net: nn.Module, batch: Batch) -> None:
-    net.train()
-    net(batch.x)
 
 
 @torch.no_grad()

@@ -61,10 +61,6 @@ class TinyTask:
         return Batch(x, self.labels[index], index)
 
 
-def _leave(_net: nn.Module) -> None:
-    """Leave batch norm as it is: there is no epoch to pass over."""
-
-
 def make_step(
     nets: nn.Module,
     task: TinyTask,
@@ -87,7 +83,7 @@ def make_step(
         inner=InnerBudget(steps, Fraction(size)),
         generator=torch.Generator().manual_seed(seed),
         ledger=task.ledger,
-        refresh=_leave,
+        refresh=lambda _net: None,  # there is no epoch to pass over
     )
     step.start_epoch(progress)
     nets.train()
