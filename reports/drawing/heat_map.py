@@ -33,19 +33,9 @@ def heat(axes: Axes, percent: NDArray[np.float64], *, rows: Sequence[str], colum
     texts = []
     for row, column in np.ndindex(percent.shape):
         value = percent[row, column]
-        said = f"{value:.0f}".replace("-0", "0") if -1 < value < 0 else f"{value:.0f}".replace("-", "−")
+        number = f"{round(float(value))}".replace("-", "−") if np.isfinite(value) else "–"
         colour = "white" if value > DARK else INK
-        texts.append(
-            axes.text(
-                column,
-                row,
-                said if np.isfinite(value) else "–",
-                ha="center",
-                va="center_baseline",
-                color=colour,
-                clip_on=True,
-            )
-        )
+        texts.append(axes.text(column, row, number, ha="center", va="center_baseline", color=colour, clip_on=True))
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(columns)), columns)
     axes.tick_params(length=0)
