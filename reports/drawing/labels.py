@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
@@ -128,7 +127,7 @@ def place(axes: Axes, labels: Sequence[Label], *, lines: Sequence[Line] = ()) ->
                 color=label.colour,
                 fontsize=size,
                 zorder=5,
-                path_effects=[withStroke(linewidth=2, foreground="white")],
+                bbox={"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
             )
         )
     return made
