@@ -1,27 +1,16 @@
 """Agreement between methods, image by image, and the images that fool the most networks. Torch-free."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advbench.benchmark.records.statistics import Correct
 from advbench.reports.drawing.heat_map import heat
-from advbench.reports.drawing.style import (
-    BLUE,
-    FORMATS,
-    PAGE,
-    TALL,
-    Look,
-    ReportError,
-    Width,
-    caption,
-    figure,
-    inches,
-    save,
-)
+from advbench.reports.drawing.points import footnote
+from advbench.reports.drawing.style import BLUE, PAGE, PAPER, Layout, ReportError, caption, figure
 
 
 @dataclass(frozen=True)
@@ -90,24 +79,8 @@ def agree(rows: Mapping[str, Correct]) -> Agreement:
     return Agreement(names, table, (~stacked).sum(axis=0).astype(np.int64), len(stacked))
 
 
-def draw(
-    found: Agreement,
-    stem: Path,
-    *,
-    title: str,
-    formats: Sequence[str] = FORMATS,
-    look: Look = "paper",
-    width: Width = "auto",
-) -> list[Path]:
-    """Draw the matrix of agreement above how many networks each image fools; return the files.
-
-    Args:
-        found: what agrees with what.
-        stem: path of the files without their endings.
-        title: what was measured: "AutoAttack, best".
-        formats: some of pdf, png, svg.
-        look: "paper" or "slides".
-        width: columns it takes; by default both.
+def draw(found: Agreement, *, title: str, layout: Layout = PAPER) -> Figure:
+    """Draw the matrix of agreement above how many networks each image fools; `title`: "AutoAttack, best".
 
     Raises:
         ReportError: for a single network.
@@ -115,10 +88,9 @@ def draw(
     if found.networks < 2:
         raise ReportError("agreement of methods needs two networks; train another one, or the same with another seed")
     rows = len(found.rows)
-    across = inches(width, PAGE)
-    beside = look == "slides" or rows <= 8
-    tall = max(1.5, min(0.24 * rows, 0.14 * rows + 1.0) if look == "paper" else 0.125 * rows) + 0.9
-    with figure(across, tall if beside else min(TALL, tall + 1.5), look) as made:
+    beside = not layout.paper or rows <= 8
+    tall = max(1.5, min(0.24 * rows, 0.14 * rows + 1.0) if layout.paper else 0.125 * rows) + 0.9
+    with figure(layout.inches(PAGE), tall + (0 if beside else 1.5), layout.style) as made:
         if beside:
             left, right = made.subplots(1, 2, width_ratios=[3, 2])
         else:
@@ -130,6 +102,7 @@ def draw(
         right.grid(visible=False, axis="x")
         for axis in (right.xaxis, right.yaxis):
             axis.get_major_locator().set_params(integer=True)
-        caption(left, 0.55 * across if beside else 0.85 * across, f"{title}: agreement on images, 100 × Cohen's kappa")
+        about = f"{title}: agreement on images, 100 × Cohen's kappa"
+        caption(left, about, footnote(found.rows), share=0.55 if beside else 0.85)
         heat(left, 100 * found.kappa, rows=found.rows, columns=found.rows)
-        return save(made, stem, formats)
+        return made

@@ -1,30 +1,17 @@
 """Agreement of the attacks: do they fool the same images, and which of them fools what no other does? Torch-free."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advbench.benchmark.records.schema import COLUMNS
 from advbench.benchmark.records.statistics import Correct
 from advbench.reports.drawing.heat_map import heat
-from advbench.reports.drawing.points import name_of
-from advbench.reports.drawing.style import (
-    FORMATS,
-    INK,
-    PAGE,
-    TALL,
-    Look,
-    ReportError,
-    Width,
-    caption,
-    figure,
-    inches,
-    save,
-    scaled,
-)
+from advbench.reports.drawing.points import footnote, name_of
+from advbench.reports.drawing.style import INK, PAGE, PAPER, TALL, Layout, ReportError, caption, figure, scaled
 
 ATTACKS = COLUMNS[1:]
 _PARTS = (
@@ -94,30 +81,12 @@ def _share(outcomes: NDArray[np.bool_]) -> float:
     return float(outcomes.mean()) if outcomes.size else float("nan")
 
 
-def draw(
-    found: Fooled,
-    stem: Path,
-    *,
-    title: str = "best",
-    formats: Sequence[str] = FORMATS,
-    look: Look = "paper",
-    width: Width = "auto",
-) -> list[Path]:
-    """Draw the matrix of the attacks beside what each of them adds for every method; return the files.
-
-    Args:
-        found: what is fooled by what.
-        stem: path of the files without their endings.
-        title: which checkpoint.
-        formats: some of pdf, png, svg.
-        look: "paper" or "slides".
-        width: columns it takes; by default both.
-    """
+def draw(found: Fooled, *, title: str = "best", layout: Layout = PAPER) -> Figure:
+    """Draw the matrix of the attacks beside what each of them adds for every method; `title` names the checkpoint."""
     names = [name_of(attack) for attack in found.attacks]
-    tall = max(1.9, 0.8 + (0.175 if look == "paper" else 0.125) * len(found.rows))
-    across = inches(width, PAGE)
-    stacked = width == "single"
-    with figure(across, min(TALL, tall + (1.9 if stacked else 0.4)), look) as made:
+    tall = max(1.9, 0.8 + (0.175 if layout.paper else 0.125) * len(found.rows))
+    stacked = layout.width == "single"
+    with figure(layout.inches(PAGE), min(TALL, tall + (1.9 if stacked else 0.4)), layout.style) as made:
         if stacked:
             above, below = made.subplots(2, 1, height_ratios=[1.3, tall - 0.5])
         else:
@@ -126,20 +95,12 @@ def draw(
             above.set_anchor("N")
         left = np.zeros(len(found.rows))
         places = np.arange(len(found.rows))[::-1]
-        said = ["right under all", *(f"{'+ ' if n else 'fooled by '}{name}" for n, name in enumerate(names))]
-        looks = [*_PARTS[: 1 + len(names)], _PARTS[-1]]
-        for share, label, (colour, hatch) in zip(100 * found.parts.T, [*said, "wrong when clean"], looks, strict=True):
-            below.barh(
-                places,
-                share,
-                0.8,
-                left=left,
-                color=colour,
-                hatch=hatch,
-                edgecolor=INK,
-                linewidth=scaled(0.3),
-                label=label,
-            )
+        fooled_by = [f"{'+ ' if number else 'fooled by '}{name}" for number, name in enumerate(names)]
+        labels = ["right under all", *fooled_by, "wrong when clean"]
+        fills = [*_PARTS[: 1 + len(names)], _PARTS[-1]]
+        edge = {"edgecolor": INK, "linewidth": scaled(0.3)}
+        for share, label, (colour, hatch) in zip(100 * found.parts.T, labels, fills, strict=True):
+            below.barh(places, share, 0.8, left=left, color=colour, hatch=hatch, label=label, **edge)
             left += share
         below.set_yticks(places, found.rows)
         below.tick_params(axis="y", length=0)
@@ -148,6 +109,7 @@ def draw(
         below.set_xlabel("test images (%)")
         below.grid(visible=False)
         made.legend(loc="outside upper right", ncols=2 if stacked else 6, handlelength=1.6, columnspacing=1.0)
-        caption(above, 0.8 * across if stacked else 0.4 * across, f"fooled by row, also by column (%), {title}")
+        share = 0.8 if stacked else 0.4
+        caption(above, f"fooled by row, also by column (%), {title}", footnote(found.rows), share=share)
         heat(above, 100 * found.also, rows=names, columns=names)
-        return save(made, stem, formats)
+        return made

@@ -2,30 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advbench.benchmark.protocol import Statistics
 from advbench.benchmark.records.statistics import Comparison, Correct, compare, holm, mcnemar
-from advbench.reports.drawing.points import name_of
-from advbench.reports.drawing.style import (
-    BLUE,
-    FORMATS,
-    GREY,
-    INK,
-    ORANGE,
-    Look,
-    ReportError,
-    Width,
-    caption,
-    figure,
-    listed,
-    save,
-    scaled,
-)
+from advbench.reports.drawing.points import footnote, name_of
+from advbench.reports.drawing.style import BLUE, GREY, INK, ORANGE, PAPER, Layout, ReportError, caption, figure, scaled
 from advbench.reports.perclass import NAMED, Labels
 
 SHOWN = 10
@@ -181,10 +167,8 @@ def _obstacles(found: Contrast) -> list[str]:
     return reasons
 
 
-def draw(
-    found: Contrast, stem: Path, *, formats: Sequence[str] = FORMATS, look: Look = "paper", width: Width = "auto"
-) -> list[Path]:
-    """Draw the difference by class, and over all images with its interval; return the files.
+def draw(found: Contrast, *, layout: Layout = PAPER) -> Figure:
+    """Draw the difference by class, and over all images with its interval.
 
     Raises:
         ReportError: if there are no classes to draw.
@@ -195,8 +179,7 @@ def draw(
     if len(ordered) > NAMED:
         ordered = ordered[: NAMED // 2] + ordered[-NAMED // 2 :]
     one, top = found.overall, len(ordered) + 0.3
-    across, tall = listed(look, len(ordered) + 1, head=1.1, width=width)
-    with figure(across, tall, look) as made:
+    with figure(*layout.listed(len(ordered) + 1, head=1.1), layout.style) as made:
         axes = made.add_subplot()
         for height, part in enumerate(ordered):
             colour = BLUE if part.a >= part.b else ORANGE
@@ -215,9 +198,9 @@ def draw(
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"{one.a} − {one.b}, {name_of(found.column)} (points)")
-        said = f"filled: p < {found.alpha:g} after Holm"
+        about = f"filled: p < {found.alpha:g} after Holm"
         if len(ordered) < len(found.classes):
-            said += f"; {NAMED} of {len(found.classes)} classes"
+            about += f"; {NAMED} of {len(found.classes)} classes"
         axes.set_ylabel("class")
-        caption(axes, 0.9 * across, said)
-        return save(made, stem, formats)
+        caption(axes, about, footnote((one.a, one.b)), share=0.9)
+        return made

@@ -1,52 +1,26 @@
-"""Robustness against what its training costs: passes per image, which no machine changes, or hours."""
+"""Robust accuracy against the cost of training: passes per image, which no machine changes, hours or memory."""
 
-from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from advbench.leaderboards.table import Table
-from advbench.reports.drawing.labels import CROWD, Label, place
-from advbench.reports.drawing.points import describe, pareto, points, split
-from advbench.reports.drawing.style import (
-    COLUMN,
-    FORMATS,
-    PAGE,
-    Look,
-    ReportError,
-    Width,
-    figure,
-    inches,
-    legend_of_families,
-    save,
-    scaled,
-)
-from advbench.reports.tradeoff import FRONT, draw_point
+from advbench.reports.drawing.labels import CROWD
+from advbench.reports.drawing.points import pareto, points, scatter, split
+from advbench.reports.drawing.style import COLUMN, PAGE, PAPER, Layout, ReportError, figure
 
 COSTS = ("passes", "hours", "memory")
 
 
-def draw(
-    table: Table,
-    stem: Path,
-    *,
-    against: str = "passes",
-    robust: str = "autoattack",
-    formats: Sequence[str] = FORMATS,
-    look: Look = "paper",
-    width: Width = "auto",
-) -> list[Path]:
-    """Draw robust accuracy of `best` against the cost of training and return the files.
+def draw(table: Table, *, against: str = "passes", robust: str = "autoattack", layout: Layout = PAPER) -> Figure:
+    """Draw the column `robust` of the `best` checkpoints against the cost of training.
 
     Args:
         table: the board.
-        stem: path of the files without their endings.
         against: "passes" (forwards F per training image, teachers not included), "hours" or "memory".
         robust: column of the vertical axis.
-        formats: some of pdf, png, svg.
-        look: "paper" or "slides".
-        width: columns it takes; by default one, most of a page for many methods.
+        layout: the page it is for.
 
     Raises:
         ReportError: if the cost is none of these, or its hours were spent on different kinds of devices.
@@ -56,28 +30,21 @@ def draw(
     column = table.column(against)
     if not column.unit:
         raise ReportError("hours of GPUs and of CPUs do not share an axis; draw --against passes")
-    everyone = points(table, against, robust)
-    found, aside = split(everyone)
-    across = inches(width, COLUMN if len(found) <= CROWD else 0.8 * PAGE)
-    with figure(across, 0.55 * across + 1, look) as made:
+    shown, aside = split(points(table, against, robust))
+    across = layout.inches(COLUMN if len(shown) <= CROWD else 0.8 * PAGE)
+    with figure(across, 0.55 * across + 1, layout.style) as made:
         axes = made.add_subplot()
-        for point in found:
-            draw_point(axes, point, faint=len(found) > CROWD)
-        front = pareto(found, less_is_better_x=True)
-        corners = [(point.x.value, point.y.value) for point in front]
-        stairs = [*corners[:1], *(one for a, b in pairwise(corners) for one in ((b[0], a[1]), b))]
-        if stairs:
-            axes.plot(*zip(*stairs, strict=True), color=FRONT, linewidth=scaled(1.2), zorder=1)
-        values = [point.x.value for point in found]
+        corners = [(point.x.value, point.y.value) for point in pareto(shown, less_is_better_x=True)]
+        front = [*corners[:1], *(corner for a, b in pairwise(corners) for corner in ((b[0], a[1]), b))]
+        values = [point.x.value for point in shown]
         room = 0.12 * (max(values) - min(values)) or 0.1 * max(values)
         axes.set_xlim(min(values) - room, max(values) + 2 * room)
-        axes.margins(y=0.15)
-        axes.set_xlabel(
-            f"{column.label} ({column.unit})" if against != "passes" else "Training passes per image (forwards F)"
-        )
-        axes.set_ylabel(f"{table.column(robust).label} accuracy (%)")
-        describe(axes, table, across, aside)
-        legend_of_families(made, axes, [point.row.identity.family for point in found])
+        low = min(point.y.value - point.y.below for point in shown)
+        high = max(point.y.value + point.y.above for point in shown)
+        axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        place(axes, [Label(point.label, point.x.value, point.y.value) for point in found], lines=[stairs])
-        return save(made, stem, formats)
+        label = f"{column.label} ({column.unit})"
+        axes.set_xlabel("Training passes per image (forwards F)" if against == "passes" else label)
+        axes.set_ylabel(f"{table.column(robust).label} accuracy (%)")
+        scatter(made, axes, table, shown, aside=aside, front=front)
+        return made

@@ -6,34 +6,30 @@ validation has stopped.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from advbench.benchmark.records.schema import Epoch, Record
+from advbench.reports.drawing.points import footnote
 from advbench.reports.drawing.style import (
     BLUE,
     COLUMN,
-    FORMATS,
     GREY,
     INK,
     ORANGE,
     PAGE,
-    TALL,
-    Look,
+    PAPER,
+    Layout,
     ReportError,
-    Width,
     figure,
-    inches,
-    save,
     scaled,
 )
 
@@ -61,38 +57,26 @@ _TRAINING = (
 _LOSS = _Curve(lambda epoch: epoch.loss, "training loss, % of first epoch", GREY, (0, (1, 1)))
 
 
-def draw(
-    records: Sequence[Record],
-    stem: Path,
-    *,
-    formats: Sequence[str] = FORMATS,
-    look: Look = "paper",
-    width: Width = "auto",
-) -> list[Path]:
-    """Draw one panel per method, mean over seeds with the range of the seeds, `best` marked; return the files.
+def draw(groups: Mapping[str, Sequence[Record]], *, layout: Layout = PAPER) -> Figure:
+    """Draw one panel per method, mean over seeds with the range of the seeds, `best` marked.
 
     Args:
-        records: of one protocol digest.
-        stem: path of the files without their endings.
-        formats: some of pdf, png, svg.
-        look: "paper" or "slides".
-        width: columns it takes; by default as many as the panels need.
+        groups: records of one protocol digest, by the name of their row with its signs.
+        layout: the page it is for; by default the figure takes as many columns as the panels need.
 
     Raises:
         ReportError: for records of two protocols, or without any learning curve.
     """
-    if len({record.protocol_digest for record in records}) > 1:
+    if len({record.protocol_digest for records in groups.values() for record in records}) > 1:
         raise ReportError("learning curves of two protocols do not share an axis; choose one with --protocol")
-    methods: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.training.curve:
-            methods[record.method.row].append(record)
+    methods = {name: [record for record in records if record.training.curve] for name, records in groups.items()}
+    methods = {name: records for name, records in methods.items() if records}
     if not methods:
         raise ReportError("no record has a learning curve; train first")
-    columns = _columns(len(methods), look, width)
+    columns = _columns(len(methods), layout)
     rows = math.ceil(len(methods) / columns)
-    across = inches(width, PAGE if columns > 2 else COLUMN if columns == 1 else PAGE * 0.7)
-    with figure(across, min(TALL, 0.65 + (1.45 if look == "paper" else 1.0) * rows), look) as made:
+    across = layout.inches(PAGE if columns > 2 else COLUMN if columns == 1 else PAGE * 0.7)
+    with figure(across, 0.65 + (1.45 if layout.paper else 1.0) * rows, layout.style) as made:
         grid = made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         flat: list[Axes] = list(grid.ravel())
         drawn: dict[str, _Curve] = {}
@@ -101,7 +85,7 @@ def draw(
         for axes in flat[len(methods) :]:
             axes.set_axis_off()
         flat[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        made.supxlabel("Epoch", fontsize="medium")
+        made.supxlabel("\n".join(filter(None, ("Epoch", footnote(methods)))), fontsize="medium")
         made.supylabel("Accuracy (%)", fontsize="medium")
         made.legend(
             handles=_key(methods, drawn),
@@ -110,14 +94,14 @@ def draw(
             handlelength=2.2,
             columnspacing=1.2,
         )
-        return save(made, stem, formats)
+        return made
 
 
-def _columns(panels: int, look: Look, width: Width) -> int:
+def _columns(panels: int, layout: Layout) -> int:
     """Return how many panels stand side by side: few on paper, as many as a slide is wide."""
-    if width == "single":
+    if layout.width == "single":
         return min(panels, 2 if panels <= 8 else 3 if panels <= 18 else 4)
-    return min(panels, 4 if panels <= 20 else 5) if look == "paper" else math.ceil(math.sqrt(1.7 * panels))
+    return min(panels, 4 if panels <= 20 else 5) if layout.paper else math.ceil(math.sqrt(1.7 * panels))
 
 
 def _panel(axes: Axes, name: str, several: Sequence[Record]) -> dict[str, _Curve]:

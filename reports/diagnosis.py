@@ -5,29 +5,26 @@ Reads the JSON data that `benchmark/evaluation/diagnosis.py` returns.
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import name_of
 from advbench.reports.drawing.style import (
     BLUE,
-    FORMATS,
     GREY,
     INK,
     ORANGE,
     PAGE,
+    PAPER,
     TALL,
-    Look,
+    Layout,
     ReportError,
-    Width,
     figure,
-    inches,
-    save,
     scaled,
 )
 
@@ -35,31 +32,24 @@ _COLOURS = {"cross-entropy": BLUE, "margin": ORANGE, "noise": GREY}
 _LINES = {"cross-entropy": ("-", "o"), "margin": ("--", "s"), "noise": (":", "v")}
 
 
-def draw(
-    found: Mapping[str, Any],
-    stem: Path,
-    *,
-    formats: Sequence[str] = FORMATS,
-    look: Look = "paper",
-    width: Width = "auto",
-) -> list[Path]:
-    """Draw the six experiments; return the files.
+def draw(found: Mapping[str, Any], *, layout: Layout = PAPER) -> Figure:
+    """Draw the six experiments.
 
     Raises:
         ReportError: if this is no diagnosis.
     """
     if found.get("kind") != "diagnosis":
         raise ReportError("this is no diagnosis; `advbench diagnose` makes one")
-    single = width == "single"
-    tall = TALL if single else 4.9 if look == "paper" else 3.9
-    with figure(inches(width, PAGE), tall, look) as made:
+    single = layout.width == "single"
+    tall = TALL if single else 4.9 if layout.paper else 3.9
+    with figure(layout.inches(PAGE), tall, layout.style) as made:
         panels = made.subplots(6, 1) if single else made.subplots(2, 3)
         for axes, (title, panel) in zip(panels.flat, _PANELS.items(), strict=True):
             panel(axes, found)
             axes.set_title(title, loc="left")
         part = f"first {found['images']} of {found['test']}" if found["images"] < found["test"] else found["images"]
         made.supxlabel(f"{found.get('name', 'network')}; L∞, eps {found['eps']}; {part} test images", fontsize="medium")
-        return save(made, stem, formats)
+        return made
 
 
 def _percent(values: Sequence[float]) -> list[float]:

@@ -1,36 +1,23 @@
 """Robust overfitting: an arrow for each method from its best checkpoint to its last."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from advbench.leaderboards.table import Row, Table, show
-from advbench.reports.drawing.points import Measured, measured
-from advbench.reports.drawing.style import FORMATS, GREY, INK, Look, ReportError, Width, figure, listed, save, scaled
+from advbench.reports.drawing.points import Measured, doubtful, footnote, marked_name, measured
+from advbench.reports.drawing.style import GREY, INK, PAPER, Layout, ReportError, figure, scaled
 
 BAR = "#a8a8a8"
 
 
-def draw(
-    table: Table,
-    stem: Path,
-    *,
-    robust: str = "autoattack",
-    formats: Sequence[str] = FORMATS,
-    look: Look = "paper",
-    width: Width = "auto",
-) -> list[Path]:
-    """Draw best → last under one attack, most robust method on top, the gap written at the right; return the files.
+def draw(table: Table, *, robust: str = "autoattack", layout: Layout = PAPER) -> Figure:
+    """Draw best → last under one attack, most robust method on top, the gap written at the right.
 
     Args:
         table: the board.
-        stem: path of the files without their endings.
         robust: "autoattack" or "pgd20".
-        formats: some of pdf, png, svg.
-        look: "paper" or "slides".
-        width: columns it takes; one by default.
+        layout: the page it is for.
 
     Raises:
         ReportError: if no method selected by robustness has both checkpoints measured.
@@ -46,13 +33,14 @@ def draw(
     if not pairs:
         raise ReportError(f"no method of {table.protocol} has {robust} on both checkpoints; evaluate first")
     pairs.sort(key=lambda pair: pair[0].cells[robust].mean or 0.0)
-    with figure(*listed(look, len(pairs), head=0.75, width=width), look) as made:
+    with figure(*layout.listed(len(pairs), head=0.75), layout.style) as made:
         axes = made.add_subplot()
         for height, (best, after) in enumerate(pairs):
             _bars(axes, height, best, after, robust)
         for height, (best, after) in enumerate(pairs):
             _arrow(axes, height, best, after, robust)
-        axes.set_yticks(range(len(pairs)), [f"{best.label} {best.signs}".strip() for best, _ in pairs])
+        names = [marked_name(best) for best, _ in pairs]
+        axes.set_yticks(range(len(pairs)), names)
         axes.set_ylim(-0.6, len(pairs) - 0.4)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
@@ -68,31 +56,11 @@ def draw(
         right.grid(visible=False)
         right.text(1.02, 1.0, "best − last", transform=axes.transAxes, fontsize="small", color=GREY, va="bottom")
         handles = [
-            Line2D([], [], marker="o", color=INK, linestyle="none", markersize=scaled(4), label="best"),
-            Line2D(
-                [],
-                [],
-                marker="|",
-                color=INK,
-                linestyle="none",
-                markersize=scaled(6),
-                markeredgewidth=scaled(1.2),
-                label="last",
-            ),
+            _key("o", 4, label="best"),
+            _key("|", 6, label="last", edge=1.2),
         ]
-        if any(_doubtful(best) for best, _ in pairs):
-            handles.append(
-                Line2D(
-                    [],
-                    [],
-                    marker="o",
-                    color=INK,
-                    mfc="white",
-                    linestyle="none",
-                    markersize=scaled(4),
-                    label="in doubt (†)",
-                )
-            )
+        if any(doubtful(best) for best, _ in pairs):
+            handles.append(_key("o", 4, label="in doubt", face="white"))
         axes.legend(
             handles=handles,
             loc="lower left",
@@ -102,7 +70,23 @@ def draw(
             handletextpad=0.2,
             columnspacing=1,
         )
-        return save(made, stem, formats)
+        if signs := footnote(names):
+            made.supxlabel(signs, fontsize="x-small", color=GREY)
+        return made
+
+
+def _key(marker: str, size: float, *, label: str, face: str = INK, edge: float = 1.0) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        marker=marker,
+        color=INK,
+        markerfacecolor=face,
+        linestyle="none",
+        markersize=scaled(size),
+        markeredgewidth=scaled(edge),
+        label=label,
+    )
 
 
 def _both(best: Row, last: Row, robust: str) -> tuple[Measured, Measured]:
@@ -126,10 +110,5 @@ def _arrow(axes: Axes, height: int, best: Row, last: Row, robust: str) -> None:
         arrow = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0, "mutation_scale": scaled(6)}
         axes.annotate("", xy=(after.value, height), xytext=(before.value, height), arrowprops=arrow)
     axes.plot(after.value, height, "|", color=INK, markersize=scaled(6), markeredgewidth=scaled(1.2))
-    face = "white" if _doubtful(best) else INK
+    face = "white" if doubtful(best) else INK
     axes.plot(before.value, height, "o", color=INK, markerfacecolor=face, markersize=scaled(4), zorder=4)
-
-
-def _doubtful(row: Row) -> bool:
-    """Whether the row shows signs of masking or is not valid."""
-    return bool({"masking", "invalid"} & set(row.marks))

@@ -2,29 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advbench.benchmark.records.statistics import Correct
 from advbench.reports.drawing.heat_map import heat, turn
-from advbench.reports.drawing.style import (
-    FILLS,
-    FORMATS,
-    INK,
-    PAGE,
-    TALL,
-    Look,
-    ReportError,
-    Width,
-    caption,
-    figure,
-    inches,
-    save,
-    scaled,
-)
+from advbench.reports.drawing.points import footnote
+from advbench.reports.drawing.style import FILLS, INK, PAGE, PAPER, Layout, ReportError, caption, figure, scaled
 
 Labels = NDArray[np.int64]
 NAMED = 20
@@ -69,26 +57,10 @@ def by_class(rows: Mapping[str, Correct], labels: Labels, classes: Sequence[str]
     return ClassTable(tuple(rows), tuple(classes), tuple(int(count) for count in counts), shares)
 
 
-def draw(
-    table: ClassTable,
-    stem: Path,
-    *,
-    title: str,
-    formats: Sequence[str] = FORMATS,
-    look: Look = "paper",
-    width: Width = "auto",
-) -> list[Path]:
-    """Draw the table, classes from hardest to easiest; return the files.
+def draw(table: ClassTable, *, title: str, layout: Layout = PAPER) -> Figure:
+    """Draw the table, classes from hardest to easiest; `title` says what was measured: "AutoAttack, best".
 
     A few methods are bars, of which each has its hatch; many are a heat map with its numbers.
-
-    Args:
-        table: accuracies.
-        stem: path of the files without their endings.
-        title: what was measured: "AutoAttack, best".
-        formats: some of pdf, png, svg.
-        look: "paper" or "slides".
-        width: columns it takes; by default both.
     """
     order = table.hardest()
     about = f"{title}, by class; hardest first"
@@ -98,15 +70,15 @@ def draw(
     shown = 100 * table.shares[:, order]
     names = [table.classes[number] for number in order]
     bars = len(table.rows) <= len(FILLS)
-    height = 2.2 if bars else min(TALL, 0.9 + (0.19 if look == "paper" else 0.13) * len(table.rows))
-    with figure(inches(width, PAGE), height, look) as made:
+    height = 2.2 if bars else 0.9 + (0.19 if layout.paper else 0.13) * len(table.rows)
+    with figure(layout.inches(PAGE), height, layout.style) as made:
         axes = made.add_subplot()
-        caption(axes, 0.85 * inches(width, PAGE), f"{about} (%)")
+        caption(axes, f"{about} (%)", footnote(table.rows), share=0.85)
         if bars:
             _bars(axes, shown, table.rows, names)
         else:
             heat(axes, shown, rows=table.rows, columns=names)
-        return save(made, stem, formats)
+        return made
 
 
 def _bars(axes: Axes, shown: NDArray[np.float64], rows: Sequence[str], names: Sequence[str]) -> None:
@@ -114,9 +86,8 @@ def _bars(axes: Axes, shown: NDArray[np.float64], rows: Sequence[str], names: Se
     share = 0.8 / len(rows)
     for number, (name, values, (colour, hatch)) in enumerate(zip(rows, shown, FILLS, strict=False)):
         places = np.arange(len(names)) + (number - (len(rows) - 1) / 2) * share
-        axes.bar(
-            places, values, share, color=colour, edgecolor=INK, hatch=hatch, linewidth=scaled(0.4), label=name, zorder=2
-        )
+        edge: dict[str, Any] = {"edgecolor": INK, "linewidth": scaled(0.4)}
+        axes.bar(places, values, share, color=colour, hatch=hatch, label=name, zorder=2, **edge)
         for place in places[values < HALF]:
             axes.text(place, 1, "0", ha="center", fontsize="x-small")
     axes.set_xticks(range(len(names)), names)

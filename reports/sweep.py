@@ -8,28 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import COLUMNS
 from advbench.reports.drawing.points import name_of
-from advbench.reports.drawing.style import (
-    COLUMN,
-    FORMATS,
-    GREY,
-    STROKES,
-    Look,
-    ReportError,
-    Width,
-    caption,
-    figure,
-    inches,
-    save,
-    scaled,
-)
+from advbench.reports.drawing.style import COLUMN, GREY, PAPER, STROKES, Layout, ReportError, caption, figure, scaled
 
 NORMS = {"linf": "L∞", "l2": "L2"}
 BYTE = 255
@@ -117,17 +104,8 @@ def _sweep(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
         )
 
 
-def draw(
-    some: Sequence[Curve], stem: Path, *, formats: Sequence[str] = FORMATS, look: Look = "paper", width: Width = "auto"
-) -> list[Path]:
-    """Draw every attack on one network, or the strongest attack on each of several; return the files.
-
-    Args:
-        some: curves; of several networks the attack is drawn that leaves least on average.
-        stem: path of the files without their endings.
-        formats: some of pdf, png, svg.
-        look: "paper" or "slides".
-        width: columns it takes; one by default.
+def draw(some: Sequence[Curve], *, layout: Layout = PAPER) -> Figure:
+    """Draw every attack on one network, or of several networks the attack on each that leaves least on average.
 
     Raises:
         ReportError: for no curve, or radii of two norms.
@@ -139,8 +117,8 @@ def draw(
     networks = dict.fromkeys(curve.network for curve in some)
     chosen = list(some) if len(networks) == 1 else [_strongest(name, some) for name in networks]
     attacks = {curve.attack for curve in chosen}
-    across = inches(width, COLUMN)
-    with figure(across, 0.62 * across + 0.5 + 0.12 * len(chosen), look) as made:
+    across = layout.inches(COLUMN)
+    with figure(across, 0.62 * across + 0.5 + 0.12 * len(chosen), layout.style) as made:
         axes = made.add_subplot()
         whole = _unit(axes, chosen)
         for number, (curve, (colour, line, marker)) in enumerate(zip(chosen, cycle(STROKES), strict=False)):
@@ -160,9 +138,9 @@ def draw(
         about += f", n = {' to '.join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))}"
         about += "; bars: Wilson 95 %" if any(curve.interval for curve in chosen) else ""
         about += "; dotted: the protocol's eps" if trained else ""
-        caption(axes, 0.9 * across, about)
+        caption(axes, about, share=0.9)
         made.legend(loc="outside lower left", ncols=1 if len(networks) > 1 else 2, handlelength=3.2)
-        return save(made, stem, formats)
+        return made
 
 
 def _strongest(network: str, some: Sequence[Curve]) -> Curve:

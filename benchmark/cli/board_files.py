@@ -83,6 +83,7 @@ def stale_files(tables: "Sequence[Table]", folder: Path) -> list[Path]:
 def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, *, plots: bool = True) -> list[Path]:
     """Write a board in several formats and its trade-off plot into a folder; return the paths."""
     from advbench.reports import tradeoff
+    from advbench.reports.drawing.style import save
 
     folder.mkdir(parents=True, exist_ok=True)
     slug = table.protocol.replace("/", "-")
@@ -92,7 +93,7 @@ def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, 
         write_bytes(path, writer(kind)([table]).encode())
         written.append(path)
     if plots and table.rows:
-        written += tradeoff.draw(table, folder / f"{slug}-tradeoff", formats=("png", "pdf"))
+        written += save(tradeoff.draw(table), folder / f"{slug}-tradeoff", ("png", "pdf"))
     return written
 
 

@@ -39,6 +39,7 @@ def compare(
     """
     from advbench.benchmark.cli.image_outcomes import labels_of, outcomes
     from advbench.reports import comparison
+    from advbench.reports.drawing.style import save
 
     every = [] if Path(a).is_file() and Path(b).is_file() else source.of_one_protocol()
     sides = [_side(reference, every) for reference in (a, b)]
@@ -65,7 +66,7 @@ def compare(
     if out is not None:
         stem = out / file_name(f"{names[0]}-against-{names[1]}-{column}")
         write_result(found.to_plain(), stem)
-        for path in comparison.draw(found, stem, formats=FORMATS) if found.classes else ():
+        for path in save(comparison.draw(found), stem, FORMATS) if found.classes else ():
             click.echo(f"wrote {path}")
 
 

@@ -51,6 +51,7 @@ def diagnose(
     """
     from advbench.benchmark.evaluation import diagnosis
     from advbench.reports import diagnosis as report
+    from advbench.reports.drawing.style import save
 
     opened, workload, dataset, protocol = network.open(where)
     test = len(dataset.test)
@@ -72,7 +73,7 @@ def diagnose(
         click.echo(line)
     stem = out / file_name(opened.origin.reference)
     write_result(found, stem)
-    for path in report.draw(found, stem, formats=FORMATS):
+    for path in save(report.draw(found), stem, FORMATS):
         click.echo(f"wrote {path}")
 
 

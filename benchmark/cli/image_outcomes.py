@@ -44,18 +44,14 @@ Groups = Mapping[str, "Sequence[Record]"]
 """Records by the name of their row, in the order of the rows."""
 
 
-def in_rows(records: "Sequence[Record]") -> Groups:
-    """Group records by what their methods are called."""
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(record.method.row, []).append(record)
-    return found
+def on_board(table: "Table", records: "Sequence[Record]", checkpoint: str) -> Groups:
+    """Group records as the rows of a board do, in its order, by the label and the signs of the rows of a checkpoint.
 
-
-def on_board(table: "Table", records: "Sequence[Record]") -> Groups:
-    """Group records as the rows of a board do, in its order; those of rows that it does not show are left out."""
+    Records of rows that it does not show are left out.
+    """
     of = {record.run: record for record in records}
-    return {row.label: [of[run] for run in row.runs] for row in table.rows}
+    rows = {row.key: row for row in table.rows} | {row.key: row for row in table.rows if row.checkpoint == checkpoint}
+    return {f"{row.label} {row.signs}".strip(): [of[run] for run in row.runs] for row in rows.values()}
 
 
 def by_row(groups: Groups, checkpoint: str, column: str) -> "dict[str, Correct]":

@@ -28,12 +28,14 @@ def images(
     """
     import numpy as np
 
-    from advbench.benchmark.cli.image_outcomes import by_row, in_rows, labels_of
+    from advbench.benchmark.cli.image_outcomes import by_row, labels_of, on_board
+    from advbench.leaderboards import board
     from advbench.reports import agreement, perclass
     from advbench.reports.drawing.points import name_of
+    from advbench.reports.drawing.style import save
 
     found = source.of_one_protocol()
-    rows = by_row(in_rows(found), checkpoint, column)
+    rows = by_row(on_board(board.build(found), found, checkpoint), checkpoint, column)
     labelled = labels_of(found, data_root)
     title = f"{name_of(column)} on {checkpoint}"
     stem = f"{protocol_of(found[0]).slug}-{column}"
@@ -48,7 +50,7 @@ def images(
         click.echo(f"{title} by class (%), hardest class first")
         print_table(("method", *headings), body, right=headings)
         if out is not None:
-            written += perclass.draw(table, out / f"{stem}-classes", title=title, formats=FORMATS)
+            written += save(perclass.draw(table, title=title), out / f"{stem}-classes", FORMATS)
     alike = agreement.agree(rows)
     click.echo(
         f"\n{alike.networks} networks, {len(alike.fooled)} images: {alike.always} fool every network, "
@@ -66,6 +68,6 @@ def images(
     ]
     print_table(("", *alike.rows), cells, right=alike.rows)
     if out is not None and alike.networks > 1:
-        written += agreement.draw(alike, out / f"{stem}-agreement", title=title, formats=FORMATS)
+        written += save(agreement.draw(alike, title=title), out / f"{stem}-agreement", FORMATS)
     for path in written:
         click.echo(f"wrote {path}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,8 +23,10 @@ from advbench.benchmark.cli.options import (
 from advbench.benchmark.cli.read_records import Source, protocol_of, records_options
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from advbench.benchmark.records.schema import Record
-    from advbench.reports.drawing.style import Look, Width
+    from advbench.reports.drawing.style import Layout, Style, Width
     from advbench.reports.perclass import Labels
 
 FIGURES = {
@@ -76,7 +78,8 @@ Examples:
   advbench evaluate 3fa9 --eps-sweep 2/255,4/255,8/255,16/255 --out sweep.json
   advbench plot eps sweep.json
 """
-Figures = Mapping[str, Callable[[], list[Path]]]
+Figures = Mapping[Path, tuple[str, "Callable[[], Figure]"]]
+"""Path without an ending → kind of figure, and what draws it."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,17 @@ class Request:
     checkpoint: str
     against: str
     out: Path
-    style: "Look"
+    style: "Style"
     width: "Width"
     formats: tuple[str, ...]
     data_root: Path | None
 
     @property
-    def look(self) -> dict[str, Any]:
-        """The arguments that every drawing takes."""
-        return {"formats": self.formats, "look": self.style, "width": self.width}
+    def layout(self) -> "Layout":
+        """The page that all figures are for."""
+        from advbench.reports.drawing.style import Layout
+
+        return Layout(self.style, self.width)
 
     @property
     def title(self) -> str:
@@ -147,28 +152,27 @@ def plot(*, kind: str, results: tuple[Path, ...], source: Source, request: Reque
     drawn = False
     if kind not in OF_RESULTS:
         for found in source.groups():
-            drawn |= _draw(_of_records(found, request), kind)
+            drawn |= _draw(_of_records(found, request), kind, request.formats)
     if results:
-        drawn |= _draw(_of_results(results, request, kind), kind)
+        drawn |= _draw(_of_results(results, request, kind), kind, request.formats)
     if not drawn:
         raise Refused("none of the figures could be drawn")
 
 
-def _draw(figures: Figures, kind: str) -> bool:
+def _draw(figures: Figures, kind: str, formats: Sequence[str]) -> bool:
     """Draw one kind, or all that can be drawn, saying why others cannot; return whether there is any.
 
     Raises:
         ReportError: if the one that was asked for cannot be drawn.
     """
-    from advbench.reports.drawing.style import ReportError
+    from advbench.reports.drawing.style import ReportError, save
 
     drawn = False
-    for name, draw in figures.items():
-        of = name.partition(" ")[0]
+    for stem, (of, draw) in figures.items():
         if kind not in {of, "all"}:
             continue
         try:
-            written = draw()
+            written = save(draw(), stem, formats)
         except (ReportError, Refused) as error:
             if kind != "all":
                 raise
@@ -199,25 +203,22 @@ def _of_records(every: "Sequence[Record]", request: Request) -> Figures:
     table = board.build(every)
     if request.methods is not None:
         table = table.select(methods=request.methods)
-    groups = on_board(table, every)
+    groups = on_board(table, every, request.checkpoint)
     records = [record for several in groups.values() for record in several]
-    column, checkpoint, look = request.column, request.checkpoint, request.look
+    column, checkpoint, layout = request.column, request.checkpoint, request.layout
 
-    def at(kind: str) -> Path:
-        return request.out / f"{table.protocol.replace('/', '-')}-{kind}"
-
-    def draw_classes() -> list[Path]:
+    def draw_classes() -> "Figure":
         found = perclass.by_class(by_row(groups, checkpoint, column), *_labels(records, request))
-        return perclass.draw(found, at("classes"), title=request.title, **look)
+        return perclass.draw(found, title=request.title, layout=layout)
 
-    def draw_attacks() -> list[Path]:
-        return attacks.draw(attacks.fooled(by_attack(groups, checkpoint)), at("attacks"), title=checkpoint, **look)
+    def draw_attacks() -> "Figure":
+        return attacks.draw(attacks.fooled(by_attack(groups, checkpoint)), title=checkpoint, layout=layout)
 
-    def draw_agreement() -> list[Path]:
+    def draw_agreement() -> "Figure":
         found = agreement.agree(by_row(groups, checkpoint, column))
-        return agreement.draw(found, at("agreement"), title=request.title, **look)
+        return agreement.draw(found, title=request.title, layout=layout)
 
-    def draw_comparison() -> list[Path]:
+    def draw_comparison() -> "Figure":
         correct = by_row(groups, checkpoint, column)
         if request.methods is None or len(groups) != 2 or len(correct) != 2:
             raise Refused("compare draws two methods: name them with --methods A,B")
@@ -225,19 +226,21 @@ def _of_records(every: "Sequence[Record]", request: Request) -> Figures:
         first, second = sorted(correct.items(), key=lambda row: _place(request.methods or (), groups[row[0]][0]))
         rule = protocol_of(records[0]).statistics
         found = comparison.contrast(first, second, column=column, rule=rule, labels=labels, classes=names)
-        return comparison.draw(found, at("compare"), **look)
+        return comparison.draw(found, layout=layout)
 
-    return {
-        "tradeoff": partial(tradeoff.draw, table, at("tradeoff"), robust=column, **look),
-        "overfitting": partial(overfitting.draw, table, at("overfitting"), robust=column, **look),
-        "curves": partial(curves.draw, records, at("curves"), **look),
-        "cost": partial(cost.draw, table, at("cost"), against=request.against, robust=column, **look),
-        "stability": partial(stability.draw, table, at("stability"), robust=column, **look),
+    figures: dict[str, Callable[[], Figure]] = {
+        "tradeoff": partial(tradeoff.draw, table, robust=column, layout=layout),
+        "overfitting": partial(overfitting.draw, table, robust=column, layout=layout),
+        "curves": partial(curves.draw, groups, layout=layout),
+        "cost": partial(cost.draw, table, against=request.against, robust=column, layout=layout),
+        "stability": partial(stability.draw, table, robust=column, layout=layout),
         "classes": draw_classes,
         "attacks": draw_attacks,
         "agreement": draw_agreement,
         "compare": draw_comparison,
     }
+    slug = table.protocol.replace("/", "-")
+    return {request.out / f"{slug}-{kind}": (kind, draw) for kind, draw in figures.items()}
 
 
 def _place(names: Sequence[str], record: "Record") -> int:
@@ -273,19 +276,20 @@ def _of_results(paths: Sequence[Path], request: Request, kind: str) -> Figures:
     for path, found in read.items():
         if kind not in {*DRAWN[found["kind"]], "all"}:
             raise Refused(f"{path} holds a result of another kind ({found['kind']}): plot {DRAWN[found['kind']][0]}")
-    figures: dict[str, Callable[[], list[Path]]] = {}
+    figures: dict[Path, tuple[str, Callable[[], Figure]]] = {}
     swept = {path: found for path, found in read.items() if "eps" in DRAWN[found["kind"]]}
     if swept:
 
-        def eps() -> list[Path]:
+        def eps() -> "Figure":
             some = [curve for path, found in swept.items() for curve in sweep.curves(found, path.stem)]
-            name = next(iter(swept)).stem if len(swept) == 1 else "networks"
-            return sweep.draw(some, request.out / f"{name}-eps", **request.look)
+            return sweep.draw(some, layout=request.layout)
 
-        figures["eps"] = eps
-    for number, (path, found) in enumerate(read.items()):
-        module = {"diagnosis": diagnosis, "transfer": transfer}.get(found["kind"])
+        name = next(iter(swept)).stem if len(swept) == 1 else "networks"
+        figures[request.out / f"{name}-eps"] = ("eps", eps)
+    for path, found in read.items():
+        of = found["kind"]
+        module = {"diagnosis": diagnosis, "transfer": transfer}.get(of)
         if module is not None:
-            stem = request.out / f"{path.stem.removesuffix('-' + found['kind'])}-{found['kind']}"
-            figures[f"{found['kind']} {number}"] = partial(module.draw, found, stem, **request.look)
+            stem = request.out / f"{path.stem.removesuffix(f'-{of}')}-{of}"
+            figures[stem] = (of, partial(module.draw, found, layout=request.layout))
     return figures

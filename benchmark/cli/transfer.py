@@ -54,6 +54,7 @@ def transfer(
     from advbench.benchmark.runs.launch import limit_threads
     from advbench.benchmark.runs.open_checkpoint import open_run
     from advbench.reports import transfer as report
+    from advbench.reports.drawing.style import save
 
     limit_threads()
     store, device = where.store, where.torch_device()
@@ -95,5 +96,5 @@ def transfer(
         click.echo(line)
     stem = out / f"{protocol.slug}-transfer"
     write_result(found, stem)
-    for path in report.draw(found, stem, formats=FORMATS):
+    for path in save(report.draw(found), stem, FORMATS):
         click.echo(f"wrote {path}")

@@ -1,18 +1,23 @@
-"""What the figures take from a board: the rows of `best` with their means and intervals."""
+"""Rows of a board as points: means with their spread, names with their flags, and the Pareto front."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from advbench.leaderboards.measures import ACCURACIES
-from advbench.leaderboards.table import Row, Table
-from advbench.reports.drawing.labels import CROWD
-from advbench.reports.drawing.style import ReportError, caption
+from advbench.leaderboards.table import MARKS, Row, Table
+from advbench.reports.drawing.labels import CROWD, Label, place
+from advbench.reports.drawing.style import FAMILIES, OTHER, ReportError, caption, legend_of_families, scaled
 
 FENCE = 1.5
 """Interquartile ranges below the first quartile that a method may lie (Tukey's fence)."""
+FRONT, FAINT = "#b0b0b0", "#dcdcdc"
+THIN = ("x", "P", "*")
+"""Markers that a white edge would eat up."""
+_MEANINGS = {"masking": "sign of gradient masking", "collapsed": "collapsed", "invalid": "evaluation not valid"}
 
 
 class Measured(NamedTuple):
@@ -33,12 +38,23 @@ class Point(NamedTuple):
     @property
     def label(self) -> str:
         """The row's name with its signs."""
-        return f"{self.row.label} {self.row.signs}".strip()
+        return marked_name(self.row)
 
-    @property
-    def sound(self) -> bool:
-        """Whether nothing speaks against the numbers."""
-        return not {"masking", "invalid"} & set(self.row.marks)
+
+def marked_name(row: Row) -> str:
+    """Return the label of a row with the signs of its flags: "GAIRAT †"."""
+    return f"{row.label} {row.signs}".strip()
+
+
+def doubtful(row: Row) -> bool:
+    """Whether the row shows signs of gradient masking or its evaluation is not valid; it is drawn hollow."""
+    return bool({"masking", "invalid"} & set(row.marks))
+
+
+def footnote(names: Iterable[str]) -> str:
+    """Explain the signs of flags that occur in `marked_name`s; "" where there are none."""
+    present = {sign for name in names for sign in name.split(" ")[-1]}
+    return "; ".join(f"{sign}: {_MEANINGS[mark]}" for mark, sign in MARKS.items() if sign in present)
 
 
 def measured(row: Row, key: str) -> Measured | None:
@@ -71,13 +87,14 @@ def points(table: Table, x: str, y: str, checkpoint: str = "best") -> list[Point
 
 
 def pareto(some: Sequence[Point], *, less_is_better_x: bool = False) -> list[Point]:
-    """Return the points that no other is better than in both coordinates, in order of x; unsound ones do not count."""
+    """Return the points that no other beats in both coordinates, in order of x; doubtful rows do not count."""
     sign = -1 if less_is_better_x else 1
     front: list[Point] = []
-    for point in sorted((one for one in some if one.sound), key=lambda one: (-sign * one.x.value, -one.y.value)):
+    sound = (point for point in some if not doubtful(point.row))
+    for point in sorted(sound, key=lambda point: (-sign * point.x.value, -point.y.value)):
         if not front or point.y.value > front[-1].y.value:
             front.append(point)
-    return sorted(front, key=lambda one: one.x.value)
+    return sorted(front, key=lambda point: point.x.value)
 
 
 def split(found: Sequence[Point], keys: Sequence[str] = ("y",)) -> tuple[list[Point], list[Point]]:
@@ -99,13 +116,72 @@ def split(found: Sequence[Point], keys: Sequence[str] = ("y",)) -> tuple[list[Po
     return shown, aside
 
 
-def describe(axes: Axes, table: Table, width: float, aside: Sequence[Point] = ()) -> None:
-    """Say above axes in a figure of `width` inches what they show, what the bars are, and what lies outside."""
-    about = [f"{table.title}, n = {table.images}; {spread_note(table)}"]
-    if aside:
-        named = "; ".join(f"{point.label} ({point.x.value:.3g}, {point.y.value:.3g})" for point in aside)
-        about.append(f"outside the axes: {named}")
-    caption(axes, width, *about)
+def scatter(
+    made: Figure,
+    axes: Axes,
+    table: Table,
+    shown: Sequence[Point],
+    *,
+    aside: Sequence[Point],
+    front: Sequence[tuple[float, float]],
+) -> None:
+    """Draw points with their names, the corners of the Pareto front, and what explains them, on axes with limits."""
+    limits = axes.get_xlim(), axes.get_ylim()
+    for point in shown:
+        draw_point(axes, point, faint=len(shown) > CROWD)
+    if front:
+        axes.plot(*zip(*front, strict=True), color=FRONT, linewidth=scaled(1.2), zorder=1)
+    axes.set(xlim=limits[0], ylim=limits[1])
+    legend_of_families(made, axes, [point.row.identity.family for point in shown])
+    describe(axes, table, shown, aside)
+    place(axes, [Label(point.label, point.x.value, point.y.value) for point in shown], lines=[front])
+
+
+def draw_point(axes: Axes, point: Point, *, faint: bool = False) -> None:
+    """Draw one method: bars behind, its family's marker on top, hollow if its numbers are in doubt.
+
+    Args:
+        axes: to draw on.
+        point: the method.
+        faint: whether the bars stand back behind the points of many others.
+    """
+    colour, marker = FAMILIES.get(point.row.identity.family, OTHER)
+    axes.errorbar(
+        point.x.value,
+        point.y.value,
+        xerr=[[point.x.below], [point.x.above]],
+        yerr=[[point.y.below], [point.y.above]],
+        fmt="none",
+        ecolor=FAINT if faint else colour,
+        elinewidth=scaled(0.4 if faint else 0.6),
+        alpha=None if faint else 0.45,
+        zorder=1 if faint else 2,
+    )
+    hollow = marker != "x" and doubtful(point.row)
+    edged = hollow or marker in THIN
+    axes.plot(
+        point.x.value,
+        point.y.value,
+        marker,
+        color=colour,
+        markerfacecolor="white" if hollow else colour,
+        markeredgecolor=colour if edged else "white",
+        markeredgewidth=scaled(1.0 if edged else 0.4),
+        zorder=4,
+    )
+
+
+def describe(axes: Axes, table: Table, shown: Sequence[Point], aside: Sequence[Point] = ()) -> None:
+    """Say above axes what they show, what the bars and signs mean, and which points lie outside."""
+    named = "; ".join(f"{point.label} ({point.x.value:.3g}, {point.y.value:.3g})" for point in aside)
+    signs = footnote(point.label for point in (*shown, *aside))
+    hollow = "; hollow: in doubt" if any(doubtful(point.row) for point in shown) else ""
+    caption(
+        axes,
+        f"{table.title}, n = {table.images}; {spread_note(table)}",
+        signs + hollow,
+        f"outside the axes: {named}" if aside else "",
+    )
 
 
 def name_of(column: str) -> str:

@@ -1,31 +1,27 @@
-"""One look for every figure: sizes, fonts that embed, colours that the colour-blind and a grey print tell apart."""
+"""The look of every figure: sizes, fonts that embed, colours that the colour-blind and a grey print tell apart."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from textwrap import fill
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-Look = Literal["paper", "slides"]
-FORMATS = ("pdf", "png", "svg")
-COLUMN = 3.25
-"""Inches of one column of a two-column paper."""
-PAGE = 6.875
-"""Inches of both."""
-TALL = 8.8
-"""Inches of text on a page: no figure of a paper is higher."""
+Style = Literal["paper", "slides"]
 Width = Literal["auto", "single", "double"]
-"""Columns of a page that a figure takes; "auto" is what its content needs."""
-LETTERS_PER_INCH = 23
-"""Of the smallest type, on average."""
-GREY = "#6f6f6f"
-LIGHT = "#d9d9d9"
-INK = "#1a1a1a"
+FORMATS = ("pdf", "png", "svg")
+COLUMN, PAGE, TALL = 3.25, 6.875, 8.8
+"""Inches: one column of a two-column paper, both of them, and the height of a page's text."""
+GREY, LIGHT, INK = "#6f6f6f", "#d9d9d9", "#1a1a1a"
+BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
 class ReportError(ValueError):
@@ -40,7 +36,7 @@ class Mark(NamedTuple):
 
 
 FAMILIES = {
-    # The colours of Okabe and Ito (2008), with grey and black.
+    # The colours of Okabe and Ito (2008), with grey, black and two more: they have fewer than there are families.
     "standard": Mark(GREY, "x"),
     "adversarial training": Mark("#000000", "o"),
     "regularised": Mark("#0072b2", "s"),
@@ -53,7 +49,6 @@ FAMILIES = {
     "single step": Mark("#a6a000", "<"),
 }
 OTHER = Mark(INK, "*")
-BLUE, ORANGE = "#0072b2", "#d55e00"
 FILLS = (("#0072b2", ""), ("#e69f00", "////"), ("#009e73", "...."), ("#f0e442", "xxxx"))
 """Colour and hatch of bars that stand side by side."""
 STROKES = (
@@ -67,18 +62,13 @@ STROKES = (
 )
 """Colour, dashes and marker of lines that share axes; each of the three tells them apart alone."""
 
-
-def mark(family: str) -> Mark:
-    """Return how a family is drawn; one that is not known gets a star."""
-    return FAMILIES.get(family, OTHER)
-
-
 _BASE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
+    "text.parse_math": False,  # names of methods and classes are the users': "$" is a dollar sign
     "pdf.fonttype": 42,  # TrueType: venues refuse the Type 3 fonts of the default
     "ps.fonttype": 42,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "advbench",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -95,7 +85,7 @@ _BASE: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "hatch.linewidth": 0.5,
 }
-_SIZES: dict[Look, dict[str, Any]] = {
+_SIZES: dict[Style, dict[str, Any]] = {
     "paper": {
         "font.size": 7.5,
         "axes.labelsize": 8,
@@ -120,65 +110,92 @@ _SIZES: dict[Look, dict[str, Any]] = {
         "hatch.linewidth": 1,
     },
 }
-_SCALE: dict[Look, float] = {"paper": 1.0, "slides": 2.0}
+_SCALE: dict[Style, float] = {"paper": 1.0, "slides": 2.0}
 
 
-def inches(width: Width, natural: float) -> float:
-    """Return the width of a figure in inches of paper: what was asked for, else what its content needs.
+@dataclass(frozen=True)
+class Layout:
+    """The page a figure is for.
+
+    Attributes:
+        style: sizes of type and figure, those of a paper or of slides.
+        width: columns it takes; "auto" is what its content needs.
 
     Raises:
-        ReportError: for another word.
+        ReportError: for a style or width that is none of these.
     """
-    known = {"auto": natural, "single": COLUMN, "double": PAGE}
-    if width not in known:
-        raise ReportError(f"no width {width!r}; choose {', '.join(known)}")
-    return known[width]
+
+    style: Style = "paper"
+    width: Width = "auto"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("style", self.style, ("paper", "slides")),
+            ("width", self.width, ("auto", "single", "double")),
+        ):
+            if value not in known:
+                raise ReportError(f"no {name} {value!r}; choose {', '.join(known)}")
+
+    @property
+    def paper(self) -> bool:
+        """Whether it is a page of a paper."""
+        return self.style == "paper"
+
+    def inches(self, natural: float) -> float:
+        """Return the width of a figure in inches of paper, `natural` being what its content needs."""
+        return {"auto": natural, "single": COLUMN, "double": PAGE}[self.width]
+
+    def listed(self, rows: int, *, head: float) -> tuple[float, float]:
+        """Return the size in inches of a figure with one line a row, and `head` inches above and below them.
+
+        By default it takes one column of a paper, or a whole slide.
+        """
+        each, least = (0.185, 0.5) if self.paper else (0.125, 2.0)
+        return self.inches(COLUMN if self.paper else PAGE), head + max(each * rows, least)
 
 
-def listed(look: Look, rows: int, *, head: float, width: Width = "auto") -> tuple[float, float]:
-    """Return the size in inches of a figure with one line per row: a column on paper, a whole slide on slides.
+PAPER = Layout()
 
-    Args:
-        look: paper or slides.
-        rows: number of lines.
-        head: inches above and below the lines.
-        width: columns it shall take.
-    """
-    each, least = (0.185, 0.5) if look == "paper" else (0.125, 2.0)
-    return inches(width, COLUMN if look == "paper" else PAGE), min(TALL, head + max(each * rows, least))
+
+class StyledFigure(Figure):
+    """A figure that keeps its settings: matplotlib reads many of them late, when it draws and saves."""
+
+    settings: dict[str, Any]
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw under the figure's own settings."""
+        with mpl.rc_context(self.settings):
+            super().draw(renderer)
+
+    def savefig(self, fname: str | PathLike[Any] | IO[Any], **options: Any) -> None:  # noqa: ANN401 (handed on)
+        """Save as `Figure.savefig` does, under the figure's own settings."""
+        with mpl.rc_context(self.settings):
+            super().savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        """Show the figure in a notebook, whether or not pyplot was imported."""
+        picture = BytesIO()
+        self.savefig(picture, format="png", dpi=150)
+        return picture.getvalue()
 
 
 @contextmanager
-def figure(width: float, height: float, look: Look = "paper") -> Iterator[Figure]:
-    """Make a figure of a size in inches of paper (slides are twice as large) and keep its style while it is drawn.
+def figure(width: float, height: float, style: Style = "paper") -> Iterator[StyledFigure]:
+    """Make a figure of a size in inches of paper (slides are twice as large), no higher than a page.
 
-    Everything, `save` included, happens inside: matplotlib reads its settings late.
-
-    Raises:
-        ReportError: if the look is none.
+    What is drawn on it inside the context has its style.
     """
-    if look not in _SIZES:
-        raise ReportError(f"no look {look!r}; choose {' or '.join(_SIZES)}")
-    with mpl.rc_context({**_BASE, **_SIZES[look]}):
-        made = Figure(figsize=(width * _SCALE[look], height * _SCALE[look]), layout="constrained")
+    settings = {**_BASE, **_SIZES[style]}
+    with mpl.rc_context(settings):
+        size = (width * _SCALE[style], min(TALL, height) * _SCALE[style])
+        made = StyledFigure(figsize=size, layout="constrained")
+        made.settings = settings
         FigureCanvasAgg(made)
         yield made
 
 
-def scaled(points: float) -> float:
-    """Return a length in points of paper as it is in the look of the figure that is being drawn."""
-    return points * float(mpl.rcParams["font.size"]) / float(_SIZES["paper"]["font.size"])
-
-
-def caption(axes: Axes, across: float, *lines: str) -> None:
-    """Write small grey lines above axes that are nearly as wide as a figure of `across` inches of paper."""
-    letters = int(LETTERS_PER_INCH * across)
-    text = "\n".join(fill(line, letters, break_long_words=False) for line in lines)
-    axes.set_title(text, fontsize="x-small", color=GREY, loc="left")
-
-
 def save(made: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write the figure as STEM.pdf, STEM.png and STEM.svg; the same figure gives the same bytes.
+    """Write a figure as STEM.pdf, STEM.png and STEM.svg and return the paths; the same figure gives the same bytes.
 
     Raises:
         ReportError: if a format is none of these.
@@ -192,12 +209,23 @@ def save(made: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Pat
         "svg": {"Date": None},
         "png": {"Software": None},
     }
-    paths = []
-    for name in formats:
-        path = stem.with_name(f"{stem.name}.{name}")
+    paths = [stem.with_name(f"{stem.name}.{name}") for name in formats]
+    for path, name in zip(paths, formats, strict=True):
         made.savefig(path, format=name, metadata=undated[name])
-        paths.append(path)
     return paths
+
+
+def scaled(points: float) -> float:
+    """Return a length in points of paper as it is in the style of the figure that is being drawn."""
+    return points * float(mpl.rcParams["font.size"]) / float(_SIZES["paper"]["font.size"])
+
+
+def caption(axes: Axes, *lines: str, share: float = 1.0) -> None:
+    """Write small grey lines above axes that take a `share` of the width of their figure; empty ones are left out."""
+    letter = 0.6 * 0.694 * float(mpl.rcParams["font.size"])  # points; x-small is 0.694 of the usual size
+    letters = int(share * axes.figure.bbox.width * 72 / axes.figure.dpi / letter)
+    text = "\n".join(fill(line, letters, break_long_words=False) for line in lines if line)
+    axes.set_title(text, fontsize="x-small", color=GREY, loc="left")
 
 
 def legend_of_families(made: Figure, axes: Axes, families: Sequence[str]) -> None:
@@ -206,8 +234,7 @@ def legend_of_families(made: Figure, axes: Axes, families: Sequence[str]) -> Non
     ordered += sorted(set(families) - set(FAMILIES))
     handles = []
     for name in ordered:
-        look = mark(name)
-        handles += axes.plot([], [], look.marker, color=look.colour, label=name, linestyle="none")
-    wide = made.get_figwidth() > 1.5 * COLUMN * (_SCALE["slides"] if scaled(1) > 1 else 1)
-    columns = 5 if wide else 3
-    made.legend(handles=handles, loc="outside upper left", ncols=columns, handletextpad=0.2, columnspacing=1.0)
+        colour, marker = FAMILIES.get(name, OTHER)
+        handles += axes.plot([], [], marker, color=colour, label=name, linestyle="none")
+    wide = made.get_figwidth() > 0.65 * float(mpl.rcParams["font.size"])
+    made.legend(handles=handles, loc="outside upper left", ncols=5 if wide else 3, handletextpad=0.2, columnspacing=1.0)

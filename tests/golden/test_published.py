@@ -12,6 +12,7 @@ from advbench.benchmark.runs.suites import DEFAULT_METHODS
 from advbench.leaderboards import board
 from advbench.leaderboards.writers import markdown
 from advbench.reports import tradeoff
+from advbench.reports.drawing.style import save
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "leaderboards" / "records"
@@ -52,7 +53,7 @@ def test_the_readme_shows_the_demo_as_recorded(demo):
     expected = f"{before}{BEGIN}\n{table}\n{END}{after}"
     if os.environ.get("ADVBENCH_UPDATE_GOLDEN"):
         readme.write_text(expected, "utf-8")
-        tradeoff.draw(demo, ROOT / "docs" / "figures" / "demo", formats=("png",))
+        save(tradeoff.draw(demo), ROOT / "docs" / "figures" / "demo", ("png",))
         text = expected
     assert text == expected, "run: ADVBENCH_UPDATE_GOLDEN=1 pytest tests/golden/test_published.py"
     assert (ROOT / "docs" / "figures" / "demo.png").stat().st_size > 10_000

@@ -4,7 +4,9 @@ import math
 import random
 import subprocess
 import sys
+from functools import partial
 
+import matplotlib as mpl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,10 +16,9 @@ from PIL import Image
 from advbench.benchmark.records.schema import Flag
 from advbench.leaderboards import board
 from advbench.reports import cost, curves, overfitting, stability, tradeoff
-from advbench.reports.drawing import style
 from advbench.reports.drawing.labels import Label, place
-from advbench.reports.drawing.points import measured, pareto, points, split
-from advbench.reports.drawing.style import FAMILIES, ReportError, figure
+from advbench.reports.drawing.points import doubtful, draw_point, measured, pareto, points, split
+from advbench.reports.drawing.style import FAMILIES, Layout, ReportError, figure, save
 
 MASKED = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised")
 
@@ -28,14 +29,22 @@ def table(board_records, make_record):
     return board.build([*board_records, *masked])
 
 
+def grouped(records):
+    """Records by the name of their row."""
+    found = {}
+    for record in records:
+        found.setdefault(record.method.row, []).append(record)
+    return found
+
+
 @pytest.fixture(scope="module")
 def drawings(table, board_records):
     return {
-        "tradeoff": lambda stem, **more: tradeoff.draw(table, stem, **more),
-        "curves": lambda stem, **more: curves.draw(board_records, stem, **more),
-        "overfitting": lambda stem, **more: overfitting.draw(table, stem, **more),
-        "cost": lambda stem, **more: cost.draw(table, stem, **more),
-        "stability": lambda stem, **more: stability.draw(table, stem, **more),
+        "tradeoff": partial(tradeoff.draw, table),
+        "curves": partial(curves.draw, grouped(board_records)),
+        "overfitting": partial(overfitting.draw, table),
+        "cost": partial(cost.draw, table),
+        "stability": partial(stability.draw, table),
     }
 
 
@@ -44,40 +53,63 @@ KINDS = ("tradeoff", "curves", "overfitting", "cost", "stability")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_formats_and_the_golden_picture(kind, drawings, same_picture, tmp_path):
-    paths = drawings[kind](tmp_path / "deep" / kind)
+    paths = save(drawings[kind](), tmp_path / "deep" / kind)
     assert [path.name for path in paths] == [f"{kind}.pdf", f"{kind}.png", f"{kind}.svg"]
     pdf = paths[0].read_bytes()
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
-    assert b"<svg" in paths[2].read_bytes()
+    assert "<text" in paths[2].read_text("utf-8")
     same_picture(paths[1], kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_widths_are_those_of_a_papers_columns(kind, drawings, tmp_path):
     for width, inches in (("single", 3.25), ("double", 6.875)):
-        (path,) = drawings[kind](tmp_path / width, formats=("png",), width=width)
+        (path,) = save(drawings[kind](layout=Layout(width=width)), tmp_path / width, ("png",))
         with Image.open(path) as picture:
             assert picture.width == pytest.approx(300 * inches, abs=2)
             assert picture.height <= 300 * 8.8 + 2
-    with pytest.raises(ReportError, match="no width 'triple'"):
-        drawings[kind](tmp_path / "x", width="triple")
 
 
 def test_the_same_board_gives_the_same_bytes_and_slides_are_larger(drawings, tmp_path):
-    first = drawings["overfitting"](tmp_path / "a")
-    again = drawings["overfitting"](tmp_path / "b")
+    first = save(drawings["overfitting"](), tmp_path / "a")
+    again = save(drawings["overfitting"](), tmp_path / "b")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in first]
-    (slides,) = drawings["overfitting"](tmp_path / "slides", formats=("png",), look="slides")
+    (slides,) = save(drawings["overfitting"](layout=Layout("slides")), tmp_path / "slides", ("png",))
     with Image.open(first[1]) as small, Image.open(slides) as large:
         assert large.width > 1.5 * small.width
 
 
-def test_bad_format_and_look_are_refused(table, tmp_path):
+def test_bad_format_style_and_width_are_refused(table, tmp_path):
     with pytest.raises(ReportError, match="not gif"):
-        tradeoff.draw(table, tmp_path / "x", formats=("gif",))
-    with pytest.raises(ReportError, match="no look"):
-        tradeoff.draw(table, tmp_path / "x", look="poster")
+        save(tradeoff.draw(table), tmp_path / "x", ("gif",))
+    with pytest.raises(ReportError, match="no style 'poster'"):
+        Layout("poster")
+    with pytest.raises(ReportError, match="no width 'triple'"):
+        Layout(width="triple")
+
+
+def test_a_figure_keeps_its_style_wherever_it_is_drawn(drawings):
+    made = drawings["tradeoff"]()
+    assert isinstance(made, Figure)
+    first = made._repr_png_()
+    with mpl.rc_context({"hatch.linewidth": 9, "axes.grid": False, "font.size": 30}):
+        assert made._repr_png_() == first
+
+
+def test_dollar_signs_in_labels_are_dollar_signs(make_record, tmp_path):
+    records = [make_record(name, seed=seed, label=f"{name} $x_{{$") for name in ("pgd_at", "trades") for seed in (0, 1)]
+    table = board.build(records)
+    figures = (
+        tradeoff.draw(table),
+        cost.draw(table),
+        overfitting.draw(table),
+        stability.draw(table),
+        curves.draw(grouped(records)),
+    )
+    for number, made in enumerate(figures):
+        (path,) = save(made, tmp_path / str(number), ("svg",))
+        assert "trades $x_{$" in path.read_text("utf-8")
 
 
 def test_points_are_the_cells_of_the_board(table):
@@ -98,7 +130,7 @@ def test_one_seed_is_drawn_with_its_wilson_interval(make_record):
 
 def test_pareto_front_is_what_nobody_dominates(table):
     found = points(table, "clean", "autoattack")
-    sound = [one for one in found if one.sound]
+    sound = [one for one in found if not doubtful(one.row)]
     undominated = {
         one.label
         for one in sound
@@ -115,7 +147,7 @@ def test_a_masked_method_is_hollow(table):
     made = Figure()
     axes = made.add_subplot()
     for one in points(table, "clean", "autoattack"):
-        tradeoff.draw_point(axes, one)
+        draw_point(axes, one)
         face = axes.lines[-1].get_markerfacecolor()
         assert (face == "white") == (one.label == "GAIRAT †")
 
@@ -191,10 +223,10 @@ def test_a_collapsed_seed_and_a_collapsed_method_are_drawn_as_what_is_left(make_
     )
     drawn = points(table, "clean", "autoattack")
     assert {one.row.identity.name for one in drawn} == {"pgd_at", "mart"}
-    assert tradeoff.draw(table, tmp_path / "t", formats=("png",))
-    assert overfitting.draw(table, tmp_path / "o", formats=("png",))
+    assert save(tradeoff.draw(table), tmp_path / "t", ("png",))
+    assert save(overfitting.draw(table), tmp_path / "o", ("png",))
     with pytest.raises(ReportError, match="two methods with two seeds"):
-        stability.draw(table, tmp_path / "s")
+        stability.draw(table)
 
 
 def test_curves_show_the_loss_where_no_training_accuracy_was_logged(make_record, tmp_path):
@@ -205,56 +237,72 @@ def test_curves_show_the_loss_where_no_training_accuracy_was_logged(make_record,
         (record, "clean, training", "training loss"),
         (bare, "training loss", "clean, training"),
     ):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(style._BASE, "svg.fonttype", "none")
-            (path,) = curves.draw([one], tmp_path / "c", formats=("svg",))
+        (path,) = save(curves.draw({"A": [one]}), tmp_path / "c", ("svg",))
         assert there in path.read_text("utf-8")
         assert absent not in path.read_text("utf-8")
 
 
-def test_curves_refuse_a_mixture_and_nothing(make_record, tmp_path):
+def test_curves_refuse_a_mixture_and_nothing(make_record):
     with pytest.raises(ReportError, match="two protocols"):
-        curves.draw([make_record(), make_record(protocol="digits-linf/1")], tmp_path / "x")
+        curves.draw({"A": [make_record(), make_record(protocol="digits-linf/1")]})
     record = make_record()
     bare = record.model_copy(update={"training": record.training.model_copy(update={"curve": ()})})
     with pytest.raises(ReportError, match="no record has a learning curve"):
-        curves.draw([bare], tmp_path / "x")
+        curves.draw({"A": [bare]})
 
 
 def test_curves_of_one_run_and_of_many_methods(make_record, tmp_path):
-    assert curves.draw([make_record()], tmp_path / "one", formats=("png",))
-    assert curves.draw([make_record(f"m{number}") for number in range(6)], tmp_path / "six", formats=("png",))
+    assert save(curves.draw({"A": [make_record()]}), tmp_path / "one", ("png",))
+    flagged = curves.draw({"A †": [make_record()], "B": [make_record()]})
+    assert flagged.axes[0].get_title() == "A †"
+    assert flagged.get_supxlabel() == "Epoch\n†: sign of gradient masking"
+    six = curves.draw({f"m{number}": [make_record(f"m{number}")] for number in range(6)})
+    assert save(six, tmp_path / "six", ("png",))
 
 
-def test_overfitting_needs_both_checkpoints(make_record, table, tmp_path):
+def test_overfitting_needs_both_checkpoints(make_record, table):
     with pytest.raises(ReportError, match="both checkpoints"):
-        overfitting.draw(board.build([make_record(checkpoints=("best",))]), tmp_path / "x")
+        overfitting.draw(board.build([make_record(checkpoints=("best",))]))
     with pytest.raises(ReportError, match="defined for autoattack and pgd20"):
-        overfitting.draw(table, tmp_path / "x", robust="cw")
+        overfitting.draw(table, robust="cw")
 
 
 def test_cost_refuses_what_has_no_common_unit(make_record, table, tmp_path):
     mixed = board.build([make_record("pgd_at"), make_record("trades", device="NVIDIA H200")])
     with pytest.raises(ReportError, match="do not share an axis"):
-        cost.draw(mixed, tmp_path / "x", against="hours")
-    assert cost.draw(mixed, tmp_path / "passes", formats=("svg",))
-    assert cost.draw(table, tmp_path / "hours", against="hours", formats=("svg",))
+        cost.draw(mixed, against="hours")
+    assert save(cost.draw(mixed), tmp_path / "passes", ("svg",))
+    assert save(cost.draw(table, against="hours"), tmp_path / "hours", ("svg",))
     with pytest.raises(ReportError, match="no cost 'money'"):
-        cost.draw(table, tmp_path / "x", against="money")
+        cost.draw(table, against="money")
 
 
-def test_stability_needs_two_methods_and_two_seeds(make_record, tmp_path):
+def test_stability_needs_two_methods_and_two_seeds(make_record):
     for records in (
         [make_record("pgd_at"), make_record("trades")],
         [make_record("pgd_at", seed=seed) for seed in (0, 1)],
     ):
         with pytest.raises(ReportError, match="two methods with two seeds"):
-            stability.draw(board.build(records), tmp_path / "x")
+            stability.draw(board.build(records))
 
 
-def test_tradeoff_without_any_attack_is_refused_in_one_line(make_record, tmp_path):
+def test_stability_leaves_out_rows_of_one_seed_and_marks_flagged_ones(make_record, table):
+    single = board.build([make_record("pgd_at"), *(make_record("trades", seed=seed) for seed in (0, 1))])
+    with pytest.raises(ReportError, match="two methods with two seeds"):
+        stability.draw(single)
+    records = [make_record(name, seed=seed) for name in ("pgd_at", "trades") for seed in (0, 1)]
+    axes, right = stability.draw(board.build([*records, make_record("mart")])).axes
+    assert "not drawn: 1 with one seed" in axes.get_title(loc="left")
+    assert len(right.get_yticklabels()) == 2
+    axes, right = stability.draw(table).axes
+    assert [text.get_text() for text in right.get_yticklabels()][-2] == "GAIRAT † [–]"
+    assert sum(line.get_markerfacecolor() == "white" for line in axes.lines) == 1
+    assert "†: sign of gradient masking" in axes.get_title(loc="left")
+
+
+def test_tradeoff_without_any_attack_is_refused_in_one_line(make_record):
     with pytest.raises(ReportError, match="evaluate first") as caught:
-        tradeoff.draw(board.build([make_record(without=("autoattack",))]), tmp_path / "x")
+        tradeoff.draw(board.build([make_record(without=("autoattack",))]))
     assert "\n" not in str(caught.value)
 
 
@@ -264,15 +312,15 @@ def test_the_smallest_boards_can_be_drawn(make_record, tmp_path):
         [make_record("pgd_at")],
         [make_record("standard"), make_record("pgd_at")],
     ):
-        assert tradeoff.draw(board.build(records), tmp_path / "small", formats=("png",))
-        assert cost.draw(board.build(records), tmp_path / "cost", formats=("png",))
+        assert save(tradeoff.draw(board.build(records)), tmp_path / "small", ("png",))
+        assert save(cost.draw(board.build(records)), tmp_path / "cost", ("png",))
 
 
 def test_thirty_methods_fit(make_record, tmp_path):
     records = [
         make_record(f"m{number}", label=f"Method-{number}", shift=-math.sin(number) / 20) for number in range(30)
     ]
-    assert tradeoff.draw(board.build(records), tmp_path / "many", formats=("png",))
+    assert save(tradeoff.draw(board.build(records)), tmp_path / "many", ("png",))
 
 
 def test_figures_need_neither_torch_nor_a_display():

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from advbench.benchmark.cli import main
+from advbench.benchmark.cli.image_outcomes import on_board
 from advbench.benchmark.cli.plot import DRAWN, FIGURES, OF_RESULTS, plot
+from advbench.leaderboards import board
 from advbench.reports.results import KINDS
 
 RECORDS = Path(__file__).parents[2] / "leaderboards" / "records" / "digits-linf-1"
@@ -75,6 +77,13 @@ def test_results_are_drawn_by_what_they_are(sweep, transferred, tmp_path):
     drawn = run("all", sweep, transferred, *FEW, "--methods", "trades,mart,hat", "--out", tmp_path / "all")
     kinds = ("tradeoff", "overfitting", "curves", "cost", "classes", "attacks", "agreement")
     assert drawn == [*(f"digits-linf-1-{kind}.png" for kind in kinds), "sweep-eps.png", "board-transfer.png"]
+
+
+def test_outcomes_go_under_the_names_that_the_board_gives_their_rows():
+    records = [record for record in board.load_records(RECORDS) if record.method.name in {"trades", "dynat_awp"}]
+    table = board.build(records)
+    (flagged,) = (row for row in table.rows if row.checkpoint == "best" and row.signs)
+    assert [*on_board(table, records, "best")] == ["TRADES", f"{flagged.label} {flagged.signs}"]
 
 
 def test_one_method_is_enough_for_most_kinds(tmp_path):
