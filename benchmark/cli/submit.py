@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advbench.benchmark.cli.options import FILE, flag, store_option
+from advbench.benchmark.cli.options import FILE, flag, method_option, store_option
 
 if TYPE_CHECKING:
     from advbench.benchmark.runs.run_folder import RunFolder
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--extra-data", default="none", show_default=True, help="Data beside the protocol's, in words.")
 @flag("--open", "open_division", help="Open division: own protocol file, or extra data.")
 @flag("--weights", help="Put the checkpoints in, so that a sample can be attacked again.")
+@method_option
 @store_option
 def submit(
     *, runs: tuple[str, ...], out: Path, extra_data: str, open_division: bool, weights: bool, store: "Store"
@@ -29,6 +30,7 @@ def submit(
     \b
     Examples:
       advbench submit soft_margin --out soft_margin.zip --weights
+      advbench submit mine --method ~/idea/mine.py --out mine.zip
       advbench submit 3fa9 77b0 --out pair.zip --open --extra-data "1M DDPM images"
     """
     from advbench.benchmark import discovery

@@ -10,6 +10,7 @@ A record is rebuilt from its shards and compared, so numbers cannot be edited in
 """
 
 import hashlib
+import io
 import json
 import stat
 import zipfile
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from advbench.benchmark.files import file_sha256
+from advbench.benchmark.files import file_sha256, write_bytes
 from advbench.benchmark.records.publish import destination
 from advbench.benchmark.records.schema import CHECKPOINTS, Record, RecordError
 from advbench.benchmark.review.adapter import source_rules
@@ -92,7 +93,7 @@ def submit(
     for folder in folders:
         record = folder.record()
         if record is None:
-            raise BundleError(f"{folder.path}: no whole record; `advbench evaluate {folder.id[:8]}` makes one")
+            raise BundleError(f"{folder.path}: no whole record; `advbench evaluate {folder.id[:8]}` makes it")
         record = record.model_copy(update={"division": "open" if open_division else "closed"})
         records.append(record)
         files[destination(record, Path("records")).as_posix()] = record.dumps().encode()
@@ -106,10 +107,12 @@ def submit(
         "extra_data": extra_data,
         "files": {place: hashlib.sha256(raw).hexdigest() for place, raw in sorted(files.items())},
     }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
         for place, raw in sorted(files.items()):
             archive.writestr(place, raw)
+    write_bytes(path, packed.getvalue())
     return tuple(records)
 
 

@@ -5,6 +5,7 @@ import os
 import py_compile
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from advbench.benchmark.review.adapter import contract, source_rules, suite
 from advbench.benchmark.review.finding import CheckError
 from advbench.benchmark.runs.perform import identify
 
+QUICK = Path(__file__).resolve().parents[2] / "docs/examples/quick.toml"
 HONEST = '''
 """A defense."""
 
@@ -193,6 +195,10 @@ def test_replacing_the_evaluator_is_noticed_on_import(tmp_path, monkeypatch):
         suite.load(suite.Target(path))
 
 
+def advbench(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
 ENDS = {
     "at import": ({"imports": "raise SystemExit(0)"}, "import"),
     "in build": ({"build": "raise SystemExit(0)"}, "finite loss and moving parameters"),
@@ -208,12 +214,20 @@ def test_ending_the_process_with_success_is_a_failure(moment, tmp_path, monkeypa
     (report,) = suite.examine(suite.Target(path), tooling=False)
     assert check in {finding.rule for finding in report.failed}
     assert all("SystemExit" in finding.message for finding in report.failed if finding.rule == check)
-    words = ("train", "hostile", "--method", path, "--store", tmp_path / "runs", "--device", "cpu")
-    quick = Path(__file__).resolve().parents[2] / "docs/examples/quick.toml"
-    done = CliRunner().invoke(main, [str(word) for word in (*words, "--protocol", quick)])
+    done = advbench("train", "hostile", "--method", path, "--store", tmp_path / "runs", "--protocol", QUICK)
     assert done.exit_code == (2 if moment == "at import" else 1), done.output
     assert "SystemExit" in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_method_in_a_file_of_its_own_can_be_submitted(tmp_path, monkeypatch):
+    monkeypatch.setenv(discovery.VARIABLE, "")
+    path = write(tmp_path)
+    place = ("--method", path, "--store", tmp_path / "runs")
+    assert advbench("train", "hostile", *place, "--protocol", QUICK).exit_code == 0
+    assert "no method 'hostile'" not in advbench("submit", "hostile", *place, "--out", tmp_path / "x.zip").output
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.read("methods/hostile.py") == path.read_bytes()
 
 
 def test_what_is_judged_is_what_runs_whatever_lies_beside_it_or_replaces_it(tmp_path, monkeypatch):
