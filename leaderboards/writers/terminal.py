@@ -1,5 +1,7 @@
 """Show a board in the terminal."""
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console, Group
 from rich.markup import escape
@@ -11,25 +13,52 @@ from advbench.leaderboards.table import ELSEWHERE, Cell, Column, Row, Table, sho
 
 COLUMNS = ("rank", "method", "checkpoint", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "seeds")
 """What fits a terminal; the files hold every column."""
+LEAST = ("method", "autoattack", "clean", "checkpoint", "rank")
+"""What a narrow terminal keeps longest, the last named goes first; the method always stays."""
+_NAME = 12
+"""Characters of a name that stay on one line before columns are dropped."""
 
 
 def render(table: Table, *, width: int, decimals: int | None = None) -> Group:
     """Return what `rich` prints: the columns that fit a terminal, short headings, then the notes.
 
-    Where the width does not hold standard deviations they are left to the files, and a note says so. A board that was
-    selected to other columns is shown with those.
+    Where the width does not hold standard deviations they are left to the files, and after them whole columns, from
+    the right; a note says so. No number is ever cut. A board that was selected to other columns is shown with those.
     """
     places = table.decimals if decimals is None else decimals
     keys = {column.key for column in table.columns}
     shown = table.select(columns=COLUMNS) if keys > set(COLUMNS) else table
     below = [note.text for note in shown.notes]
-    grid = _grid(shown, places, spread=True)
-    console = Console(width=10_000)
-    if Measurement.get(console, console.options, grid).maximum > width:
-        grid = _grid(shown, places, spread=False)
+    columns = list(shown.columns)
+    grid = _grid(shown, columns, places, spread=True)
+    if _width(grid, fold=False) > width:
+        grid = _grid(shown, columns, places, spread=False)
         below.append("Standard deviations do not fit this width; the files hold them.")
-    quoted = [_quoted(table)] if table.published else []
+    dropped: list[Column] = []
+    for column in sorted(columns, key=lambda column: (_worth(column), -columns.index(column))):
+        if _width(grid, fold=True) <= width or column.key == "method" or len(columns) == 1:
+            break
+        columns.remove(column)
+        dropped.insert(0, column)
+        grid = _grid(shown, columns, places, spread=False)
+    if dropped:
+        names = ", ".join(column.label for column in shown.columns if column in dropped)
+        below.append(f"Columns that do not fit this width: {names}; the files hold them.")
+    quoted = [_quoted(table, [column for column in table.quoted if column not in dropped])] if table.published else []
     return Group(grid, *quoted, *(Text(text, style="dim") for text in below))
+
+
+def _worth(column: Column) -> int:
+    """Return how long a column stays where the width is short: those of `LEAST` longest."""
+    return -LEAST.index(column.key) if column.key in LEAST else -len(LEAST)
+
+
+def _width(grid: Grid, *, fold: bool) -> int:
+    """Return how wide a grid is, with all names on one line or the long ones folded."""
+    console = Console(width=10_000)
+    width = Measurement.get(console, console.options, grid).maximum
+    names = [max((len(str(cell)) for cell in column.cells), default=0) for column in grid.columns if not column.no_wrap]
+    return width - sum(max(0, longest - _NAME) for longest in names if fold)
 
 
 def write(table: Table, *, decimals: int | None = None, width: int = 120) -> str:
@@ -40,25 +69,25 @@ def write(table: Table, *, decimals: int | None = None, width: int = 120) -> str
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def _grid(table: Table, decimals: int, *, spread: bool) -> Grid:
+def _grid(table: Table, columns: Sequence[Column], decimals: int, *, spread: bool) -> Grid:
     grid = Grid(title=escape(table.title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     grid.collapse_padding, grid.pad_edge = True, False
-    for column in table.columns:
-        grid.add_column(escape(column.short), justify="left" if column.kind == "text" else "right")
+    for column in columns:
+        words = column.kind == "text"
+        grid.add_column(escape(column.short), justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for row in table.rows:
-        grid.add_row(*(_cell(row, column, decimals, spread=spread) for column in table.columns))
+        grid.add_row(*(_cell(row, column, decimals, spread=spread) for column in columns))
     return grid
 
 
-def _quoted(table: Table) -> Grid:
+def _quoted(table: Table, columns: Sequence[Column]) -> Grid:
     """Return the published rows as a grid of their own, dim."""
     grid = Grid(title=ELSEWHERE, title_justify="left", box=box.SIMPLE_HEAD, style="dim")
     grid.collapse_padding, grid.pad_edge = True, False
-    columns = table.quoted
     for head in ("Method", "Ckpt."):
         grid.add_column(head)
     for column in columns:
-        grid.add_column(escape(column.short), justify="right")
+        grid.add_column(escape(column.short), justify="right", no_wrap=True)
     for head in ("Other attack", "Source"):
         grid.add_column(head, overflow="fold")
     for one in table.published:

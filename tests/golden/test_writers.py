@@ -169,6 +169,26 @@ def test_numbers_read_back_from_the_terminal(full_board):
         assert numbers(line) == flat
 
 
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100])
+def test_a_narrow_terminal_loses_columns_and_no_digit(full_board, width):
+    keys = ("rank", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst")
+    text = terminal.write(full_board.select(columns=keys), width=width)
+    assert "…" not in text
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert max(map(len, lines)) <= width
+    start = next(number for number, line in enumerate(lines) if "──" in line) + 1
+    heads = " ".join(lines[1 : start - 1]).split()
+    shown = [key for key in keys if full_board.column(key).short in heads]
+    assert "autoattack" in shown
+    assert ("Columns that do not fit this width" in " ".join(text.split())) == (shown != list(keys))
+    for line, row in zip(lines[start:], full_board.rows, strict=False):
+        whole = [expected(full_board, row, key) for key in shown]
+        assert numbers(line) in (
+            [part for cell in whole for part in cell],
+            [part for cell in whole for part in cell[:1]],
+        )
+
+
 def test_every_format_shows_mark_and_reason_of_a_masked_row(full_board):
     for name, write in WRITERS.items():
         if name == "board.bib":
