@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advbench.benchmark.records.statistics import Correct
+from advbench.reports.drawing.colours import BLUE
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import footnote
-from advbench.reports.drawing.style import BLUE, PAGE, PAPER, Layout, ReportError, caption, figure
+from advbench.reports.drawing.style import PAGE, PAPER, Layout, ReportError, caption, figure
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Agreement of the attacks: do they fool the same images, and which of them fools what no other does? Torch-free."""
+"""Agreement of the attacks: whether they fool the same images, and what each adds to weaker ones. Torch-free."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from advbench.benchmark.records.schema import COLUMNS
 from advbench.benchmark.records.statistics import Correct
+from advbench.reports.drawing.colours import INK
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import footnote, name_of
-from advbench.reports.drawing.style import INK, PAGE, PAPER, TALL, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import PAGE, PAPER, TALL, Layout, ReportError, caption, figure, scaled
 
 ATTACKS = COLUMNS[1:]
 _PARTS = (
-    # What is left of all, by whom else was fooled, what was wrong before: light and dark, each with its hatch.
+    # Right under all attacks, fooled first by each of them, wrong when clean: from light to dark, each with its hatch.
     ("#ffffff", ""),
     ("#cfe3f3", "...."),
     ("#8bbbdd", "////"),

@@ -1,4 +1,4 @@
-"""Is A better than B? In words, figures and a plot: overall, by class and by image. Torch-free."""
+"""Paired comparison of two methods, overall, by class and by image: numbers, sentences and a figure. Torch-free."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from advbench.benchmark.protocol import Statistics
 from advbench.benchmark.records.statistics import Comparison, Correct, compare, holm, mcnemar
+from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.points import footnote, name_of
-from advbench.reports.drawing.style import BLUE, GREY, INK, ORANGE, PAPER, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import PAPER, Layout, ReportError, caption, figure, scaled
 from advbench.reports.perclass import NAMED, Labels
 
 SHOWN = 10
@@ -31,7 +32,7 @@ class ClassDifference:
 
 @dataclass(frozen=True)
 class Contrast:
-    """All that is to be said of A against B under one attack.
+    """Outcomes of A against those of B under one attack.
 
     Attributes:
         overall: the paired comparison; Holm has nothing to adjust with two rows.
@@ -52,11 +53,11 @@ class Contrast:
 
     def only(self, side: str) -> list[int]:
         """Return the images that every seed of one side ("a" or "b") gets right and every seed of the other wrong."""
-        one, other = (self.shares_a, self.shares_b) if side == "a" else (self.shares_b, self.shares_a)
-        return [int(image) for image in ((one == 1) & (other == 0)).nonzero()[0]]
+        right, wrong = (self.shares_a, self.shares_b) if side == "a" else (self.shares_b, self.shares_a)
+        return [int(image) for image in ((right == 1) & (wrong == 0)).nonzero()[0]]
 
     def to_plain(self) -> dict[str, Any]:
-        """Return JSON data."""
+        """Return the comparison as JSON data."""
         return {
             "column": self.column,
             "a": {"name": self.overall.a, "accuracy": self.a, "only": self.only("a")},
@@ -66,7 +67,7 @@ class Contrast:
             "p": self.overall.p,
             "winner": self.overall.winner,
             "single": self.overall.single,
-            "classes": [vars(one) for one in self.classes],
+            "classes": [vars(difference) for difference in self.classes],
             "images": len(self.shares_a),
         }
 
@@ -120,49 +121,52 @@ def contrast(
 
 
 def words(found: Contrast) -> list[str]:
-    """Say the verdict and its reasons in a few lines."""
-    one, n = found.overall, len(found.shares_a)
-    lines = [_verdict(found)]
-    low, high = one.interval
-    lines.append(
-        f"{one.a} {found.a:.1%}, {one.b} {found.b:.1%} under {name_of(found.column)}, n = {n}: difference "
-        f"{100 * one.difference:+.1f} points, 95 % interval [{100 * low:+.1f}, {100 * high:+.1f}] "
-        f"(bootstrap over seeds and images); exact McNemar p = {one.p:.2g} (largest over pairings of seeds)"
-    )
-    if one.winner is None:
+    """Return the verdict and its reasons in a few sentences."""
+    overall = found.overall
+    low, high = overall.interval
+    if overall.winner is None:
+        verdict = f"Tied: these outcomes do not tell {overall.a} from {overall.b}."
+    else:
+        verdict = f"{overall.winner} is better than {overall.b if overall.winner == overall.a else overall.a}."
+    lines = [
+        verdict,
+        (
+            f"{overall.a} {found.a:.1%}, {overall.b} {found.b:.1%} under {name_of(found.column)}, "
+            f"n = {len(found.shares_a)}: difference {100 * overall.difference:+.1f} points, 95 % interval "
+            f"[{100 * low:+.1f}, {100 * high:+.1f}] (bootstrap over seeds and images); exact McNemar "
+            f"p = {overall.p:.2g} (largest over pairings of seeds)"
+        ),
+    ]
+    if overall.winner is None:
         lines.append(f"Why not: {'; '.join(_obstacles(found))}.")
-    if one.single:
+    if overall.single:
         lines.append("One side has one seed: this is about these two networks, not these two methods.")
-    for side, name in (("a", one.a), ("b", one.b)):
+    for side, name in (("a", overall.a), ("b", overall.b)):
         images = found.only(side)
         listed = ", ".join(str(image) for image in images[:SHOWN])
         more = f", and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
         lines.append(
             f"{len(images)} images are right under every seed of {name} alone" + (f": {listed}{more}" if images else "")
         )
-    clear = [one for one in found.classes if one.p < found.alpha]
     if found.classes:
-        said = "; ".join(f"{one.name} {100 * (one.a - one.b):+.0f} points (p = {one.p:.2g})" for one in clear)
-        lines.append(f"Classes on which they differ for certain (Holm over classes): {said or 'none'}.")
+        clear = "; ".join(
+            f"{part.name} {100 * (part.a - part.b):+.0f} points (p = {part.p:.2g})"
+            for part in found.classes
+            if part.p < found.alpha
+        )
+        lines.append(f"Classes on which they differ for certain (Holm over classes): {clear or 'none'}.")
     return lines
 
 
-def _verdict(found: Contrast) -> str:
-    one = found.overall
-    if one.winner is None:
-        return f"Tied: these outcomes do not tell {one.a} from {one.b}."
-    loser = one.b if one.winner == one.a else one.a
-    return f"{one.winner} is better than {loser}."
-
-
 def _obstacles(found: Contrast) -> list[str]:
-    one = found.overall
+    """Return which conditions of a win are not met."""
+    overall = found.overall
     reasons = []
-    if one.adjusted >= found.alpha:
-        reasons.append(f"p = {one.p:.2g} is not below {found.alpha:g}")
-    if not one.same_sign:
+    if overall.adjusted >= found.alpha:
+        reasons.append(f"p = {overall.p:.2g} is not below {found.alpha:g}")
+    if not overall.same_sign:
         reasons.append("the sign of the difference is not the same in all pairings of seeds")
-    if not one.single and one.interval.low <= 0 <= one.interval.high:
+    if not overall.single and overall.interval.low <= 0 <= overall.interval.high:
         reasons.append("the interval holds 0")
     return reasons
 
@@ -175,10 +179,10 @@ def draw(found: Contrast, *, layout: Layout = PAPER) -> Figure:
     """
     if not found.classes:
         raise ReportError("no labels of the test images here, so no classes to draw")
-    ordered = sorted(found.classes, key=lambda one: one.a - one.b)
+    ordered = sorted(found.classes, key=lambda part: part.a - part.b)
     if len(ordered) > NAMED:
         ordered = ordered[: NAMED // 2] + ordered[-NAMED // 2 :]
-    one, top = found.overall, len(ordered) + 0.3
+    overall, top = found.overall, len(ordered) + 0.3
     with figure(*layout.listed(len(ordered) + 1, head=1.1), layout.style) as made:
         axes = made.add_subplot()
         for height, part in enumerate(ordered):
@@ -190,17 +194,17 @@ def draw(found: Contrast, *, layout: Layout = PAPER) -> Figure:
                 edgecolor=colour,
                 linewidth=scaled(0.8),
             )
-        low, high = one.interval
+        low, high = overall.interval
         axes.plot([100 * low, 100 * high], [top, top], color=INK, linewidth=scaled(1.2))
-        axes.plot(100 * one.difference, top, "D", color=INK, markersize=scaled(4))
+        axes.plot(100 * overall.difference, top, "D", color=INK, markersize=scaled(4))
         axes.axvline(0, color=GREY, linewidth=scaled(0.8))
         axes.set_yticks([*range(len(ordered)), top], [*(part.name for part in ordered), "all"])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"{one.a} − {one.b}, {name_of(found.column)} (points)")
+        axes.set_xlabel(f"{overall.a} − {overall.b}, {name_of(found.column)} (points)")
         about = f"filled: p < {found.alpha:g} after Holm"
         if len(ordered) < len(found.classes):
             about += f"; {NAMED} of {len(found.classes)} classes"
         axes.set_ylabel("class")
-        caption(axes, about, footnote((one.a, one.b)), share=0.9)
+        caption(axes, about, footnote((overall.a, overall.b)), share=0.9)
         return made

@@ -1,4 +1,4 @@
-"""Learning curves per method over the epochs: validation, clean and under PGD-10, with what was recorded in training.
+"""Learning curves per method over the epochs: validation accuracies, clean and under PGD, and what training logged.
 
 Newer records have the same accuracies on training images: then they are drawn beside validation. Older ones have the
 mean training loss of each epoch: it is drawn in per cent of its first, which shows whether training goes on where
@@ -17,28 +17,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, Record
+from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.points import footnote
-from advbench.reports.drawing.style import (
-    BLUE,
-    COLUMN,
-    GREY,
-    INK,
-    ORANGE,
-    PAGE,
-    PAPER,
-    Layout,
-    ReportError,
-    figure,
-    scaled,
-)
+from advbench.reports.drawing.style import COLUMN, PAGE, PAPER, Layout, ReportError, figure, scaled
 
 ONE_LINE = 18
 """Letters of a panel's title that stand in one line."""
 
 
 class _Curve(NamedTuple):
-    """One quantity of an epoch: how it is read (None: not recorded), called and drawn."""
+    """One quantity of an epoch: how it is read (None: not recorded), called and drawn; `attack` is the protocol's."""
 
     read: Callable[[Epoch], float | None]
     label: str
@@ -48,11 +38,11 @@ class _Curve(NamedTuple):
 
 _VALIDATION = (
     _Curve(lambda epoch: epoch.clean, "clean, validation", BLUE, "-"),
-    _Curve(lambda epoch: epoch.robust, "PGD-10, validation", ORANGE, "--"),
+    _Curve(lambda epoch: epoch.robust, "{attack}, validation", ORANGE, "--"),
 )
 _TRAINING = (
     _Curve(lambda epoch: epoch.logged.get("train_clean"), "clean, training", "#56b4e9", "-."),
-    _Curve(lambda epoch: epoch.logged.get("train_robust"), "PGD-10, training", "#e69f00", ":"),
+    _Curve(lambda epoch: epoch.logged.get("train_robust"), "{attack}, training", "#e69f00", ":"),
 )
 _LOSS = _Curve(lambda epoch: epoch.loss, "training loss, % of first epoch", GREY, (0, (1, 1)))
 
@@ -79,16 +69,16 @@ def draw(groups: Mapping[str, Sequence[Record]], *, layout: Layout = PAPER) -> F
     with figure(across, 0.65 + (1.45 if layout.paper else 1.0) * rows, layout.style) as made:
         grid = made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         flat: list[Axes] = list(grid.ravel())
-        drawn: dict[str, _Curve] = {}
-        for axes, (name, several) in zip(flat, methods.items(), strict=False):
-            drawn |= _panel(axes, name, several)
+        drawn: set[_Curve] = set()
+        for axes, (name, records) in zip(flat, methods.items(), strict=False):
+            drawn |= _panel(axes, name, records)
         for axes in flat[len(methods) :]:
             axes.set_axis_off()
         flat[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
         made.supxlabel("\n".join(filter(None, ("Epoch", footnote(methods)))), fontsize="medium")
         made.supylabel("Accuracy (%)", fontsize="medium")
         made.legend(
-            handles=_key(methods, drawn),
+            handles=_key(list(methods.values()), drawn),
             loc="outside upper center",
             ncols=5 if across > 1.5 * COLUMN else 2,
             handlelength=2.2,
@@ -104,60 +94,57 @@ def _columns(panels: int, layout: Layout) -> int:
     return min(panels, 4 if panels <= 20 else 5) if layout.paper else math.ceil(math.sqrt(1.7 * panels))
 
 
-def _panel(axes: Axes, name: str, several: Sequence[Record]) -> dict[str, _Curve]:
-    """Draw one method; return the curves by their labels."""
-    drawn = {}
-    training = [curve for curve in _TRAINING if _stack(several, curve) is not None]
+def _panel(axes: Axes, name: str, records: Sequence[Record]) -> set[_Curve]:
+    """Draw one method; return which curves it has."""
+    drawn = set()
+    training = [curve for curve in _TRAINING if _stack(records, curve) is not None]
     for curve in (*_VALIDATION, *(training or [_LOSS])):
-        found = _stack(several, curve)
-        if found is None:
+        stacked = _stack(records, curve)
+        if stacked is None:
             continue
-        epochs, values = found
+        epochs, values = stacked
         if curve is _LOSS:
             if not (values[:, :1] > 0).all():
                 continue
             values = values / values[:, :1]
-        drawn[curve.label] = curve
-        _band(axes, epochs, values, curve)
-    for record in several:
+        drawn.add(curve)
+        axes.plot(epochs, 100 * values.mean(axis=0), linestyle=curve.line, color=curve.colour)
+        if len(values) > 1:
+            low, high = 100 * values.min(axis=0), 100 * values.max(axis=0)
+            axes.fill_between(epochs, low, high, color=curve.colour, alpha=0.2, linewidth=0)
+    for record in records:
         best = record.training.best_epoch
         if best is not None:
             axes.axvline(best, color=GREY, linewidth=scaled(0.5), linestyle=(0, (1, 2)), zorder=0)
             at = [epoch.robust for epoch in record.training.curve if epoch.epoch == best]
             axes.plot([best] * len(at), [100 * value for value in at], "v", color=INK, markersize=scaled(3), zorder=4)
-    stopped = [record.training.diverged for record in several if record.training.diverged]
-    title = f"{name}{f' ({len(stopped)} diverged)' if stopped else ''}"
+    diverged = sum(record.training.diverged is not None for record in records)
+    title = f"{name} ({diverged} diverged)" if diverged else name
     axes.set_title(title if len(title) <= ONE_LINE else fill(title, ONE_LINE), fontsize="medium")
     axes.set_ylim(0, 103)
     return drawn
 
 
-def _band(axes: Axes, epochs: np.ndarray, values: np.ndarray, curve: _Curve) -> None:
-    axes.plot(epochs, 100 * values.mean(axis=0), linestyle=curve.line, color=curve.colour)
-    if len(values) > 1:
-        low, high = 100 * values.min(axis=0), 100 * values.max(axis=0)
-        axes.fill_between(epochs, low, high, color=curve.colour, alpha=0.2, linewidth=0)
-
-
-def _stack(several: Sequence[Record], wanted: _Curve) -> tuple[np.ndarray, np.ndarray] | None:
+def _stack(records: Sequence[Record], curve: _Curve) -> tuple[np.ndarray, np.ndarray] | None:
     """Return epochs and values (seeds, epochs) over the epochs that every seed has; None where one has none."""
-    curves = [
-        {epoch.epoch: float(value) for epoch in record.training.curve if (value := wanted.read(epoch)) is not None}
-        for record in several
+    read = [
+        {epoch.epoch: float(value) for epoch in record.training.curve if (value := curve.read(epoch)) is not None}
+        for record in records
     ]
-    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
-    return (np.array(shared), np.array([[curve[epoch] for epoch in shared] for curve in curves])) if shared else None
+    shared = sorted(set.intersection(*(set(values) for values in read)))
+    return (np.array(shared), np.array([[values[epoch] for epoch in shared] for values in read])) if shared else None
 
 
-def _key(methods: dict[str, list[Record]], drawn: dict[str, _Curve]) -> list[Line2D | Patch]:
-    everything = [record for several in methods.values() for record in several]
+def _key(methods: Sequence[Sequence[Record]], drawn: set[_Curve]) -> list[Line2D | Patch]:
+    first = methods[0][0]
+    attack = f"PGD-{Protocol.from_plain(first.protocol, f'record {first.run}').selection.steps}"
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=curve.colour, linestyle=curve.line, label=curve.label)
+        Line2D([], [], color=curve.colour, linestyle=curve.line, label=curve.label.format(attack=attack))
         for curve in (*_VALIDATION, *_TRAINING, _LOSS)
-        if curve.label in drawn
+        if curve in drawn
     ]
-    if any(len(several) > 1 for several in methods.values()):
+    if any(len(records) > 1 for records in methods):
         handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label="range of the seeds"))
-    if any(record.training.best_epoch is not None for record in everything):
+    if any(record.training.best_epoch is not None for records in methods for record in records):
         handles.append(Line2D([], [], color=INK, marker="v", markersize=scaled(3), linestyle="none", label="best"))
     return handles

@@ -1,4 +1,4 @@
-"""The examination of one network on one page: six panels and a verdict in words. Torch-free.
+"""The diagnosis of one network on one page: six panels and a verdict in words. Torch-free.
 
 Reads the JSON data that `benchmark/evaluation/diagnosis.py` returns.
 """
@@ -12,24 +12,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import name_of
-from advbench.reports.drawing.style import (
-    BLUE,
-    GREY,
-    INK,
-    ORANGE,
-    PAGE,
-    PAPER,
-    TALL,
-    Layout,
-    ReportError,
-    figure,
-    scaled,
-)
+from advbench.reports.drawing.style import PAGE, PAPER, TALL, Layout, ReportError, figure, scaled
 
-_COLOURS = {"cross-entropy": BLUE, "margin": ORANGE, "noise": GREY}
-_LINES = {"cross-entropy": ("-", "o"), "margin": ("--", "s"), "noise": (":", "v")}
+_LOOKS: dict[str, dict[str, Any]] = {
+    "cross-entropy": {"color": BLUE, "linestyle": "-", "marker": "o"},
+    "margin": {"color": ORANGE, "linestyle": "--", "marker": "s"},
+    "noise": {"color": GREY, "linestyle": ":", "marker": "v"},
+}
+"""How the curves of an attack are drawn."""
 
 
 def draw(found: Mapping[str, Any], *, layout: Layout = PAPER) -> Figure:
@@ -56,38 +49,36 @@ def _percent(values: Sequence[float]) -> list[float]:
     return [100 * value for value in values]
 
 
-def _look(name: str) -> dict[str, Any]:
-    """Return how a curve is drawn: colour, dashes and marker."""
-    line, marker = _LINES[name]
-    return {"color": _COLOURS[name], "linestyle": line, "marker": marker, "markersize": scaled(3)}
+def _curve(axes: Axes, name: str, xs: Sequence[float], shares: Sequence[float], *, label: str = "") -> None:
+    axes.plot(xs, _percent(shares), label=label or name, markersize=scaled(3), **_LOOKS[name])
 
 
-def _accuracy(axes: Axes) -> None:
+def _accuracy(axes: Axes, xlabel: str, *, ticks: Sequence[int] = ()) -> None:
+    """Finish axes whose vertical one is accuracy; the horizontal one is logarithmic if it has ticks of its own."""
     axes.set_ylim(-3, 103)
     axes.set_ylabel("accuracy (%)")
+    axes.set_xlabel(xlabel)
+    if ticks:
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
 
 
 def _eps(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["against_eps"]
     radii = [0.0, *(float(Fraction(radius)) for radius in data["eps"])]
     for name, values in data["curves"].items():
-        axes.plot(radii, _percent([found["clean"], *values]), label=name, **_look(name))
+        _curve(axes, name, radii, [found["clean"], *values])
     axes.axvline(float(Fraction(found["eps"])), color=GREY, linewidth=scaled(0.8), linestyle=(0, (1, 1)), zorder=0)
-    axes.set_xlabel(f"eps (PGD-{data['steps']}, step eps/4)")
-    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
-    _accuracy(axes)
+    _accuracy(axes, f"eps (PGD-{data['steps']}, step eps/4)")
 
 
 def _steps(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["against_steps"]
     for name, values in data["curves"].items():
-        axes.plot(data["steps"], _percent(values), label=name, **_look(name))
-    axes.set_xscale("log")
-    axes.set_xticks(data["steps"], [str(step) for step in data["steps"]])
-    axes.minorticks_off()
-    axes.set_xlabel("steps of PGD")
-    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
-    _accuracy(axes)
+        _curve(axes, name, data["steps"], values)
+    _accuracy(axes, "steps of PGD", ticks=data["steps"])
 
 
 def _losses(axes: Axes, found: Mapping[str, Any]) -> None:
@@ -96,24 +87,20 @@ def _losses(axes: Axes, found: Mapping[str, Any]) -> None:
     twin.grid(visible=False)
     for side, name in ((axes, "cross-entropy"), (twin, "margin")):
         rows = {key: np.array(values, dtype=float) for key, values in found["against_steps"]["losses"][name].items()}
+        stroke = {"color": _LOOKS[name]["color"], "linestyle": _LOOKS[name]["linestyle"]}
         steps = np.arange(len(rows["0.5"]))
-        side.plot(steps, rows["0.5"], _LINES[name][0], color=_COLOURS[name])
+        side.plot(steps, rows["0.5"], **stroke)
         for edge in ("0.1", "0.9"):  # lines: areas on two scales would hide each other
-            side.plot(steps, rows[edge], _LINES[name][0], color=_COLOURS[name], linewidth=scaled(0.4))
-        side.set_ylabel(f"{name}", color=_COLOURS[name])
+            side.plot(steps, rows[edge], linewidth=scaled(0.4), **stroke)
+        side.set_ylabel(name, color=stroke["color"])
     axes.set_xlabel("iteration (median; thin: 10 %, 90 %)")
 
 
 def _noise(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["against_noise"]
-    axes.plot(data["draws"], _percent(data["accuracy"]), label="worst of n draws", **_look("noise"))
+    _curve(axes, "noise", data["draws"], data["accuracy"], label="worst of n draws")
     axes.axhline(100 * found["columns"]["pgd20"], color=BLUE, label="PGD-20")
-    axes.set_xscale("log")
-    axes.set_xticks(data["draws"], [str(draw) for draw in data["draws"]])
-    axes.minorticks_off()
-    axes.set_xlabel("draws")
-    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
-    _accuracy(axes)
+    _accuracy(axes, "draws", ticks=data["draws"])
 
 
 def _peers(axes: Axes, found: Mapping[str, Any]) -> None:
@@ -123,14 +110,14 @@ def _peers(axes: Axes, found: Mapping[str, Any]) -> None:
     hatches = ["", *["////"] * (len(names) - 1)]
     values = _percent(list(data.values()))
     axes.bar(range(len(names)), values, color=colours, hatch=hatches, edgecolor=INK, linewidth=scaled(0.6))
-    for place, value in enumerate(data.values()):
-        axes.text(place, 100 * value + 2, f"{100 * value:.0f}", ha="center")
+    for place, value in enumerate(values):
+        axes.text(place, value + 2, f"{value:.0f}", ha="center")
     axes.set_xticks(range(len(names)), [fill(name, 12) for name in names])
     axes.set_xlim(-0.7, max(1, len(names) - 1) + 0.7)
-    axes.set_xlabel("PGD-20 examples made on" if len(names) > 1 else "PGD-20 examples made on; no peers here")
-    axes.grid(visible=False, axis="x")
-    _accuracy(axes)
     axes.set_ylim(0, 112)
+    axes.set_xlabel("PGD-20 examples made on" if len(names) > 1 else "PGD-20 examples made on; no peers here")
+    axes.set_ylabel("accuracy (%)")
+    axes.grid(visible=False, axis="x")
 
 
 def _agreement(axes: Axes, found: Mapping[str, Any]) -> None:
@@ -152,7 +139,7 @@ _PANELS = {
 
 
 def words(found: Mapping[str, Any]) -> list[str]:
-    """Say what each experiment shows, and every flag with its evidence and what to do next."""
+    """Return what each experiment shows, in sentences, and every raised flag with its evidence and what to do next."""
     lines = [
         f"clean {found['clean']:.1%}; " + "; ".join(_column(found, name) for name in found["agreement"]["attacks"])
     ]
@@ -171,8 +158,8 @@ def words(found: Mapping[str, Any]) -> list[str]:
         + (": noise is stronger than gradients" if noise["accuracy"][-1] < own else "")
     )
     peers = {name: value for name, value in found["against_peers"].items() if name != "itself"}
-    said = ", ".join(f"{name} {value:.1%}" for name, value in peers.items()) or "no peers here: not tried"
-    lines.append(f"e  examples of itself {found['against_peers']['itself']:.1%}; of others: {said}")
+    others = ", ".join(f"{name} {value:.1%}" for name, value in peers.items()) or "no peers here: not tried"
+    lines.append(f"e  examples of itself {found['against_peers']['itself']:.1%}; of others: {others}")
     raised = [flag for flag in found["flags"] if flag["state"] == "raised"]
     not_run = [flag["name"] for flag in found["flags"] if flag["state"] == "not run"]
     lines += [

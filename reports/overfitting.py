@@ -4,9 +4,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from advbench.leaderboards.table import Row, Table, show
-from advbench.reports.drawing.points import Measured, doubtful, footnote, marked_name, measured
-from advbench.reports.drawing.style import GREY, INK, PAPER, Layout, ReportError, figure, scaled
+from advbench.leaderboards.table import Table, show
+from advbench.reports.drawing.colours import GREY, INK
+from advbench.reports.drawing.points import doubtful, footnote, marked_name, measured
+from advbench.reports.drawing.style import PAPER, Layout, ReportError, figure, scaled
 
 BAR = "#a8a8a8"
 
@@ -24,22 +25,28 @@ def draw(table: Table, *, robust: str = "autoattack", layout: Layout = PAPER) ->
     """
     if robust not in {"autoattack", "pgd20"}:
         raise ReportError(f"the gap is defined for autoattack and pgd20, not for {robust}")
-    last = {row.key: row for row in table.rows if row.checkpoint == "last"}
+    last = {row.key: measured(row, robust) for row in table.rows if row.checkpoint == "last"}
     pairs = [
-        (row, last[row.key])
+        (row, before, after)
         for row in table.rows
-        if row.checkpoint == "best" and row.key in last and row.cells[f"gap_{robust}"].mean is not None
+        if row.checkpoint == "best"
+        and row.cells[f"gap_{robust}"].mean is not None
+        and (before := measured(row, robust))
+        and (after := last.get(row.key))
     ]
     if not pairs:
         raise ReportError(f"no method of {table.protocol} has {robust} on both checkpoints; evaluate first")
-    pairs.sort(key=lambda pair: pair[0].cells[robust].mean or 0.0)
+    pairs.sort(key=lambda pair: pair[1].value)
+    rows = [row for row, _, _ in pairs]
     with figure(*layout.listed(len(pairs), head=0.75), layout.style) as made:
         axes = made.add_subplot()
-        for height, (best, after) in enumerate(pairs):
-            _bars(axes, height, best, after, robust)
-        for height, (best, after) in enumerate(pairs):
-            _arrow(axes, height, best, after, robust)
-        names = [marked_name(best) for best, _ in pairs]
+        for height, (_, *both) in enumerate(pairs):  # bars beside the arrow, not on it: of best above, of last below
+            for point, offset in zip(both, (0.22, -0.22), strict=True):
+                span = [point.value - point.below, point.value + point.above]
+                axes.plot(span, [height + offset] * 2, color=BAR, linewidth=scaled(1))
+        for height, (row, before, after) in enumerate(pairs):
+            _arrow(axes, height, before.value, after.value, face="white" if doubtful(row) else INK)
+        names = [marked_name(row) for row in rows]
         axes.set_yticks(range(len(pairs)), names)
         axes.set_ylim(-0.6, len(pairs) - 0.4)
         axes.tick_params(axis="y", length=0)
@@ -49,7 +56,7 @@ def draw(table: Table, *, robust: str = "autoattack", layout: Layout = PAPER) ->
         right = axes.twinx()
         right.set_ylim(axes.get_ylim())
         column = table.column(f"gap_{robust}")
-        gaps = [show(best.cells[column.key], column, table.decimals).plain.replace("-", "−") for best, _ in pairs]
+        gaps = [show(row.cells[column.key], column, table.decimals).plain.replace("-", "−") for row in rows]
         right.set_yticks(range(len(pairs)), gaps)
         right.tick_params(axis="y", length=0, labelcolor=GREY)
         right.spines[:].set_visible(False)
@@ -59,7 +66,7 @@ def draw(table: Table, *, robust: str = "autoattack", layout: Layout = PAPER) ->
             _key("o", 4, label="best"),
             _key("|", 6, label="last", edge=1.2),
         ]
-        if any(doubtful(best) for best, _ in pairs):
+        if any(doubtful(row) for row in rows):
             handles.append(_key("o", 4, label="in doubt", face="white"))
         axes.legend(
             handles=handles,
@@ -89,26 +96,11 @@ def _key(marker: str, size: float, *, label: str, face: str = INK, edge: float =
     )
 
 
-def _both(best: Row, last: Row, robust: str) -> tuple[Measured, Measured]:
-    before, after = measured(best, robust), measured(last, robust)
-    if before is None or after is None:
-        raise AssertionError("a gap is there only where both checkpoints are")
-    return before, after
-
-
-def _bars(axes: Axes, height: int, best: Row, last: Row, robust: str) -> None:
-    """Draw the bars of one method beside its arrow, not on it: of best above, of last below."""
-    for one, offset in zip(_both(best, last, robust), (0.22, -0.22), strict=True):
-        axes.plot([one.value - one.below, one.value + one.above], [height + offset] * 2, color=BAR, linewidth=scaled(1))
-
-
-def _arrow(axes: Axes, height: int, best: Row, last: Row, robust: str) -> None:
-    """Draw one method: dot at best, tick at last, and an arrow between them where there is room for one."""
-    before, after = _both(best, last, robust)
+def _arrow(axes: Axes, height: int, best: float, last: float, *, face: str) -> None:
+    """Draw one method: dot at best, tick at last, and an arrow between them where there is room for it."""
     low, high = axes.get_xlim()
-    if abs(after.value - before.value) > 0.05 * (high - low):
+    if abs(last - best) > 0.05 * (high - low):
         arrow = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0, "mutation_scale": scaled(6)}
-        axes.annotate("", xy=(after.value, height), xytext=(before.value, height), arrowprops=arrow)
-    axes.plot(after.value, height, "|", color=INK, markersize=scaled(6), markeredgewidth=scaled(1.2))
-    face = "white" if doubtful(best) else INK
-    axes.plot(before.value, height, "o", color=INK, markerfacecolor=face, markersize=scaled(4), zorder=4)
+        axes.annotate("", xy=(last, height), xytext=(best, height), arrowprops=arrow)
+    axes.plot(last, height, "|", color=INK, markersize=scaled(6), markeredgewidth=scaled(1.2))
+    axes.plot(best, height, "o", color=INK, markerfacecolor=face, markersize=scaled(4), zorder=4)

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advbench.benchmark.records.statistics import Correct
+from advbench.reports.drawing.colours import FILLS, INK
 from advbench.reports.drawing.heat_map import heat, turn
 from advbench.reports.drawing.points import footnote
-from advbench.reports.drawing.style import FILLS, INK, PAGE, PAPER, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import PAGE, PAPER, Layout, ReportError, caption, figure, scaled
 
 Labels = NDArray[np.int64]
 NAMED = 20

@@ -1,4 +1,4 @@
-"""Results that are no records, as JSON files: evaluations off the board, diagnoses, transfer matrices. Torch-free."""
+"""Reader of results that are no records: JSON files of evaluations off the board, diagnoses, transfer matrices."""
 
 import json
 from pathlib import Path
@@ -7,28 +7,14 @@ from typing import Any
 from advbench.reports.drawing.style import ReportError
 
 KINDS = {
-    "evaluation off the board": ("threats", "images", "network"),
+    "evaluation off the board": ("evaluate NETWORK --eps-sweep LIST --out FILE", "threats images network"),
     "diagnosis": (
-        "eps",
-        "images",
-        "test",
-        "clean",
-        "columns",
-        "agreement",
-        "flags",
-        "against_eps",
-        "against_steps",
-        "against_noise",
-        "against_peers",
+        "diagnose NETWORK",
+        "eps images test clean columns agreement flags against_eps against_steps against_noise against_peers",
     ),
-    "transfer": ("names", "clean", "accuracy", "images"),
+    "transfer": ("transfer", "names clean accuracy images"),
 }
-"""Kind of result → keys that its file must have."""
-MAKERS = {
-    "evaluation off the board": "evaluate NETWORK --eps-sweep LIST --out FILE",
-    "diagnosis": "diagnose NETWORK",
-    "transfer": "transfer",
-}
+"""Kind of result → the command that makes it, and the keys that its file must have."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -45,9 +31,9 @@ def read(path: Path) -> dict[str, Any]:
         raise ReportError(f"{path}: no JSON; give a file that evaluate --out, diagnose or transfer wrote") from None
     kind = found.get("kind") if isinstance(found, dict) else None
     if kind not in KINDS:
-        made = ", ".join(f"`advbench {command}`" for command in MAKERS.values())
+        made = ", ".join(f"`advbench {command}`" for command, _ in KINDS.values())
         raise ReportError(f"{path}: no result that can be drawn; {made} write such files")
-    missing = [key for key in KINDS[kind] if key not in found]
+    missing = [key for key in KINDS[kind][1].split() if key not in found]
     if missing:
         raise ReportError(f"{path}: not a whole {kind}: no {missing[0]}; make it anew")
     return dict(found)

@@ -3,18 +3,9 @@
 from matplotlib.figure import Figure
 
 from advbench.leaderboards.table import Row, Table
+from advbench.reports.drawing.colours import FAMILIES, OTHER
 from advbench.reports.drawing.points import doubtful, footnote, marked_name
-from advbench.reports.drawing.style import (
-    FAMILIES,
-    OTHER,
-    PAPER,
-    Layout,
-    ReportError,
-    caption,
-    figure,
-    legend_of_families,
-    scaled,
-)
+from advbench.reports.drawing.style import PAPER, Layout, ReportError, caption, figure, legend_of_families, scaled
 
 
 def draw(table: Table, *, robust: str = "autoattack", layout: Layout = PAPER) -> Figure:

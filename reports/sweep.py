@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import COLUMNS
+from advbench.reports.drawing.colours import GREY, STROKES
 from advbench.reports.drawing.points import name_of
-from advbench.reports.drawing.style import COLUMN, GREY, PAPER, STROKES, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import COLUMN, PAPER, Layout, ReportError, caption, figure, scaled
 
 NORMS = {"linf": "L∞", "l2": "L2"}
 BYTE = 255
@@ -97,8 +98,8 @@ def _sweep(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
             name_of(column) + (f", EOT {draws}" if draws else ""),
             next(iter(norms)),
             (Fraction(0), *(Fraction(threat["eps"]) for threat in threats)),
-            tuple(float(one["accuracy"]) for one in measured),
-            tuple((float(low), float(high)) for low, high in (one["interval"] for one in measured)),
+            tuple(float(cell["accuracy"]) for cell in measured),
+            tuple((float(low), float(high)) for low, high in (cell["interval"] for cell in measured)),
             int(result["images"]),
             trained,
         )
@@ -154,7 +155,9 @@ def _strongest(network: str, some: Sequence[Curve]) -> Curve:
 def _unit(axes: Axes, some: Sequence[Curve]) -> int:
     """Name the horizontal axis; return what radii are multiplied by: 255 where all of them are multiples of 1/255."""
     norm = NORMS.get(some[0].norm, some[0].norm)
-    bytewise = some[0].norm == "linf" and all((BYTE * radius).denominator == 1 for one in some for radius in one.eps)
+    bytewise = some[0].norm == "linf" and all(
+        (BYTE * radius).denominator == 1 for curve in some for radius in curve.eps
+    )
     axes.set_xlabel(f"{norm} radius eps (1/255)" if bytewise else f"{norm} radius eps")
     return BYTE if bytewise else 1
 

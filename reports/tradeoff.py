@@ -47,7 +47,7 @@ def _staircase(axes: Axes, front: Sequence[Point]) -> list[tuple[float, float]]:
 def _limit(axes: Axes, shown: Sequence[Point], *, bars: float) -> None:
     """Leave room around the points for labels and this part of the bars; among many, long bars leave the axes."""
     for values, limit in (([point.x for point in shown], axes.set_xlim), ([point.y for point in shown], axes.set_ylim)):
-        low = min(one.value - bars * one.below for one in values)
-        high = max(one.value + bars * one.above for one in values)
+        low = min(point.value - bars * point.below for point in values)
+        high = max(point.value + bars * point.above for point in values)
         room = max(1.0, 0.18 * (high - low))
         limit(max(-1.0, low - room), min(102.0, high + room))

@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from advbench.reports.drawing.colours import ORANGE
 from advbench.reports.drawing.heat_map import heat
-from advbench.reports.drawing.style import ORANGE, PAGE, PAPER, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import PAGE, PAPER, Layout, ReportError, caption, figure, scaled
 
 
 def draw(found: Mapping[str, Any], *, layout: Layout = PAPER) -> Figure:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from advbench.reports.drawing.style import INK
+from advbench.reports.drawing.colours import INK
 
 DARK = 60
 """Per cent from which a cell is so dark that its number is white."""

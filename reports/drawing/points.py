@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from advbench.leaderboards.measures import ACCURACIES
 from advbench.leaderboards.table import MARKS, Row, Table
+from advbench.reports.drawing.colours import FAMILIES, OTHER
 from advbench.reports.drawing.labels import CROWD, Label, place
-from advbench.reports.drawing.style import FAMILIES, OTHER, ReportError, caption, legend_of_families, scaled
+from advbench.reports.drawing.style import ReportError, caption, legend_of_families, scaled
 
 FENCE = 1.5
 """Interquartile ranges below the first quartile that a method may lie (Tukey's fence)."""

@@ -1,4 +1,4 @@
-"""The look of every figure: sizes, fonts that embed, colours that the colour-blind and a grey print tell apart."""
+"""The look of every figure: sizes of pages and type, fonts that embed, captions, keys, and how it is saved."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from textwrap import fill
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,52 +15,18 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from advbench.reports.drawing.colours import FAMILIES, GREY, INK, OTHER
+
 Style = Literal["paper", "slides"]
 Width = Literal["auto", "single", "double"]
 FORMATS = ("pdf", "png", "svg")
 COLUMN, PAGE, TALL = 3.25, 6.875, 8.8
 """Inches: one column of a two-column paper, both of them, and the height of a page's text."""
-GREY, LIGHT, INK = "#6f6f6f", "#d9d9d9", "#1a1a1a"
-BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
 class ReportError(ValueError):
     """A figure that cannot be drawn from what was given; the message is one line."""
 
-
-class Mark(NamedTuple):
-    """Colour and marker of a family of methods; the markers alone tell them apart in print."""
-
-    colour: str
-    marker: str
-
-
-FAMILIES = {
-    # The colours of Okabe and Ito (2008), with grey, black and two more: they have fewer than there are families.
-    "standard": Mark(GREY, "x"),
-    "adversarial training": Mark("#000000", "o"),
-    "regularised": Mark("#0072b2", "s"),
-    "weight perturbation": Mark("#d55e00", "^"),
-    "two networks": Mark("#009e73", "D"),
-    "distillation": Mark("#cc79a7", "v"),
-    "label refinement": Mark("#e69f00", "P"),
-    "averaging": Mark("#56b4e9", "p"),
-    "reweighting": Mark("#8c564b", "h"),
-    "single step": Mark("#a6a000", "<"),
-}
-OTHER = Mark(INK, "*")
-FILLS = (("#0072b2", ""), ("#e69f00", "////"), ("#009e73", "...."), ("#f0e442", "xxxx"))
-"""Colour and hatch of bars that stand side by side."""
-STROKES = (
-    (BLUE, "-", "o"),
-    (ORANGE, "--", "s"),
-    ("#009e73", "-.", "^"),
-    ("#cc79a7", (0, (4, 1, 1, 1, 1, 1)), "D"),
-    (INK, ":", "v"),
-    ("#e69f00", (0, (6, 2)), "P"),
-    ("#56b4e9", (0, (2, 1)), "X"),
-)
-"""Colour, dashes and marker of lines that share axes; each of the three tells them apart alone."""
 
 _BASE: dict[str, Any] = {
     "font.family": "sans-serif",

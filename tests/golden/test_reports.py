@@ -16,9 +16,10 @@ from PIL import Image
 from advbench.benchmark.records.schema import Flag
 from advbench.leaderboards import board
 from advbench.reports import cost, curves, overfitting, stability, tradeoff
+from advbench.reports.drawing.colours import FAMILIES
 from advbench.reports.drawing.labels import Label, place
 from advbench.reports.drawing.points import doubtful, draw_point, measured, pareto, points, split
-from advbench.reports.drawing.style import FAMILIES, Layout, ReportError, figure, save
+from advbench.reports.drawing.style import Layout, ReportError, figure, save
 
 MASKED = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised")
 
@@ -240,6 +241,14 @@ def test_curves_show_the_loss_where_no_training_accuracy_was_logged(make_record,
         (path,) = save(curves.draw({"A": [one]}), tmp_path / "c", ("svg",))
         assert there in path.read_text("utf-8")
         assert absent not in path.read_text("utf-8")
+
+
+def test_curves_name_the_attack_that_the_protocol_selects_by(make_record):
+    record = make_record()
+    protocol = {**record.protocol, "selection": {**record.protocol["selection"], "steps": 5}}
+    for steps, shown in ((10, record), (5, record.model_copy(update={"protocol": protocol}))):
+        (legend,) = curves.draw({"A": [shown]}).legends
+        assert f"PGD-{steps}, validation" in {text.get_text() for text in legend.get_texts()}
 
 
 def test_curves_refuse_a_mixture_and_nothing(make_record):
