@@ -9,7 +9,7 @@ import click
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import FORMATS, file_name, print_table, write_result
 from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
-from advbench.benchmark.cli.read_records import Source, protocol_of, records_options
+from advbench.benchmark.cli.read_records import Source, labels_of, protocol_of, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.records.schema import Record
@@ -37,9 +37,9 @@ def compare(
       advbench compare trades pgd_at
       advbench compare trades mart --protocol cifar10-linf --column pgd20 --records leaderboards/records --out figures
     """
-    from advbench.benchmark.cli.image_outcomes import labels_of, outcomes
     from advbench.reports import comparison
     from advbench.reports.drawing.style import save
+    from advbench.reports.row_outcomes import outcomes
 
     every = [] if Path(a).is_file() and Path(b).is_file() else source.of_one_protocol()
     sides = [_side(reference, every) for reference in (a, b)]
@@ -53,7 +53,7 @@ def compare(
         measured.append((name, correct))
     first, second = measured
     records = sides[0][1]
-    labels, classes = labels_of(records, data_root) or (None, ())
+    labels, classes = labels_of(records[0], data_root) or (None, ())
     rule = protocol_of(records[0]).statistics
     found = comparison.contrast(first, second, column=column, rule=rule, labels=labels, classes=classes)
     for line in comparison.words(found):

@@ -6,7 +6,7 @@ import click
 
 from advbench.benchmark.cli.console import FORMATS, print_table
 from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
-from advbench.benchmark.cli.read_records import Source, protocol_of, records_options
+from advbench.benchmark.cli.read_records import Source, labels_of, protocol_of, records_options
 
 
 @click.command(short_help="Classes, hardest images, agreement of methods.")
@@ -28,15 +28,15 @@ def images(
     """
     import numpy as np
 
-    from advbench.benchmark.cli.image_outcomes import by_row, labels_of, on_board
     from advbench.leaderboards import board
     from advbench.reports import agreement, perclass
     from advbench.reports.drawing.points import name_of
     from advbench.reports.drawing.style import save
+    from advbench.reports.row_outcomes import by_row, on_board
 
     found = source.of_one_protocol()
     rows = by_row(on_board(board.build(found), found, checkpoint), checkpoint, column)
-    labelled = labels_of(found, data_root)
+    labelled = labels_of(found[0], data_root)
     title = f"{name_of(column)} on {checkpoint}"
     stem = f"{protocol_of(found[0]).slug}-{column}"
     written: list[Path] = []

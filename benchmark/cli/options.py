@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,27 +19,26 @@ if TYPE_CHECKING:
     from advbench.benchmark.runs.plan import Suite
     from advbench.benchmark.runs.store import Store
 
-T = TypeVar("T")
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
 """What `click.option` returns."""
 DEFAULT_PROTOCOL = "digits-linf"
 
 
-class Value(click.ParamType[T]):
+class Value(click.ParamType[Any]):
     """A value that a function reads from its text; help shows it as `metavar`."""
 
-    def __init__(self, metavar: str, read: Callable[[str], T]) -> None:
+    def __init__(self, metavar: str, read: Callable[[str], object]) -> None:
         self.name, self.read = metavar, read
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 (click's signature)
         """Return what help shows."""
         return self.name
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
         """Read a text; a default that was read already stays."""
         if not isinstance(value, str):
-            return cast("T", value)
+            return value
         try:
             return self.read(value)
         except ValueError as error:

@@ -20,7 +20,7 @@ from advbench.benchmark.cli.options import (
     methods_option,
     out_folder,
 )
-from advbench.benchmark.cli.read_records import Source, protocol_of, records_options
+from advbench.benchmark.cli.read_records import Source, labels_of, protocol_of, records_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,7 +186,6 @@ def _draw(figures: Figures, kind: str, formats: Sequence[str]) -> bool:
 
 def _of_records(every: "Sequence[Record]", request: Request) -> Figures:
     """Return what can be drawn of the records of one protocol."""
-    from advbench.benchmark.cli.image_outcomes import by_attack, by_row, on_board
     from advbench.leaderboards import board
     from advbench.reports import (
         agreement,
@@ -199,6 +198,7 @@ def _of_records(every: "Sequence[Record]", request: Request) -> Figures:
         stability,
         tradeoff,
     )
+    from advbench.reports.row_outcomes import by_attack, by_row, on_board
 
     table = board.build(every)
     if request.methods is not None:
@@ -255,9 +255,7 @@ def _labels(records: "Sequence[Record]", request: Request) -> "tuple[Labels, tup
     Raises:
         Refused: if the data are not here; stderr says why.
     """
-    from advbench.benchmark.cli.image_outcomes import labels_of
-
-    found = labels_of(records, request.data_root)
+    found = labels_of(records[0], request.data_root)
     if found is None:
         raise Refused("accuracy by class needs the labels of the test images: give the records' data with --data")
     return found

@@ -1,9 +1,11 @@
 """`advbench protocols`: the published protocols."""
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
+import tomli_w
 
 from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import PROTOCOL
@@ -53,11 +55,31 @@ def show_protocol(*, protocol: "Protocol", kind: str | None) -> None:
       advbench protocols show cifar10-linf
       advbench protocols show mine.toml
     """
-    from advbench.benchmark.cli.protocol_text import describe, to_toml
-
     if kind == "json":
         click.echo(json.dumps(protocol.canonical(), indent=2))
     elif kind == "toml":
-        click.echo(to_toml(protocol), nl=False)
+        click.echo(tomli_w.dumps(protocol.canonical()), nl=False)
     else:
-        click.echo(describe(protocol), nl=False)
+        click.echo(_describe(protocol), nl=False)
+
+
+def _describe(protocol: "Protocol") -> str:
+    """Return the protocol for people: digest first, then every key, one a line."""
+    lines = [
+        protocol.name,
+        protocol.summary,
+        f"{'official' if protocol.official else 'unofficial'}, sha256 {protocol.digest}",
+        "",
+    ]
+    keys = [(key, value) for key, value in _flat(protocol.canonical()) if key not in {"name", "summary"}]
+    width = max(len(key) for key, _ in keys)
+    lines += [f"{key:<{width}}  {value}" for key, value in keys]
+    return "\n".join(lines) + "\n"
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -13,6 +13,7 @@ from advbench.benchmark.files import file_sha256
 if TYPE_CHECKING:
     import torch
 
+    from advbench.benchmark.data.labels import Labels
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.corrections import Event
     from advbench.benchmark.records.schema import Record
@@ -106,6 +107,19 @@ def protocol_of(record: "Record") -> "Protocol":
     from advbench.benchmark.protocol import Protocol
 
     return Protocol.from_plain(record.protocol, f"record {record.run}")
+
+
+def labels_of(record: "Record", data_root: Path | None) -> "tuple[Labels, tuple[str, ...]] | None":
+    """Return labels and class names of the test images; None, and a line on stderr, where their data are not here."""
+    from advbench.benchmark.data import labels
+    from advbench.benchmark.data.sources import DataError
+
+    try:
+        data = protocol_of(record).data
+        return labels.load(data, (record.data.digest, record.data.split_sha256), data_root)
+    except (ImportError, DataError) as error:
+        click.echo(f"no classes shown: {error}", err=True)
+        return None
 
 
 def _measured(record: "Record") -> bool:

@@ -28,7 +28,8 @@ def site(*, source: Source, out: Path) -> None:
       advbench site
       advbench site --records leaderboards/records --out site
     """
-    from advbench.benchmark.cli.protocol_text import to_toml
+    import tomli_w
+
     from advbench.benchmark.protocol import published
     from advbench.leaderboards.site import compose, folder, write
 
@@ -44,7 +45,7 @@ def site(*, source: Source, out: Path) -> None:
         protocols=protocols,
         cards=cards,
         methods=methods,
-        toml={digest: to_toml(protocol) for digest, protocol in every.items()},
+        toml={digest: tomli_w.dumps(protocol.canonical()) for digest, protocol in every.items()},
     )
     write(made, out)
     for warning in made.warnings:

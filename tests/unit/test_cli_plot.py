@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from advbench.benchmark.cli import main
-from advbench.benchmark.cli.image_outcomes import on_board
 from advbench.benchmark.cli.plot import DRAWN, FIGURES, OF_RESULTS, plot
 from advbench.leaderboards import board
 from advbench.reports.results import KINDS
+from advbench.reports.row_outcomes import on_board
 
 RECORDS = Path(__file__).parents[2] / "leaderboards" / "records" / "digits-linf-1"
 FEW = ("--records", str(RECORDS), "--formats", "png")
