@@ -201,7 +201,8 @@ def _named(names: Names) -> dict[str, str] | None:
 
 
 def _names_of(row: Row) -> set[str]:
-    return {row.identity.name.casefold(), row.identity.label.casefold(), row.label.casefold()}
+    name = row.identity.name.casefold()
+    return {name, name.replace("_", "-"), row.identity.label.casefold(), row.label.casefold()}
 
 
 def _day(value: Day, name: str) -> str:

@@ -1,6 +1,5 @@
 """`advbench cancel`: jobs that wait or run on a cluster."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -9,8 +8,6 @@ from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.options import protocol_option, store_option
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.runs.executors.slurm.queue import Entry
     from advbench.benchmark.runs.store import Store
@@ -33,6 +30,7 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store: "
       advbench cancel --protocol cifar10-linf-short --store /shared/runs
     """
     from advbench.benchmark.runs.executors.slurm import commands, queue
+    from advbench.benchmark.runs.executors.slurm.cancel import cancel_jobs
     from advbench.benchmark.runs.executors.slurm.registry import Registry
 
     registry = Registry(store)
@@ -41,19 +39,11 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store: "
     for run in runs:
         if not any(entry.job.run.id.startswith(run) for entry in found):
             raise Refused(f"no job of run {run!r} is in the queue; `advbench status` lists the runs")
-    mine = [entry for entry in wanted if entry.task.user == commands.me()]
     if not wanted:
         click.echo("nothing to cancel: none of the store's jobs is in the queue")
         return
-    with registry.locked():
-        commands.cancel(_keys(mine, found))
-        gone: dict[Path, list[Entry]] = {}
-        for entry in mine:
-            gone.setdefault(entry.submission.path, []).append(entry)
-        for entries in gone.values():
-            entries[0].submission.settle([entry.part for entry in entries], "cancelled", "cancelled")
-            for entry in entries:
-                entry.submission.end_live(entry.part)
+    mine = [entry for entry in wanted if entry.task.user == commands.me()]
+    cancel_jobs(registry, mine, found)
     click.echo(f"cancelled {len(mine)} jobs")
     others = sorted({entry.task.user for entry in wanted} - {commands.me()})
     if others:
@@ -65,16 +55,3 @@ def _chosen(entry: "Entry", runs: tuple[str, ...], protocols: "tuple[Protocol, .
     run = entry.job.run
     named = not runs or any(word and run.id.startswith(word) for word in runs)
     return named and (not protocols or run.protocol.digest in {protocol.digest for protocol in protocols})
-
-
-def _keys(chosen: "Sequence[Entry]", found: "Sequence[Entry]") -> list[str]:
-    """Return what scancel is told: a whole array by its one id where all that is left of it goes."""
-    every: dict[str, set[str]] = {}
-    for entry in found:
-        every.setdefault(entry.task.key.partition("_")[0], set()).add(entry.task.key)
-    wanted = {entry.task.key for entry in chosen}
-    keys: dict[str, None] = {}
-    for key in sorted(wanted):
-        array = key.partition("_")[0]
-        keys[array if every[array] <= wanted else key] = None
-    return list(keys)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advbench.benchmark.cli.progress import Display, Meter
+from advbench.benchmark.cli.progress import Display
 from advbench.benchmark.runs.estimate import Estimate
 from advbench.benchmark.runs.executors.base import Errand, Outcome
 from advbench.benchmark.runs.executors.local import Local
 from advbench.benchmark.runs.executors.slurm.sizing import Placement, cut, refuse_short
 from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.meter import Meter
 from advbench.benchmark.runs.plan import Catalogue
 
 if TYPE_CHECKING:

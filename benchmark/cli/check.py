@@ -9,11 +9,8 @@ from advbench.benchmark.cli.app import Failed
 from advbench.benchmark.cli.options import DEFAULT_PROTOCOL, FILE, Where, flag, protocol_option, work_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.review.finding import Finding
-    from advbench.benchmark.runs.run_folder import RunFolder
 
 
 @click.command(short_help="Hold an adapter to everything that a merge needs.")
@@ -63,6 +60,7 @@ def _run(names: list[str], protocol: "Protocol", where: Where) -> "dict[str, lis
     from advbench.benchmark.cli.carry_out import carry_out
     from advbench.benchmark.cli.read_records import Source
     from advbench.benchmark.review.adapter import baseline_bands
+    from advbench.benchmark.review.adapter.retrain import forget_changed
     from advbench.benchmark.runs import suites
     from advbench.benchmark.runs.perform import catalogue, identify
     from advbench.benchmark.runs.plan import plan, runs
@@ -71,7 +69,7 @@ def _run(names: list[str], protocol: "Protocol", where: Where) -> "dict[str, lis
     references = baseline_bands.baselines(protocol.name, official=protocol.official)
     suite = suites.from_words((protocol,), dict.fromkeys([*references, *names]), protocol.seeds[:1], ())
     checked = {name: identify(discovery.make(name)).source_sha256 for name in (*references, *names)}
-    for label in renew((store.folder(run.spec) for run in runs(suite, known)), checked):
+    for label in forget_changed((store.folder(run.spec) for run in runs(suite, known)), checked):
         click.echo(f"{label}: its adapter was changed since it was trained: training anew", err=True)
     due = plan(suite, store, known)
     if due:
@@ -82,24 +80,3 @@ def _run(names: list[str], protocol: "Protocol", where: Where) -> "dict[str, lis
     }
     first = baseline_bands.judge_baselines(list(by_name.values()), protocol.name, official=protocol.official)
     return {name: [*first, *baseline_bands.judge(by_name.get(name))] for name in names}
-
-
-def renew(folders: "Iterable[RunFolder]", sources: "Mapping[str, str | None]") -> list[str]:
-    """Forget the training of runs that another version of their adapter made; return their labels.
-
-    Args:
-        folders: runs, some of which may be there.
-        sources: sha256 of the adapter's file, for the methods that are checked.
-    """
-    renewed = []
-    for folder in folders:
-        trained = folder.trained()
-        name = folder.spec.method
-        if trained is None or name not in sources or trained.method.source_sha256 == sources[name]:
-            continue
-        with folder.claim("train") as free:
-            if free:
-                folder.forget_training()
-                folder.retire("train")
-                renewed.append(folder.spec.label)
-    return renewed

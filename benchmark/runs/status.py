@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
+from advbench.benchmark.records.schema import FAMILIES
 from advbench.benchmark.runs.plan import Catalogue, Standing, State, Suite, survey
+from advbench.benchmark.runs.run_folder import RunFolder, StoreError
 from advbench.benchmark.runs.store import Store
 
 STATES: tuple[State, ...] = get_args(State)
@@ -80,3 +82,34 @@ def _run(identity: str, label: str, standings: list[Standing]) -> RunStatus:
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def stored_status(folder: RunFolder) -> RunStatus:
+    """Return where a run of the store stands, whatever suite it was made for."""
+    try:
+        label = folder.spec.label
+    except StoreError as error:
+        return RunStatus(
+            folder.id, folder.path.name, "failed", trained=False, done=0, total=0, reasons=(str(error),), logs=()
+        )
+    scan = folder.scan()
+    done = total = 0
+    if scan.trained is not None:
+        shards = folder.spec.protocol.shards(scan.trained.data.test)
+        total = shards * len(FAMILIES) * len(scan.trained.checkpoints)
+        done = sum(len(found) for found in scan.shards.values())
+    state: State = "missing"
+    if scan.failures:
+        state = "failed"
+    elif scan.held:
+        state = "running"
+    elif scan.trained is not None and done >= total:
+        state = "done"
+    reasons = tuple(dict.fromkeys([one.reason for one in scan.failures] or list(scan.held.values())))
+    logs = tuple(dict.fromkeys(one.log for one in scan.failures))
+    return RunStatus(folder.id, label, state, scan.trained is not None, done, total, reasons, logs)
+
+
+def queued_status(identity: str, label: str) -> RunStatus:
+    """Return where a run stands that is queued, and of which the store knows nothing yet."""
+    return RunStatus(identity, label, "missing", trained=False, done=0, total=0, reasons=(), logs=())

@@ -130,6 +130,9 @@ def test_leaderboard_narrows_columns_methods_and_checkpoints(records):
     assert "| Method | Checkpoint | Clean (%) |" in said
     assert "WEAK" not in said.split("\n- ")[0]
     assert "last" not in said.split("\n- ")[0]
+    (records / "two-words.json").write_text(record("two_words", 0, 0.5).dumps())
+    said = advbench("leaderboard", "--records", records, "--format", "markdown", "--methods", "two-words").stdout
+    assert "TWO_WORDS" in said.replace("\\", "")
     assert "no column 'cleen'; columns: " in refusal("leaderboard", "--records", records, "--columns", "cleen")
     assert "no method 'medium'" in refusal("leaderboard", "--records", records, "--methods", "medium")
 

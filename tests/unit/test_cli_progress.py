@@ -3,11 +3,12 @@
 import pytest
 
 from advbench.benchmark.cli import console
-from advbench.benchmark.cli.progress import Display, Meter
+from advbench.benchmark.cli.progress import Display
 from advbench.benchmark.protocol import published
 from advbench.benchmark.runs import amounts
 from advbench.benchmark.runs.executors.base import Event
 from advbench.benchmark.runs.job import Job, RunSpec
+from advbench.benchmark.runs.meter import Meter
 
 DIGITS = published()["digits-linf/1"]
 
@@ -89,7 +90,7 @@ def test_bars_in_a_terminal(jobs, monkeypatch):
         display(Event("started", jobs[0]))
         display(Event("progress", jobs[0], done=6, total=12, unit="epoch", detail="loss 1.2"))
         task = display.live.tasks[1]
-        assert (task.completed, task.fields["said"]) == (0.5, "epoch 6/12 loss 1.2")
+        assert (task.completed, task.fields["message"]) == (0.5, "epoch 6/12 loss 1.2")
         display(Event("finished", jobs[0], seconds=5))
         assert len(display.live.tasks) == 1
         assert display.live.tasks[0].completed == 0.5

@@ -9,8 +9,9 @@ from typing import Any
 from advbench.benchmark.runs.executors.base import ExecutorError
 from advbench.benchmark.runs.executors.slurm import commands
 from advbench.benchmark.runs.executors.slurm.commands import Task
-from advbench.benchmark.runs.executors.slurm.registry import CANCELLED, End, Registry, Settled, Submission
+from advbench.benchmark.runs.executors.slurm.registry import CANCELLED, FOLDER, End, Registry, Settled, Submission
 from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.store import Store
 
 _HINTS = {"TIMEOUT": ": raise --time", "OUT_OF_MEMORY": ": raise --mem"}
 _ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "STOPPED", "RESIZING"}
@@ -124,3 +125,33 @@ def summary(tasks: Iterable[Task]) -> str:
         f"pending ({task.reason})" if task.state == "PENDING" and task.reason else task.state.lower() for task in tasks
     )
     return ", ".join(f"{count} {state}" for state, count in counts.most_common())
+
+
+@dataclass(frozen=True)
+class RunInQueue:
+    """What of a run is in Slurm's queue: "running" or "queued", and what Slurm and the jobs say."""
+
+    label: str
+    state: str
+    message: str
+
+
+def by_run(store: Store) -> dict[str, RunInQueue]:
+    """Return the runs of which something is in Slurm's queue, by identity.
+
+    Raises:
+        ExecutorError: if Slurm does not answer.
+    """
+    if not (store.root / FOLDER).is_dir():
+        return {}
+    runs: dict[str, list[Entry]] = {}
+    for entry in glance(Registry(store)):
+        runs.setdefault(entry.job.run.id, []).append(entry)
+    return {
+        identity: RunInQueue(
+            found[0].job.run.label,
+            "running" if any(entry.task.state == "RUNNING" for entry in found) else "queued",
+            "; ".join(f"{count} {message}" for message, count in Counter(entry.said for entry in found).items()),
+        )
+        for identity, found in runs.items()
+    }
