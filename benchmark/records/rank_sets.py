@@ -237,30 +237,28 @@ def _seed_variance(row: Correct) -> float:
 
 
 def _pool(variances: Floats, df: Floats) -> tuple[float, float]:
-    """Return s_0² of some rows and its degrees of freedom: the middle of s²·d/χ²_d,q, rows of one seed left out.
+    """Return s_0² of some rows, the median of s²·d/χ²_d,1/2, and its degrees of freedom; rows of one seed are left out.
 
-    q = 1/2 for an odd number of rows. Of an even number the upper middle is taken, and q is its median place, so that
-    one row's variance moves s_0² only while it is the middle one.
+    Each term has the median σ² where all rows have the variance σ², and a few noisy rows do not move the median.
     """
     variances, df = variances[df > 0], df[df > 0]
-    rows = len(df)
-    if not rows:
+    if not len(df):
         # Nothing is known of the noise: a variance that no accuracy can have, so that nothing is claimed.
         return 1.0, 1.0
-    scales, dfs = zip(*(_middle(rows, int(d)) for d in df), strict=True)
-    return float(np.sort(variances / scales)[rows // 2]), float(np.mean(dfs))
+    pool = float(np.median(variances * df / chi2.median(df)))
+    return pool, float(np.mean([_median_df(len(df), int(d)) for d in df]))
 
 
 @lru_cache(maxsize=1024)
-def _middle(rows: int, df: int) -> tuple[float, float]:
-    """Describe the (upper) middle of `rows` draws of χ²_df / df.
+def _median_df(rows: int, df: int) -> float:
+    """Return the degrees of freedom of a χ² whose relative variance is that of the median of `rows` χ² with `df`.
 
-    Returns:
-        Its median, and the degrees of freedom of a χ² with its relative variance.
+    By the distribution of the middle order statistic; of an even number of rows the median is the mean of two, whose
+    degrees of freedom this understates (two rows by a quarter, ten by a tenth).
     """
-    place = (rows // 2 + 1, rows - rows // 2)
-    values = chi2.ppf(beta.ppf((np.arange(_NODES) + 0.5) / _NODES, *place), df)
-    return float(chi2.ppf(beta.median(*place), df) / df), float(2 * values.mean() ** 2 / values.var())
+    places = beta.ppf((np.arange(_NODES) + 0.5) / _NODES, (rows + 1) / 2, (rows + 1) / 2)
+    values = chi2.ppf(places, df)
+    return float(2 * values.mean() ** 2 / values.var())
 
 
 def _pooled_sd(rows: Mapping[str, Correct], names: tuple[str, ...]) -> float | None:
@@ -292,7 +290,7 @@ def detectable_difference(
     """
     if min(rows, seeds, images) < 2:
         raise StatisticsError(f"need two or more, got {rows} rows, {seeds} seeds, {images} images")
-    _, pool_df = _middle(rows - 1, seeds - 1)
+    pool_df = _median_df(rows - 1, seeds - 1)
     by_seeds, by_images = 2 * seed_sd**2 / seeds, image_sd**2 / images
     variance = max(by_seeds + by_images, 1 / images**2)
     share = by_seeds / variance
