@@ -36,9 +36,11 @@ def writer(
     from advbench.leaderboards.writers import csv, html, latex, markdown, terminal
 
     writers: dict[str, Callable[[Sequence[Table]], str]] = {
-        "terminal": lambda tables: "".join(terminal.write(one, width=_width(), decimals=decimals) for one in tables),
-        "markdown": lambda tables: "\n".join(markdown.write(one, decimals=decimals) for one in tables),
-        "csv": lambda tables: "".join(csv.write(one) for one in tables),
+        "terminal": lambda tables: "".join(
+            terminal.write(table, width=_width(), decimals=decimals) for table in tables
+        ),
+        "markdown": lambda tables: "\n".join(markdown.write(table, decimals=decimals) for table in tables),
+        "csv": lambda tables: "".join(csv.write(table) for table in tables),
         "html": lambda tables: html.write(tables, decimals=decimals),
         "latex": lambda tables: latex.write(tables, layout),
     }

@@ -20,6 +20,6 @@ def datasets(*, data_root: Path | None) -> None:
     """
     from advbench.benchmark.data import registry
 
-    rows = [(one.name, one.state, one.where, one.detail) for one in registry.available(data_root)]
+    rows = [(data.name, data.state, data.where, data.detail) for data in registry.available(data_root)]
     click.echo(f"data root: {registry.data_root(data_root)}")
     print_table(("name", "state", "where", "detail"), rows)

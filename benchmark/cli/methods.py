@@ -65,5 +65,5 @@ def _card(name: str) -> str:
     from advbench.leaderboards import bibtex, published_numbers
 
     method = discovery.make(name)
-    published = [one.model_dump() for one in published_numbers.load(name)]
+    published = [row.model_dump() for row in published_numbers.load(name)]
     return method_card.render(type(method), bibtex.entry(perform.identify(method)), published)

@@ -100,6 +100,6 @@ def _cards() -> "tuple[dict[str, str], list[MethodIdentity]]":
             citation = bibtex.entry(methods[-1])
         except BoardError as error:
             citation = f"% {error}"
-        published = [one.model_dump() for one in published_numbers.load(name)]
+        published = [row.model_dump() for row in published_numbers.load(name)]
         found[name] = method_card.render(type(method), citation, published)
     return found, methods

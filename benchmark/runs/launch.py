@@ -49,7 +49,7 @@ class Means:
     placement: Placement | None = None
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """The means in words."""
         if self.placement is not None and self.placement.profile.parallel is None:
             return f"as many jobs at once as Slurm starts, on {self.device}"
@@ -114,7 +114,7 @@ def make_ready(protocols: Iterable[Protocol], data_root: Path | None) -> None:
 
     Raises:
         LaunchError: for a network that there is not.
-        DataError: if data are missing and cannot be had; one line with the mend.
+        DataError: if data are missing and cannot be had; one line that says how to get them.
     """
     root = registry.data_root(data_root)
     for protocol in protocols:
@@ -133,13 +133,13 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
     known = history(using.store)
     machine = _machine({job.run.protocol.network: job.run.protocol for job in jobs}.values(), using)
     found = {job.id: estimate(job, catalogue, known, machine) for job in jobs}
-    guessed = any(one.basis in {"unknown", "assumed"} for one in found.values())
+    guessed = any(job.basis in {"unknown", "assumed"} for job in found.values())
     together = total(jobs, catalogue, known, machine)
     seconds = together.sum / using.workers
     disk = "unknown" if together.bytes is None else size(together.bytes)
     rest = f", {together.unknown} jobs not counted" if together.unknown else ""
-    basis = "a guess from a short trial" if guessed else "from what such work took here"
-    return found, f"{len(jobs)} jobs, about {duration(seconds)} ({basis}{rest}), disk about {disk}; {using.said}"
+    basis = "a guess from a short run" if guessed else "from what such work took here"
+    return found, f"{len(jobs)} jobs, about {duration(seconds)} ({basis}{rest}), disk about {disk}; {using.summary}"
 
 
 def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:

@@ -134,7 +134,7 @@ def _protocol(path: Path, reference: str) -> Protocol:
 
 def _strings(path: Path, plain: dict[str, Any], key: str) -> list[str]:
     value = plain.get(key)
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         raise RequestError(f'{path}: {key}: must be a list of names or .toml files, such as ["digits-linf"]')
     return value
 

@@ -14,7 +14,7 @@ _TARGET = 30 * 60.0
 _WORKERS = 4
 """Jobs that the shards of an expensive family are shared out to where nothing is known of their length."""
 _DOUBT = 3.0
-"""By how much an estimate from a short trial may be wrong before it is a reason to refuse."""
+"""By how much an estimate from a short run may be wrong before it is a reason to refuse."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def refuse_short(jobs: Sequence[Job], expected: Mapping[str, Estimate], profile:
         jobs: what is to do.
         expected: what it will take, by job id.
         profile: with the time limit.
-        tried: whether a short trial on this machine says anything about the nodes.
+        tried: whether a short run on this machine says anything about the nodes.
 
     Raises:
         ProfileError: in one line with what it would take.
