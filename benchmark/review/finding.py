@@ -42,8 +42,13 @@ class Finding:
         """Whether it stands in the way."""
         return self.level in {"missing", "failed", "refused"}
 
+    @property
+    def seen(self) -> str:
+        """The message, at its place."""
+        return ": ".join(filter(None, (self.place, self.message)))
+
     def __str__(self) -> str:
-        line = ": ".join(filter(None, (self.level, self.rule, self.place, self.message)))
+        line = ": ".join(filter(None, (self.level, self.rule, self.seen)))
         return f"{line}\n    → {self.hint}" if self.hint else line
 
 
@@ -89,14 +94,11 @@ def markdown(reports: Iterable[Report]) -> str:
         if not report.official:
             lines += ["Unofficial: the method lies outside the repository.", ""]
         for finding in (*report.failed, *report.suspicious):
-            place = f"{finding.place}: " if finding.place else ""
-            lines.append(f"- **{finding.rule}** ({finding.level}): {_cell(place + finding.message)}")
+            lines.append(f"- **{finding.rule}** ({finding.level}): {_cell(finding.seen)}")
             lines.append(f"  - {_cell(finding.hint)}")
         if report.failed or report.suspicious:
             lines.append("")
-        lines += ["| | check | place | seen |", "|---|---|---|---|"]
-        for finding in report.findings:
-            cells = (finding.level, finding.rule, finding.place, finding.message)
-            lines.append(f"| {' | '.join(map(_cell, cells))} |")
+        lines += ["| | check | seen |", "|---|---|---|"]
+        lines += [f"| {finding.level} | {finding.rule} | {_cell(finding.seen)} |" for finding in report.findings]
         lines.append("")
     return "\n".join(lines)

@@ -54,25 +54,25 @@ def run(command, clone, code=0):
 def test_the_worked_example_works_to_the_letter(clone):
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     example = text[text.index("## A new defense in an afternoon") : text.index("### What the checks cannot stop")]
-    said = {}
+    output = {}
     for file, kind, body in BLOCK.findall(example):
         if kind == "python":
             assert (clone / file).exists(), f"{file} is to be filled in, so new-method must have begun it"
             (clone / file).write_text(body, encoding="utf-8")
             continue
         for command in body.splitlines():
-            said[command] = run(command, clone)
-    commands = " ".join(said)
+            output[command] = run(command, clone)
+    commands = " ".join(output)
     for step in ("new-method", "pytest", "check", "run-all", "submit", "validate", "publish", "leaderboard"):
         assert step in commands
     report = (clone / "report.md").read_text(encoding="utf-8")
     assert "## `advbench check mixed`" in report
     assert "failed" not in report
     assert "attacks on best | clean" in report
-    assert "nothing to do" in next(out for command, out in said.items() if "run-all" in command)
-    assert "refused" not in said["advbench validate mixed.zip"]
-    assert "Mixed" in said["advbench leaderboard --records records"]
-    assert "unofficial protocol" in said["advbench leaderboard --records records"]
+    assert "nothing to do" in next(out for command, out in output.items() if "run-all" in command)
+    assert "refused" not in output["advbench validate mixed.zip"]
+    assert "Mixed" in output["advbench leaderboard --records records"]
+    assert "unofficial protocol" in output["advbench leaderboard --records records"]
     with zipfile.ZipFile(clone / "mixed.zip") as archive:
         assert "methods/mixed.py" in archive.namelist()
 

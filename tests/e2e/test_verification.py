@@ -106,9 +106,9 @@ def test_examples_that_fool_a_boasting_record_are_counted_and_listed(run, boast,
     wrong = {i for i, answer in zip(index, answers, strict=True) if answer != labels[i]}
     expected = sorted(i for i in wrong if clean[i])
     assert expected, "or this test shows nothing"
-    said = verify(run, path, "--adversarial", file, "--out", tmp_path / "verdict.json", code=1)
-    assert f"{len(expected)} of the {clean.sum()} images fall that the record counts as robust (every attack)" in said
-    assert f"robust accuracy is at most {(clean.sum() - len(expected)) / N:.2%} (claimed {clean.mean():.2%})" in said
+    output = verify(run, path, "--adversarial", file, "--out", tmp_path / "verdict.json", code=1)
+    assert f"{len(expected)} of the {clean.sum()} images fall that the record counts as robust (every attack)" in output
+    assert f"robust accuracy is at most {(clean.sum() - len(expected)) / N:.2%} (claimed {clean.mean():.2%})" in output
     plain = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
     assert [one["index"] for one in plain["fallen"]] == expected
     assert all(one["margin"] > 0 and one["predicted"] != one["label"] for one in plain["fallen"])
@@ -119,9 +119,9 @@ def test_examples_that_fool_a_boasting_record_are_counted_and_listed(run, boast,
 
 def test_a_true_record_stands(run, found, tmp_path):
     file = save(tmp_path / "found.npz", found, range(N), checkpoint="best")
-    said = verify(run, run[1].id, "--adversarial", file)
-    assert "0 of the 0 images fall" in said
-    assert "stands: none of these examples fools it" in said
+    output = verify(run, run[1].id, "--adversarial", file)
+    assert "0 of the 0 images fall" in output
+    assert "stands: none of these examples fools it" in output
 
 
 def test_clean_images_fool_nobody(run, boast, images, tmp_path):
@@ -134,9 +134,9 @@ def test_rounding_outside_of_the_ball_is_tolerated_and_no_more(run, boast, image
     edge = np.clip(x + eps, 0, 1).astype(np.float32)
     verify(run, boast[0], "--adversarial", save(tmp_path / "edge.npz", edge[:1], [0]), code=(0, 1)[_falls(run, edge)])
     over = np.where(x < 0.5, x + eps + np.float32(1e-5), x).astype(np.float32)
-    said = verify(run, boast[0], "--adversarial", save(tmp_path / "over.npz", over, range(N)), code=2)
-    assert f"{N} examples outside of the ball, the first of test image 0" in said
-    assert "and 1.2e-07 is tolerated" in said
+    output = verify(run, boast[0], "--adversarial", save(tmp_path / "over.npz", over, range(N)), code=2)
+    assert f"{N} examples outside of the ball, the first of test image 0" in output
+    assert "and 1.2e-07 is tolerated" in output
 
 
 def _falls(run, x_adv):
@@ -148,7 +148,7 @@ def _falls(run, x_adv):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "output"),
     [
         (lambda x: {"x_adv": x}, "holds x_adv; it must hold x_adv and index"),
         (lambda x: {"x_adv": x, "index": range(N), "more": x}, "holds index, more, x_adv"),
@@ -166,10 +166,10 @@ def _falls(run, x_adv):
         (lambda x: {"x_adv": np.zeros((9000, 1, 8, 8), np.float32), "index": range(9000)}, "bytes unpacked"),
     ],
 )
-def test_what_cannot_be_judged_is_one_line(make, said, run, boast, tmp_path):
+def test_what_cannot_be_judged_is_one_line(make, output, run, boast, tmp_path):
     x = next(iter(registry.load(run[2].data).test.batches(N)))[0].numpy()
     np.savez_compressed(tmp_path / "odd.npz", **{name: np.asarray(value) for name, value in make(x).items()})
-    assert said in verify(run, boast[0], "--adversarial", tmp_path / "odd.npz", code=2)
+    assert output in verify(run, boast[0], "--adversarial", tmp_path / "odd.npz", code=2)
 
 
 def test_no_file_no_zip_and_two_checkpoints(run, boast, images, tmp_path):
@@ -196,8 +196,8 @@ def test_without_autoattack_no_image_counts_as_robust(run):
 
 
 def test_the_examination_is_repeated_and_a_cleared_flag_is_found(run, tmp_path):
-    said = verify(run, run[1].id, "--checkpoint", "best", "--attack", "examination", "--out", tmp_path / "f.json")
-    assert "equal to the bit" in said
+    output = verify(run, run[1].id, "--checkpoint", "best", "--attack", "examination", "--out", tmp_path / "f.json")
+    assert "equal to the bit" in output
     plain = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     record = run[1].record()
     flags = record.checkpoints["best"].evaluation.flags
@@ -211,7 +211,7 @@ def test_the_examination_is_repeated_and_a_cleared_flag_is_found(run, tmp_path):
     path = tmp_path / "turned.json"
     checkpoints = {"best": best.model_copy(update={"evaluation": evaluation})}
     path.write_text(record.model_copy(update={"checkpoints": checkpoints}).dumps(), encoding="utf-8")
-    said = verify(run, path, "--attack", "examination", code=1)
-    assert "is NOT what comes out: best flag zero-gradients" in said
-    said = verify(run, path, "--attack", "examination", "--sample", "3", code=2)
-    assert "flags are judged on the whole test set" in said
+    output = verify(run, path, "--attack", "examination", code=1)
+    assert "is NOT what comes out: best flag zero-gradients" in output
+    output = verify(run, path, "--attack", "examination", "--sample", "3", code=2)
+    assert "flags are judged on the whole test set" in output

@@ -180,9 +180,9 @@ HIDDEN = {
 
 @pytest.mark.parametrize("crime", HIDDEN)
 def test_what_hides_from_the_rules_is_caught_by_what_it_does(crime, tmp_path, monkeypatch):
-    check, said, parts = HIDDEN[crime]
+    check, output, parts = HIDDEN[crime]
     method = hostile(tmp_path, monkeypatch, **parts)
-    with torch.random.fork_rng(devices=[]), pytest.raises(CheckError, match=said):
+    with torch.random.fork_rng(devices=[]), pytest.raises(CheckError, match=output):
         contract.CHECKS[check](method)
 
 

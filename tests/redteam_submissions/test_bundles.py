@@ -83,9 +83,9 @@ def edited(files, change, seed=0):
 
 
 def test_the_honest_bundle_is_valid(honest):
-    said = validate(honest, code=0)
-    assert "refused" not in said
-    assert "valid" in said
+    output = validate(honest, code=0)
+    assert "refused" not in output
+    assert "valid" in output
 
 
 def test_evidence_that_is_not_a_number_is_no_forgery(files):
@@ -192,8 +192,8 @@ def test_copied_seeds_are_refused(files, tmp_path):
     def copy(plain):
         plain.update(json.loads(files[record_name(files, 0)]) | {"seed": 1, "run": plain["run"]})
 
-    said = validate(pack(edited(files, copy, seed=1), tmp_path / "forged.zip"))
-    assert "refused: copied seeds: standard seed 1 under quick: the weights of seeds 0 and 1 are the same" in said
+    output = validate(pack(edited(files, copy, seed=1), tmp_path / "forged.zip"))
+    assert "refused: copied seeds: standard seed 1 under quick: the weights of seeds 0 and 1 are the same" in output
 
 
 def forged_to_the_shards(files, place, change, families=("",)):
@@ -221,9 +221,9 @@ def test_a_record_that_is_forged_down_to_its_shards_does_not_come_back(files, tm
             for column, text in result[kind].items():
                 result[kind][column] = Outcomes.pack(Outcomes(n=30, bits=text).correct[order]).bits
 
-    said = validate(forged_to_the_shards(files, tmp_path, shuffle))
-    assert "refused: outcomes not reproduced" in said
-    assert "forged record" not in said
+    output = validate(forged_to_the_shards(files, tmp_path, shuffle))
+    assert "refused: outcomes not reproduced" in output
+    assert "forged record" not in output
 
 
 @pytest.mark.parametrize(("family", "extent"), [("cw", "quick"), ("autoattack", "full")])
@@ -236,8 +236,8 @@ def test_one_forged_attack_is_found_by_repeating_it(family, extent, files, tmp_p
             result[kind] = dict.fromkeys(result[kind], right.bits)
 
     path = forged_to_the_shards(files, tmp_path, boast, (f"{family}.jsonl",))
-    said = validate(path, "--reattack", extent)
-    assert f"refused: outcomes not reproduced: standard seed 0 under quick, best: {family}: " in said
+    output = validate(path, "--reattack", extent)
+    assert f"refused: outcomes not reproduced: standard seed 0 under quick, best: {family}: " in output
     assert "refused" not in validate(path, "--reattack", "none", code=0)
     if family == "autoattack":
         assert "refused" not in validate(path, code=0), "the default is cheap"

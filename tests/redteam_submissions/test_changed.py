@@ -71,16 +71,16 @@ def test_a_new_record_with_its_tables_is_valid(checkout):
     assert "0 bundles and 0 records looked at\nvalid" in checkout.validate(code=0)
     checkout.publish("mart")
     checkout.tables()
-    said = checkout.validate(code=0)
-    assert "1 records looked at" in said
-    assert "suspicious: adapter" not in said
+    output = checkout.validate(code=0)
+    assert "1 records looked at" in output
+    assert "suspicious: adapter" not in output
 
 
 def test_tables_of_before_are_refused(checkout):
     checkout.publish("mart")
-    said = checkout.validate()
+    output = checkout.validate()
     for ending in ("md", "csv", "html", "tex"):
-        assert f"refused: tables: leaderboards/tables/digits-linf-1.{ending}: it is not what the records say" in said
+        assert f"refused: tables: leaderboards/tables/digits-linf-1.{ending}: it is not what the records say" in output
 
 
 def test_a_record_in_the_place_of_another_is_refused(checkout):
@@ -125,5 +125,5 @@ def test_forged_records_are_refused_as_in_bundles(checkout):
     path = checkout.publish("mart")
     checkout.edit(path, lambda plain: plain["training"]["curve"][3].update(lr=0.5))
     checkout.tables()
-    said = checkout.validate()
-    assert "refused: learning rate: mart seed 0 under digits-linf/1: learning rate 0.5 at the end of epoch 3" in said
+    output = checkout.validate()
+    assert "refused: learning rate: mart seed 0 under digits-linf/1: learning rate 0.5 at the end of epoch 3" in output

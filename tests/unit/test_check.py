@@ -44,8 +44,8 @@ def test_new_method_in_a_checkout_writes_the_oracle_test_and_overwrites_nothing(
     (tmp_path / "methods").mkdir()
     (tmp_path / "benchmark").mkdir()
     (tmp_path / "benchmark/method.py").touch()
-    said = advbench("new-method", "soft_margin", "--networks", "2", "--out", tmp_path)
-    assert "test_soft_margin.py" in said
+    output = advbench("new-method", "soft_margin", "--networks", "2", "--out", tmp_path)
+    assert "test_soft_margin.py" in output
     test = (tmp_path / "tests/oracle/test_soft_margin.py").read_text(encoding="utf-8")
     assert "from advbench.methods.soft_margin import SoftMargin" in test
     assert "pytest.fail(" in test
@@ -56,10 +56,10 @@ def test_new_method_in_a_checkout_writes_the_oracle_test_and_overwrites_nothing(
 
 def test_check_reports_in_the_terminal_and_as_markdown(tmp_path):
     (path,) = scaffold.write("unfilled", scaffold.Shape(), tmp_path)
-    said = advbench("check", path, "--quick", "--markdown", tmp_path / "report.md", code=1)
-    assert "failed: complete card: card.title is not filled in" in said
-    assert "→ write it from the paper" in said
-    assert "error: unfilled: not yet" in said
+    output = advbench("check", path, "--quick", "--markdown", tmp_path / "report.md", code=1)
+    assert "failed: complete card: card.title is not filled in" in output
+    assert "→ write it from the paper" in output
+    assert "error: unfilled: not yet" in output
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Unofficial: the method lies outside the repository." in text
     assert "- **complete card** (failed): card.title is not filled in\n  - write it from the paper" in text
@@ -82,8 +82,8 @@ def outside(folder: Path, name: str) -> Path:
 def test_a_method_outside_is_known_after_method_and_marked(tmp_path):
     path = outside(tmp_path, "elsewhere")
     assert "elsewhere" not in discovery.names()
-    said = advbench("run-all", "--method", path, "--methods", "elsewhere", "--dry-run", "--store", tmp_path / "runs")
-    assert "digits-linf/1 elsewhere seed 0" in said
+    output = advbench("run-all", "--method", path, "--methods", "elsewhere", "--dry-run", "--store", tmp_path / "runs")
+    assert "digits-linf/1 elsewhere seed 0" in output
     assert discovery.OUTSIDE in discovery.load("elsewhere").card.notes
     assert discovery.OUTSIDE not in discovery.load("pgd_at").card.notes
 
@@ -91,11 +91,11 @@ def test_a_method_outside_is_known_after_method_and_marked(tmp_path):
 def test_bad_files_outside_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(discovery.MethodError, match="no such Python file"):
         discovery.adopt(tmp_path / "missing.py")
-    for text, said in (("1 / 0", "cannot be imported"), ("x = 1", "defines no method")):
+    for text, output in (("1 / 0", "cannot be imported"), ("x = 1", "defines no method")):
         path = tmp_path / f"bad{len(text)}.py"
         path.write_text(text, encoding="utf-8")
         monkeypatch.setenv(discovery.VARIABLE, str(path))
-        with pytest.raises(discovery.MethodError, match=said):
+        with pytest.raises(discovery.MethodError, match=output):
             discovery.names()
     monkeypatch.setenv(discovery.VARIABLE, "")
     twin = outside(tmp_path, "pgd_at")
@@ -114,7 +114,7 @@ def test_entry_points_are_found_and_marked(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         ({"url": "http://x"}, "card.url"),
         ({"family": "magic"}, "card.family"),
@@ -123,12 +123,12 @@ def test_entry_points_are_found_and_marked(tmp_path, monkeypatch):
         ({"key": "Zhang"}, "card.key"),
     ],
 )
-def test_an_incomplete_card_names_the_field(change, said, monkeypatch):
+def test_an_incomplete_card_names_the_field(change, output, monkeypatch):
     import dataclasses
 
     kind = discovery.load("trades")
     monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, **change))
-    with pytest.raises(CheckError, match=said):
+    with pytest.raises(CheckError, match=output):
         card_rules.complete(kind())
 
 
