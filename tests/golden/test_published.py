@@ -1,4 +1,4 @@
-"""What is published in this repository comes from the records that are published in it: tables, README and its plot."""
+"""What is published in this repository comes from its published records: tables, the demo and its plot."""
 
 import os
 from pathlib import Path
@@ -43,16 +43,16 @@ def test_a_table_that_was_edited_by_hand_is_found(tmp_path):
     assert "digits-linf-1.md" in result.output
 
 
-def test_the_readme_shows_the_demo_as_recorded(demo):
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
+def test_the_documentation_shows_the_demo_as_recorded(demo):
+    page = ROOT / "docs" / "demo.md"
+    text = page.read_text("utf-8")
     keys = {column.key for column in demo.columns}
     table = markdown.write(demo.select(columns=[key for key in SHOWN if key in keys]))
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     expected = f"{before}{BEGIN}\n{table}\n{END}{after}"
     if os.environ.get("ADVBENCH_UPDATE_GOLDEN"):
-        readme.write_text(expected, "utf-8")
+        page.write_text(expected, "utf-8")
         save(tradeoff.draw(demo), ROOT / "docs" / "figures" / "demo", ("png",))
         text = expected
     assert text == expected, "run: ADVBENCH_UPDATE_GOLDEN=1 pytest tests/golden/test_published.py"
