@@ -53,7 +53,8 @@ class Threat:
         from advbench.benchmark.evaluation.threats import FAMILIES, Setting
 
         wanted = tuple(dict.fromkeys((*families, *(self.attacks or ())))) or FAMILIES
-        radii = self.sweep or [radius for radius in (self.eps or eps,) if radius is not None]
+        radius = eps if self.eps is None else self.eps
+        radii = self.sweep or (() if radius is None else (radius,))
         return [Setting(self.threat or "linf", radius, wanted, self.eot or 0) for radius in radii]  # type: ignore[arg-type]  # click's choice
 
 

@@ -146,7 +146,7 @@ def test_a_sample_of_images_allows_for_other_batches(place):
     assert clean["verdict"] == "equal"
     assert cw["images"] == list(range(12))
     assert (cw["differing"], cw["allowed"], cw["verdict"]) == ([3], 1, "within tolerance")
-    assert "other images are in the batch" in cw["said"]
+    assert "other images are in the batch" in cw["message"]
 
 
 def test_other_weights_are_refused(place):
