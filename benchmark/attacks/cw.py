@@ -3,20 +3,11 @@
 The loss is f_6 of their Section V with κ → ∞ and its sign turned: max_{j≠y} z_j − z_y, ascended by sign steps.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from advbench.benchmark.attacks.pgd import iterates
 from advbench.benchmark.losses import margin_each
 
 
 def margin_sum(logits: Tensor, y: Tensor) -> Tensor:
     """Margin max_{j≠y} z_j − z_y, summed over images."""
     return margin_each(logits, y).sum()
-
-
-def last_iterate(
-    network: nn.Module, x: Tensor, y: Tensor, x_start: Tensor, *, eps: float, step: float, steps: int
-) -> Tensor:
-    """Return the last of `steps` iterates from `x_start`; no early stop."""
-    (x_adv,) = iterates(network, x, y, x_start, eps=eps, step=step, at=[steps], loss=margin_sum)
-    return x_adv

@@ -1,4 +1,4 @@
-"""The L2 ball: starts, projected gradient steps, clipping, and AutoAttack's L2 version; the main board is L∞.
+"""The L2 ball: starts, projected gradient steps and clipping; the main board is L∞.
 
 PGD of Madry et al. (ICLR 2018) with the steepest ascent of the L2 norm: a step along the gradient divided by its norm.
 """
@@ -7,12 +7,9 @@ import math
 from collections.abc import Callable
 
 import torch
-from pyautoattack import AutoAttack
-from torch import Tensor, nn
+from torch import Tensor
 
-from advbench.benchmark.attacks import autoattack
 from advbench.benchmark.attacks.sign_ascent import input_gradient
-from advbench.benchmark.models.robustbench import contained
 
 ROUNDING = 1e-6
 """fp32 rounding of a norm, relative: what may be found outside of the ball."""
@@ -60,16 +57,3 @@ def ascend(
         direction = gradient / _norms(gradient).clamp_min(_TINY).to(gradient.dtype)
         x_adv = project(x_adv.detach() + step * direction, x, eps).detach()
     return x_adv
-
-
-def propose(
-    network: nn.Module, x: Tensor, y: Tensor, *, eps: float, attack: str, seed: int, num_classes: int
-) -> tuple[Tensor, list[str]]:
-    """Run one attack of AutoAttack's standard L2 version in one batch; see `autoattack.propose`."""
-    with contained(x.device) as warnings:
-        engine = AutoAttack(network, norm="L2", eps=eps, seed=seed, version="standard", device=x.device)
-        engine.verbose = False
-        engine.apgd_targeted.n_target_classes = engine.fab.n_target_classes = autoattack.targets(num_classes)
-        engine.attacks_to_run = [attack]
-        x_adv, _labels = engine.run_standard_evaluation(x, y, batch_size=len(x))
-    return x_adv.detach(), sorted(set(warnings))

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,8 +14,7 @@ from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import FILE, NAMES, Value, Where, gather, subset_option
 
 if TYPE_CHECKING:
-    from advbench.benchmark.evaluation.other_threats import Measurement
-    from advbench.benchmark.evaluation.threats import Setting
+    from advbench.benchmark.evaluation.other_threats import AttackPlan, Measurement
 
 OFF_BOARD = "off the board: these figures are not the protocol's and enter no board"
 
@@ -48,14 +47,16 @@ class Threat:
         """Whether anything was asked for that no board shows."""
         return any(value is not None for value in (self.threat, self.eps, self.sweep, self.eot, self.out, self.subset))
 
-    def settings(self, families: tuple[str, ...], eps: Fraction | None = None) -> "list[Setting]":
-        """Return one setting for each radius; `eps` where none is given."""
-        from advbench.benchmark.evaluation.threats import FAMILIES, Setting
+    def plans(self, families: tuple[str, ...], eps: Fraction | None = None) -> "list[AttackPlan]":
+        """Return one plan for each radius; `eps` where none is given."""
+        from advbench.benchmark.evaluation.arena import ThreatModel
+        from advbench.benchmark.evaluation.other_threats import FAMILIES, AttackPlan
 
         wanted = tuple(dict.fromkeys((*families, *(self.attacks or ())))) or FAMILIES
         radius = eps if self.eps is None else self.eps
         radii = self.sweep or (() if radius is None else (radius,))
-        return [Setting(self.threat or "linf", radius, wanted, self.eot or 0) for radius in radii]  # type: ignore[arg-type]  # click's choice
+        norm: Any = self.threat or "linf"  # click's choice
+        return [AttackPlan(ThreatModel(norm, radius, self.eot or 0), wanted) for radius in radii]
 
 
 threat_options = gather(
@@ -89,28 +90,28 @@ def attack_off_board(network: NetworkRef, threat: Threat, families: tuple[str, .
         raise Refused("--eps and --eps-sweep: give one of the two")
     if threat.threat == "l2" and threat.eps is None and threat.sweep is None:
         raise Refused("--threat l2 needs --eps or --eps-sweep: a radius of L∞ says nothing in L2")
-    for setting in threat.settings(families):  # before data and network: these take seconds
-        setting.check((1 << 20,), 10)
+    for plan in threat.plans(families):  # before data and network: these take seconds
+        plan.check((1 << 20,), 10)
     opened, workload, dataset, protocol = network.open(where, threat.threat or "linf")
-    settings = threat.settings(families, protocol.threat.eps)
-    for setting in settings:
-        setting.check(workload.shape, workload.num_classes)
+    plans = threat.plans(families, protocol.threat.eps)
+    for plan in plans:
+        plan.check(workload.shape, workload.num_classes)
     test = len(dataset.test)
     images = min(threat.subset or test, test)
     part = f"SUBSET: the first {images} of {test} test images" if images < test else f"all {test} test images"
     click.echo(f"network: {opened.origin.reference} ({opened.origin.said})")
     click.echo(f"data: {protocol.data.name}, {part}; {OFF_BOARD}")
     measured = []
-    for setting in settings:
+    for plan in plans:
 
-        def on_shard(family: str, done: int, total: int, under: str = setting.said) -> None:
+        def on_shard(family: str, done: int, total: int, under: str = plan.threat.text) -> None:
             click.echo(f"{under}: {family}, shard {done + 1} of {total}", err=True)
 
         measured.append(
             measure(
                 opened.network,
                 dataset.test,
-                setting,
+                plan,
                 protocol=protocol,
                 images=images,
                 num_classes=workload.num_classes,
@@ -146,15 +147,15 @@ def _show(measured: "list[Measurement]") -> None:
             outcome = result.evaluation.columns[name]
             low, high = wilson(int(outcome.correct.sum()), outcome.n)
             cells.append(f"{outcome.accuracy:.1%} [{100 * low:.1f}, {100 * high:.1f}]")
-        draws = f", EOT over {result.setting.eot} draws" if result.setting.eot else ""
-        rows.append((result.setting.said + draws, *cells))
+        draws = f", EOT over {result.threat.eot} draws" if result.threat.eot else ""
+        rows.append((result.threat.text + draws, *cells))
     print_table(("threat", *columns), rows, right=columns)
     click.echo("in brackets: Wilson 95 %, which covers the draw of test images only")
     for result in measured:
         for flag in raised(result.evaluation.flags, "masking"):
             about = ABOUT[flag.name]
-            click.echo(f"MASKING at {result.setting.said}: {flag.name}: {about.sign} ({flag.reason}); {about.mend}")
+            click.echo(f"MASKING at {result.threat.text}: {flag.name}: {about.sign} ({flag.reason}); {about.mend}")
         unseen = [flag for flag in result.evaluation.flags if flag.state == "not run" and flag.kind == "masking"]
         if unseen:
             why = "; ".join(f"{flag.name} ({flag.reason})" for flag in unseen)
-            click.echo(f"not looked for at {result.setting.said}: {why}")
+            click.echo(f"not looked for at {result.threat.text}: {why}")

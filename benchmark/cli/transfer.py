@@ -83,7 +83,7 @@ def transfer(
         dataset.test,
         protocol=protocol,
         images=images,
-        say=lambda name: click.echo(f"examples of {name}", err=True),
+        say=lambda text: click.echo(text, err=True),
     )
     part = f"SUBSET: the first {images} of {len(dataset.test)}" if images < len(dataset.test) else f"all {images}"
     click.echo(f"accuracy (%) on PGD-20 examples; row: made on, column: judged by; {part} test images")

@@ -6,9 +6,11 @@ noise must be weaker than gradients; examples of other networks must be weaker t
 same images. `reports/diagnosis.py` draws what is measured here.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -16,18 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks import pgd, random_starts
 from advbench.benchmark.attacks.cw import margin_sum
-from advbench.benchmark.attacks.sign_ascent import sign_steps
-from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
-from advbench.benchmark.evaluation.evaluator import dispose, predicted
-from advbench.benchmark.evaluation.other_threats import measure, pieces
-from advbench.benchmark.evaluation.threats import Setting
+from advbench.benchmark.evaluation.arena import Arena, ThreatModel, entered
+from advbench.benchmark.evaluation.other_threats import AttackPlan, measure, pieces
 from advbench.benchmark.losses import ce_each, ce_sum, margin_each
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.flags import ABOUT
-from advbench.benchmark.records.outcomes import EvaluationError
 
 FACTORS = tuple(Fraction(one) for one in ("1/4", "1/2", "3/4", "1", "3/2", "2", "3", "4"))
 """Radii that are tried, in units of the protocol's; 1/2 of the image range follows them."""
@@ -38,31 +35,16 @@ _SWEEP_STEPS = 20
 Say = Callable[[str], None]
 
 
-@dataclass
-class _Bench:
-    """A network with the images that it is examined on, in shards."""
+@dataclass(frozen=True)
+class _Examined:
+    """A network in an arena for each shard of the images that it is examined on."""
 
-    view: View
-    shards: list[tuple[int, Tensor, Tensor]]
-    protocol: Protocol
+    arenas: list[Arena]
     peers: Mapping[str, nn.Module]
-    right: list[Tensor] = field(default_factory=list)
-
-    @property
-    def eps(self) -> float:
-        return float(self.protocol.threat.eps)
-
-    def unit(self, first: int, x: Tensor, family: str, draw: int = 0) -> Tensor:
-        images = range(first, first + len(x))
-        return random_starts.uniform(self.protocol.digest, family, images, x.shape[1:], draw=draw).to(x.device)
-
-    def judge(self, proposal: Tensor, x: Tensor, y: Tensor, right: Tensor, eps: float) -> Tensor:
-        with torch.no_grad():
-            return right & (predicted(self.view(dispose(proposal, x, eps))) == y)
 
     def share(self, outcomes: Sequence[Tensor]) -> float:
-        """Accuracy over all shards."""
-        return float(torch.cat([one.double() for one in outcomes]).mean())
+        """Return the accuracy over all shards."""
+        return float(torch.cat([outcome.double() for outcome in outcomes]).mean())
 
 
 def diagnose(
@@ -92,38 +74,36 @@ def diagnose(
         EvaluationError: for bad input; one line.
     """
     families = ("clean", "pgd", "cw", *(("autoattack",) if autoattack else ()))
-    setting = Setting("linf", protocol.threat.eps, families)
-    setting.check((1,), num_classes)
+    plan = AttackPlan(ThreatModel("linf", protocol.threat.eps), families)
+    plan.check((1,), num_classes)
     measurement = measure(
         network,
         split,
-        setting,
+        plan,
         protocol=protocol,
         images=images,
         num_classes=num_classes,
         peers=peers,
         on_shard=lambda family, done, total: say(f"{family}, shard {done + 1} of {total}"),
     )
-    device = split.labels.device
-    bench = _Bench(View(network), list(pieces(split, images, protocol.attacks.shard)), protocol, dict(peers or {}))
-    try:
-        with frozen(network), strict_fp32(device):
-            for _, x, y in bench.shards:
-                with torch.no_grad():
-                    bench.right.append(predicted(bench.view(x)) == y)
-            found = {}
-            for name, experiment in _EXPERIMENTS.items():
-                say(name)
-                found[name] = experiment(bench)
-    except ForwardError as error:
-        raise EvaluationError(str(error)) from error.__cause__
+    found = {}
+    with ExitStack() as stack:
+        arenas = [
+            stack.enter_context(entered(network, x, y, images=range(first, first + len(x)), protocol=protocol))
+            for first, x, y in pieces(split, images, protocol.attacks.shard)
+        ]
+        examined = _Examined(arenas, dict(peers or {}))
+        clean = examined.share([arena.right for arena in arenas])
+        for name, experiment in _EXPERIMENTS.items():
+            say(name)
+            found[name] = experiment(examined)
     columns = {name: one.correct for name, one in measurement.evaluation.columns.items()}
     return {
         "kind": "diagnosis",
         "eps": str(protocol.threat.eps),
         "images": images,
         "test": len(split),
-        "clean": bench.share(bench.right),
+        "clean": clean,
         "columns": {name: float(correct.mean()) for name, correct in columns.items()},
         "agreement": _agreement(columns),
         "flags": [
@@ -136,49 +116,49 @@ def diagnose(
     }
 
 
-def _against_eps(bench: _Bench) -> dict[str, Any]:
+def _against_eps(examined: _Examined) -> dict[str, Any]:
     """Accuracy under PGD-20, cross-entropy and margin, at growing radii; noise beside it."""
-    radii = sorted({min(factor * bench.protocol.threat.eps, Fraction(1, 2)) for factor in FACTORS} | {Fraction(1, 2)})
+    own = examined.arenas[0].threat.eps
+    radii = sorted({min(factor * own, Fraction(1, 2)) for factor in FACTORS} | {Fraction(1, 2)})
     curves: dict[str, list[float]] = {"cross-entropy": [], "margin": [], "noise": []}
     for radius in radii:
-        eps = float(radius)
+        threat = ThreatModel("linf", radius)
         for name, loss in (("cross-entropy", ce_sum), ("margin", margin_sum), ("noise", None)):
             outcomes = []
-            for (first, x, y), right in zip(bench.shards, bench.right, strict=True):
-                x_adv = pgd.start(x, bench.unit(first, x, "diagnosis"), eps)
+            for shard in examined.arenas:
+                arena = dataclasses.replace(shard, threat=threat)
+                x_adv = arena.start("diagnosis")
                 if loss is not None:
-                    (x_adv,) = pgd.iterates(
-                        bench.view, x, y, x_adv, eps=eps, step=eps / 4, at=[_SWEEP_STEPS], loss=loss
-                    )
-                outcomes.append(bench.judge(x_adv, x, y, right, eps))
-            curves[name].append(bench.share(outcomes))
+                    x_adv = arena.ascend(x_adv, loss, steps=_SWEEP_STEPS, step=threat.ball.eps / 4)
+                outcomes.append(arena.judge(x_adv).right)
+            curves[name].append(examined.share(outcomes))
     return {"eps": [str(radius) for radius in radii], "curves": curves, "steps": _SWEEP_STEPS}
 
 
-def _against_steps(bench: _Bench) -> dict[str, Any]:
+def _against_steps(examined: _Examined) -> dict[str, Any]:
     """Accuracy after growing numbers of steps from one start, and the losses at every step on the way."""
-    step = float(bench.protocol.attacks.pgd20.step)
     curves: dict[str, list[float]] = {}
     losses: dict[str, Any] = {}
     for name, loss, each in (("cross-entropy", ce_sum, ce_each), ("margin", margin_sum, margin_each)):
         outcomes: dict[int, list[Tensor]] = {count: [] for count in STEPS}
         seen: list[Tensor] = []
-        for (first, x, y), right in zip(bench.shards, bench.right, strict=True):
+        for arena in examined.arenas:
             path: list[Tensor] = []
 
-            def objective(z: Tensor, y: Tensor = y, path: list[Tensor] = path) -> Tensor:
-                logits = bench.view(z)
+            def recorded(logits: Tensor, y: Tensor, path: list[Tensor] = path) -> Tensor:
                 path.append(each(logits.detach().double(), y))  # noqa: B023 (called before the loop goes on)
-                return loss(logits, y)  # noqa: B023
+                return loss(logits, y)  # noqa: B023 (called before the loop goes on)
 
-            x_adv, done = pgd.start(x, bench.unit(first, x, "pgd"), bench.eps), 0
+            x_adv, done = arena.start("pgd"), 0
             for count in STEPS:
-                x_adv = sign_steps(x, x_adv, objective, eps=bench.eps, step=step, steps=count - done)
+                step = float(arena.protocol.attacks.pgd20.step)
+                x_adv = arena.ascend(x_adv, recorded, steps=count - done, step=step)
                 done = count
-                outcomes[count].append(bench.judge(x_adv, x, y, right, bench.eps))
+                outcomes[count].append(arena.judge(x_adv).right)
             seen.append(torch.stack(path))
-        curves[name] = [bench.share(outcomes[count]) for count in STEPS]
-        losses[name] = _quantiles(torch.cat(seen, dim=1), torch.cat(bench.right))
+        curves[name] = [examined.share(outcomes[count]) for count in STEPS]
+        right = torch.cat([arena.right for arena in examined.arenas])
+        losses[name] = _quantiles(torch.cat(seen, dim=1), right)
     return {"steps": list(STEPS), "curves": curves, "losses": losses}
 
 
@@ -194,35 +174,29 @@ def _quantiles(losses: Tensor, right: Tensor) -> dict[str, list[float | None]]:
     }
 
 
-def _against_noise(bench: _Bench) -> dict[str, Any]:
+def _against_noise(examined: _Examined) -> dict[str, Any]:
     """Accuracy under the worst of growing numbers of draws of uniform noise."""
-    alive = [right.clone() for right in bench.right]
+    alive = [arena.right.clone() for arena in examined.arenas]
     accuracies, done = [], 0
     for count in NOISE_DRAWS:
         for draw in range(done, count):
-            for number, (first, x, y) in enumerate(bench.shards):
-                noisy = pgd.start(x, bench.unit(first, x, "noise", draw), bench.eps)
-                alive[number] = bench.judge(noisy, x, y, alive[number], bench.eps)
+            for number, arena in enumerate(examined.arenas):
+                alive[number] &= arena.judge(arena.start("noise", draw)).right
         done = count
-        accuracies.append(bench.share(alive))
+        accuracies.append(examined.share(alive))
     return {"draws": list(NOISE_DRAWS), "accuracy": accuracies}
 
 
-def _against_peers(bench: _Bench) -> dict[str, float]:
+def _against_peers(examined: _Examined) -> dict[str, float]:
     """Accuracy on PGD-20 examples made on each peer, and on its own."""
-    spec, accuracies = bench.protocol.attacks.pgd20, {}
-    for name, peer in {"itself": bench.view.network, **bench.peers}.items():
-        outcomes = []
-        with frozen(peer):
-            for (first, x, y), right in zip(bench.shards, bench.right, strict=True):
-                start = pgd.start(x, bench.unit(first, x, "transfer"), bench.eps)
-                (x_adv,) = pgd.iterates(View(peer), x, y, start, eps=bench.eps, step=float(spec.step), at=[spec.steps])
-                outcomes.append(bench.judge(x_adv, x, y, right, bench.eps))
-        accuracies[name] = bench.share(outcomes)
-    return accuracies
+    itself = examined.arenas[0].view.network
+    return {
+        name: examined.share([arena.judge(arena.examples_of(source)).right for arena in examined.arenas])
+        for name, source in {"itself": itself, **examined.peers}.items()
+    }
 
 
-_EXPERIMENTS: dict[str, Callable[[_Bench], Any]] = {
+_EXPERIMENTS: dict[str, Callable[[_Examined], Any]] = {
     "against_eps": _against_eps,
     "against_steps": _against_steps,
     "against_noise": _against_noise,

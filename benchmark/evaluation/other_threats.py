@@ -1,7 +1,6 @@
 """Attacks off the main board: L∞ and L2 at any eps, parts of the test set, expectation over transformation (EOT).
 
-Where the board's own evaluator can do it (L∞, no randomness), it does it; the rest is in threats.py. Signs of masking
-are looked for in both.
+The board's own evaluator does it. What comes out is no record, and boards refuse it.
 """
 
 import dataclasses
@@ -15,15 +14,46 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks.wrapped_network import View
+from advbench.benchmark.attacks.autoattack_versions import RAND_STAGES
 from advbench.benchmark.data.splits import Split
-from advbench.benchmark.evaluation.evaluator import evaluate_shard
-from advbench.benchmark.evaluation.threats import FAMILIES, Field, Setting
+from advbench.benchmark.evaluation.arena import ThreatModel
+from advbench.benchmark.evaluation.evaluator import evaluate_shard, require_classes
 from advbench.benchmark.protocol import Protocol, Threat
-from advbench.benchmark.records.flags import find, raised
-from advbench.benchmark.records.outcomes import Cost, ShardResult, gather, merge
-from advbench.benchmark.records.schema import COLUMNS, Evaluation, Outcomes
+from advbench.benchmark.records.flags import raised
+from advbench.benchmark.records.outcomes import EvaluationError, ShardResult, merge
+from advbench.benchmark.records.schema import COLUMNS, STAGES, Evaluation
 from advbench.benchmark.records.statistics import wilson
+
+FAMILIES = ("clean", "pgd", "cw", "autoattack")
+"""The attacks that may be asked for."""
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """One threat and what to attack with.
+
+    Attributes:
+        families: some of `FAMILIES`; "clean" is always measured.
+        examine: gather the evidence of the flags, too; of a randomised network only outcomes tell.
+    """
+
+    threat: ThreatModel
+    families: tuple[str, ...] = FAMILIES
+    examine: bool = True
+
+    def check(self, shape: Sequence[int], num_classes: int) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            EvaluationError: for a radius that the threat model refuses, for unknown attacks, or for AutoAttack with
+                fewer than four classes; one line.
+        """
+        self.threat.check(shape)
+        odd = [name for name in self.families if name not in FAMILIES]
+        if odd:
+            raise EvaluationError(f"no family of attacks {odd[0]!r}; there are {', '.join(FAMILIES)}")
+        if "autoattack" in self.families:
+            require_classes(num_classes)
 
 
 @dataclass(frozen=True)
@@ -35,7 +65,7 @@ class Measurement:
         evaluation: columns per image, and the flags where they were examined.
     """
 
-    setting: Setting
+    threat: ThreatModel
     predictions: "np.ndarray[tuple[int], np.dtype[np.int64]]"
     evaluation: Evaluation
 
@@ -46,9 +76,9 @@ class Measurement:
             low, high = wilson(int(outcome.correct.sum()), outcome.n)
             columns[name] = {"accuracy": outcome.accuracy, "interval": [low, high], **outcome.model_dump(mode="json")}
         return {
-            "norm": self.setting.norm,
-            "eps": str(self.setting.eps),
-            "eot": self.setting.eot,
+            "norm": self.threat.norm,
+            "eps": str(self.threat.eps),
+            "eot": self.threat.eot,
             "columns": columns,
             "predictions": self.predictions.tolist(),
             "flags": [flag.model_dump(mode="json") for flag in raised(self.evaluation.flags) if flag.kind == "masking"],
@@ -84,12 +114,11 @@ def pieces(split: Split, images: int, size: int) -> Iterator[tuple[int, Tensor, 
 def measure(
     network: nn.Module,
     split: Split,
-    setting: Setting,
+    plan: AttackPlan,
     *,
     protocol: Protocol,
     images: int,
     num_classes: int,
-    seed: int = 0,
     peers: Mapping[str, nn.Module] | None = None,
     on_shard: Report = lambda _family, _done, _total: None,
 ) -> Measurement:
@@ -98,70 +127,47 @@ def measure(
     Args:
         network: images in [0,1] to logits.
         split: the test set.
-        setting: the threat and the attacks.
+        plan: the threat and the attacks.
         protocol: steps, restarts and shard size come from it; its own radius gives the board's own numbers.
         images: how many test images, from the first on.
         num_classes: logits that the network must give.
-        seed: AutoAttack's seeds, and EOT's draws, are derived from it.
         peers: networks by name for the flag on transfer.
         on_shard: called before each shard.
 
     Raises:
         EvaluationError: for bad input, before any attack.
     """
-    board = setting.norm == "linf" and not setting.eot
-    families = [family for family in FAMILIES if family in {"clean", *setting.families}]
-    families += ["examination"] if setting.examine and not setting.eot else []
-    adapted = under(protocol, setting.eps)
+    families = [family for family in FAMILIES if family in {"clean", *plan.families}]
+    families += ["examination"] if plan.examine and not plan.threat.eot else []
+    adapted = under(protocol, plan.threat.eps)
     size, results = protocol.attacks.shard, {family: list[ShardResult]() for family in families}
     total = math.ceil(images / size)
     for family in families:
         for first, x, y in pieces(split, images, size):
             on_shard(family, first // size, total)
-            if board:
-                result = evaluate_shard(
-                    network,
-                    x,
-                    y,
-                    first=first,
-                    family=family,
-                    protocol=adapted,
-                    seed=seed,
-                    num_classes=num_classes,
-                    peers=peers,
-                )
-            else:
-                result = Field(View(network), x, y, first, setting, adapted, seed, dict(peers or {})).run(family)
+            result = evaluate_shard(
+                network,
+                x,
+                y,
+                first=first,
+                family=family,
+                protocol=adapted,
+                seed=0,
+                threat=plan.threat,
+                num_classes=num_classes,
+                peers=peers,
+            )
             results[family].append(result)
-    if board:
-        merged = merge(results, environment=None, n_test=images, num_classes=num_classes, protocol=adapted)
-    else:
-        merged = _together(results, adapted, num_classes)
+    merged = merge(
+        results,
+        environment=None,
+        n_test=images,
+        num_classes=num_classes,
+        protocol=adapted,
+        stages=RAND_STAGES if plan.threat.eot else STAGES,
+    )
     predictions = np.concatenate([part.predictions for part in results["clean"]])
-    return Measurement(setting, predictions, merged)
-
-
-def _together(results: dict[str, list[ShardResult]], protocol: Protocol, num_classes: int) -> Evaluation:
-    """Put the shards of every column together and look for signs of masking; the rand version has fewer stages."""
-    columns: dict[str, Outcomes] = {}
-    stages: dict[str, Outcomes] = {}
-    for parts in results.values():
-        for kind, found in (("columns", columns), ("stages", stages)):
-            for name in getattr(parts[0], kind):
-                costs = [part.costs.get(name, Cost()) for part in parts]
-                total = sum(costs, Cost())
-                found[name] = Outcomes.pack(
-                    np.concatenate([getattr(part, kind)[name] for part in parts]),
-                    settings=parts[0].settings.get(name, {}),
-                    seconds=total.seconds,
-                    passes=total.passes,
-                )
-    said = np.concatenate([part.predictions for part in results["clean"]])
-    predicted_classes = tuple(np.bincount(said[said >= 0], minlength=num_classes).tolist())
-    evaluation = Evaluation(columns=columns, stages=stages, predicted_classes=predicted_classes)
-    examination = gather(results["examination"]) if "examination" in results else None
-    flags = find(evaluation, examination, protocol=protocol, num_classes=num_classes)
-    return evaluation.model_copy(update={"flags": flags})
+    return Measurement(plan.threat, predictions, merged)
 
 
 def document(

@@ -5,15 +5,13 @@ PGD-20 from the same start. A column whose smallest value is not on the diagonal
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from advbench.benchmark.attacks import pgd, random_starts
-from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
-from advbench.benchmark.evaluation.evaluator import dispose, predicted
+from advbench.benchmark.evaluation.arena import entered
 from advbench.benchmark.evaluation.other_threats import pieces
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.outcomes import EvaluationError
@@ -25,7 +23,7 @@ def matrix(
     *,
     protocol: Protocol,
     images: int,
-    say: Callable[[str], None] = lambda _said: None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> dict[str, Any]:
     """Return, as JSON data, the accuracy of every network on the examples of every network.
 
@@ -36,7 +34,7 @@ def matrix(
         split: the test set.
         protocol: radius, steps of PGD-20, shard size.
         images: how many test images, from the first on.
-        say: told which network is being attacked.
+        say: told what is being done.
 
     Raises:
         EvaluationError: for fewer than two networks, or one that cannot be evaluated; one line.
@@ -46,22 +44,20 @@ def matrix(
     names = list(networks)
     right = {name: [0] * len(names) for name in names}
     clean = dict.fromkeys(names, 0)
-    spec, eps = protocol.attacks.pgd20, float(protocol.threat.eps)
-    try:
-        for source, network in networks.items():
-            say(source)
-            for first, x, y in pieces(split, images, protocol.attacks.shard):
-                unit = random_starts.uniform(protocol.digest, "transfer", range(first, first + len(x)), x.shape[1:])
-                start = pgd.start(x, unit.to(x.device), eps)
-                with frozen(network), strict_fp32(x.device):
-                    run = pgd.iterates(View(network), x, y, start, eps=eps, step=float(spec.step), at=[spec.steps])
-                    x_adv = dispose(next(iter(run)), x, eps)
-                for column, (target, other) in enumerate(networks.items()):
-                    unharmed = _right(other, x, y)
-                    right[source][column] += int((unharmed & _right(other, x_adv, y)).sum())
-                    clean[target] += int(unharmed.sum()) if source == names[0] else 0
-    except ForwardError as error:
-        raise EvaluationError(str(error)) from error.__cause__
+    for first, x, y in pieces(split, images, protocol.attacks.shard):
+        with ExitStack() as stack:
+            indices = range(first, first + len(x))
+            arenas = {
+                name: stack.enter_context(entered(network, x, y, images=indices, protocol=protocol))
+                for name, network in networks.items()
+            }
+            for source, network in networks.items():
+                say(f"examples of {source}, images {first} to {indices[-1]}")
+                x_adv = arenas[source].examples_of(network)
+                for column, target in enumerate(names):
+                    right[source][column] += int(arenas[target].judge(x_adv).right.sum())
+            for name, arena in arenas.items():
+                clean[name] += int(arena.right.sum())
     return {
         "kind": "transfer",
         "protocol": protocol.name,
@@ -72,8 +68,3 @@ def matrix(
         "clean": [clean[name] / images for name in names],
         "accuracy": [[count / images for count in right[name]] for name in names],
     }
-
-
-def _right(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    with frozen(network), strict_fp32(x.device), torch.no_grad():
-        return predicted(View(network)(x)) == y

@@ -186,6 +186,7 @@ def merge(
     num_classes: int,
     protocol: Protocol,
     training: Training | None = None,
+    stages: Sequence[str] = STAGES,
 ) -> Evaluation:
     """Put shards together into the evaluation of one checkpoint, flags included.
 
@@ -200,6 +201,7 @@ def merge(
         num_classes: classes of the data set.
         protocol: the protocol of all of this.
         training: how the checkpoint came to be, for the validity flags.
+        stages: the attacks of AutoAttack's version.
 
     Raises:
         EvaluationError: if shards of a family overlap, leave gaps or were made under different settings.
@@ -207,7 +209,7 @@ def merge(
     size = protocol.attacks.shard
     whole = {family: parts for family, parts in shards.items() if parts and complete(parts, n_test, size)}
     columns: dict[str, Outcomes] = {}
-    stages: dict[str, Outcomes] = {}
+    found_stages: dict[str, Outcomes] = {}
     clean = _join(whole["clean"], "clean", "columns") if "clean" in whole else np.ones(n_test, dtype=bool)
     for family, names in COLUMNS_OF.items():
         parts = whole.get(family)
@@ -216,13 +218,13 @@ def merge(
         for name in names:
             columns[name] = _outcomes(parts, name, "columns", clean, environment)
         if family == "autoattack":
-            stages = {name: _outcomes(parts, name, "stages", clean, environment) for name in STAGES}
+            found_stages = {name: _outcomes(parts, name, "stages", clean, environment) for name in stages}
     predicted: tuple[int, ...] = ()
     if "clean" in whole:
         predictions = np.concatenate([part.predictions for part in whole["clean"]])
         predicted = tuple(np.bincount(predictions[predictions >= 0], minlength=num_classes).tolist())
     ordered = {name: columns[name] for name in COLUMNS if name in columns}
-    evaluation = Evaluation(columns=ordered, stages=stages, predicted_classes=predicted)
+    evaluation = Evaluation(columns=ordered, stages=found_stages, predicted_classes=predicted)
     examination = gather(whole["examination"]) if "examination" in whole else None
     found = flags.find(evaluation, examination, protocol=protocol, num_classes=num_classes, training=training)
     return evaluation.model_copy(update={"flags": found})

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
-from advbench.benchmark.evaluation.evaluator import ROUNDING, dispose, predicted
+from advbench.benchmark.evaluation.arena import ROUNDING, dispose, predicted
 from advbench.benchmark.losses import margin_each
 from advbench.benchmark.records.schema import CHECKPOINTS, Bits, CheckpointName, Evaluation
 from advbench.benchmark.review.reproduce import Verifier

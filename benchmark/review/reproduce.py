@@ -15,10 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks import cw, pgd, random_starts
-from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
 from advbench.benchmark.data.splits import Split
-from advbench.benchmark.evaluation.evaluator import dispose, evaluate_shard, predicted
+from advbench.benchmark.evaluation.evaluator import attack_images, evaluate_shard
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import flags
 from advbench.benchmark.records.outcomes import COLUMNS_OF, ShardResult, gather
@@ -232,10 +230,12 @@ class Verifier:
         parts: dict[str, list[Bits]] = {column: [] for column in COLUMNS_OF[family]}
         for start in range(0, len(index), size):
             some = index[start : start + size]
-            for column, right in self._repeated(family, *self.images(some), some.tolist()).items():
+            x, y = self.images(some)
+            found = attack_images(self.network, x, y, images=some.tolist(), family=family, protocol=self.protocol)
+            for column, right in found.items():
                 parts[column].append(right)
         why = ("other images are in the batch",)
-        return [self._claim(column, index, np.concatenate(found), why) for column, found in parts.items()]
+        return [self._claim(column, index, np.concatenate(bits), why) for column, bits in parts.items()]
 
     def repeat_flags(
         self, peers: Mapping[str, nn.Module], on_shard: Callable[[int], None] = lambda _shard: None
@@ -269,29 +269,6 @@ class Verifier:
                 continue
             claims.append(FlagClaim(self.name, flag.name, flag.state, now.state, now.reason))
         return claims
-
-    def _repeated(self, family: str, x: Tensor, y: Tensor, images: list[int]) -> dict[str, Bits]:
-        """Attack images with the starts that are theirs."""
-        view, attacks, eps = View(self.network), self.protocol.attacks, float(self.protocol.threat.eps)
-        with frozen(self.network), strict_fp32(x.device):
-
-            def right(proposal: Tensor) -> Bits:
-                with torch.no_grad():
-                    bits: Bits = (predicted(view(dispose(proposal, x, eps))) == y).cpu().numpy()
-                return bits
-
-            clean = right(x)
-            if family == "clean":
-                return {"clean": clean}
-            unit = random_starts.uniform(self.protocol.digest, family, images, x.shape[1:]).to(x.device)
-            start = pgd.start(x, unit, eps)
-            if family == "cw":
-                spec = attacks.cw
-                last = cw.last_iterate(view, x, y, start, eps=eps, step=float(spec.step), steps=spec.steps)
-                return {"cw": clean & right(last)}
-            at = [attacks.pgd20.steps, attacks.pgd100.steps]
-            run = pgd.iterates(view, x, y, start, eps=eps, step=float(attacks.pgd20.step), at=at)
-            return {name: clean & right(x_adv) for name, x_adv in zip(("pgd20", "pgd100"), run, strict=True)}
 
     def _claim(self, column: str, images: NDArray[np.int64], found: Bits, why: tuple[str, ...]) -> Claim:
         outcome = self.checkpoint.evaluation.columns[column]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from advbench.benchmark.data import registry
-from advbench.benchmark.evaluation.evaluator import FAMILIES, evaluate_shard
+from advbench.benchmark.evaluation.evaluator import ATTACKS, evaluate_shard
 from advbench.benchmark.models import architectures
 from advbench.benchmark.models.weight_files import load_weights
 from advbench.benchmark.protocol import resolve
@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", action="store_true", help="attack the protocol's test images")
-    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
+    parser.add_argument("--families", nargs="+", default=ATTACKS, choices=ATTACKS)
     arguments = parser.parse_args()
 
     protocol = resolve(arguments.protocol)

@@ -1,5 +1,6 @@
 """PGD and CW per image against foolbox and torchattacks; fixtures/README.md says how theirs were made."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark.attacks import cw, pgd
+from advbench.benchmark.attacks import pgd
+from advbench.benchmark.attacks.ball import Ball
+from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.wrapped_network import View, frozen
-from advbench.benchmark.evaluation.evaluator import predicted
+from advbench.benchmark.evaluation.arena import predicted
+from advbench.benchmark.losses import ce_sum
 
 FIXTURES = Path(__file__).parent / "fixtures"
 EPS, STEP = 0.15, 0.0375
+BALL = Ball("linf", EPS)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -33,6 +38,10 @@ def subject():
     return net.eval(), *(torch.from_numpy(arrays[name]) for name in ("x", "y", "noise"))
 
 
+def loss_at(net, y, loss, x_adv):
+    return loss(net(x_adv), y)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("package", ["foolbox", "torchattacks"])
 def test_same_images_same_outcomes(subject, package, dtype):
@@ -40,8 +49,10 @@ def test_same_images_same_outcomes(subject, package, dtype):
     net, x, noise = net.to(DTYPES[dtype]), x.to(DTYPES[dtype]), noise.to(DTYPES[dtype])
     view, start = View(net), pgd.start(x, noise / EPS, EPS)
     with frozen(net):
-        pgd20, pgd100 = pgd.iterates(view, x, y, start, eps=EPS, step=STEP, at=[20, 100])
-        margin = cw.last_iterate(view, x, y, start, eps=EPS, step=STEP, steps=20)
+        pgd20, pgd100, margin = (
+            BALL.ascend(x, start, partial(loss_at, view, y, loss), step=STEP, steps=steps)
+            for loss, steps in ((ce_sum, 20), (ce_sum, 100), (margin_sum, 20))
+        )
     with np.load(FIXTURES / f"{package}.npz") as theirs:
         for name, ours in {"pgd20": pgd20, "pgd100": pgd100, "cw": margin}.items():
             with torch.no_grad():
@@ -60,6 +71,6 @@ def test_the_other_loss_gives_other_images(subject):
     net, x, y, noise = subject
     net = net.double()
     start = pgd.start(x.double(), noise.double() / EPS, EPS)
-    (ours,) = pgd.iterates(net, x.double(), y, start, eps=EPS, step=STEP, at=[20])
+    ours = BALL.ascend(x.double(), start, partial(loss_at, net, y, ce_sum), step=STEP, steps=20)
     with np.load(FIXTURES / "foolbox.npz") as theirs:
         assert np.abs(ours.numpy() - theirs["float64:cw:x_adv"]).max() > STEP

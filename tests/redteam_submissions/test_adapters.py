@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
-from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.evaluation import arena
 from advbench.benchmark.review.adapter import contract, source_rules, suite
 from advbench.benchmark.review.finding import CheckError
 from advbench.benchmark.runs.perform import identify
@@ -188,10 +188,10 @@ def test_what_hides_from_the_rules_is_caught_by_what_it_does(crime, tmp_path, mo
 
 def test_replacing_the_evaluator_is_noticed_on_import(tmp_path, monkeypatch):
     monkeypatch.setenv(discovery.VARIABLE, "")
-    monkeypatch.setattr(evaluator, "dispose", evaluator.dispose)  # restored afterwards
-    patch = "from advbench.benchmark.evaluation import evaluator\nevaluator.dispose = lambda proposal, x, eps: x"
+    monkeypatch.setattr(arena, "dispose", arena.dispose)  # restored afterwards
+    patch = "from advbench.benchmark.evaluation import arena\narena.dispose = lambda proposal, x, eps: x"
     path = write(tmp_path, imports=patch)
-    with pytest.raises(CheckError, match=r"importing it replaces advbench\.benchmark\.evaluation\.evaluator\.dispose"):
+    with pytest.raises(CheckError, match=r"importing it replaces advbench\.benchmark\.evaluation\.arena\.dispose"):
         suite.load(suite.Target(path))
 
 

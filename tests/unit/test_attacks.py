@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark.attacks import autoattack, cw, pgd, random_starts
+from advbench.benchmark.attacks import autoattack, pgd, random_starts
+from advbench.benchmark.attacks.ball import Ball
+from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
+from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models.robustbench import contained
 
 
@@ -77,13 +80,13 @@ class TestStarts:
 class TestPGD:
     def test_pgd20_is_an_iterate_of_pgd100(self, net, images):
         x, y = images
-        kwargs = {"eps": 0.1, "step": 0.02}
-        first, second = pgd.iterates(net, x, y, x, at=[3, 7], **kwargs)
-        (alone,) = pgd.iterates(net, x, y, x, at=[3], **kwargs)
-        (longer,) = pgd.iterates(net, x, y, x, at=[7], **kwargs)
-        assert torch.equal(first, alone)
-        assert torch.equal(second, longer)
-        assert not torch.equal(first, second)
+
+        def steps(x_adv, count):
+            return Ball("linf", 0.1).ascend(x, x_adv, lambda z: ce_sum(net(z), y), step=0.02, steps=count)
+
+        first, longer = steps(x, 3), steps(x, 7)
+        assert torch.equal(steps(first, 4), longer)
+        assert not torch.equal(first, longer)
 
     @pytest.mark.parametrize("loss", ["ce", "margin"])
     def test_against_a_numpy_loop_on_a_linear_network(self, loss):
@@ -106,10 +109,8 @@ class TestPGD:
             z = np.clip(np.clip(z + step * np.sign(direction @ weight), x - eps, x + eps), 0, 1)
         tx, ty = torch.from_numpy(x).reshape(6, 1, 1, 5), torch.from_numpy(y)
         start = pgd.start(tx, torch.full_like(tx, 0.5), eps)
-        if loss == "ce":
-            (got,) = pgd.iterates(linear, tx, ty, start, eps=eps, step=step, at=[steps])
-        else:
-            got = cw.last_iterate(linear, tx, ty, start, eps=eps, step=step, steps=steps)
+        each = ce_sum if loss == "ce" else margin_sum
+        got = Ball("linf", eps).ascend(tx, start, lambda z: each(linear(z), ty), step=step, steps=steps)
         np.testing.assert_allclose(got.reshape(6, 5).numpy(), z, atol=1e-12)
 
     def test_start_is_clipped(self):

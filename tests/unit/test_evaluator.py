@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.evaluation import arena, evaluator
+from advbench.benchmark.evaluation.arena import dispose, predicted
 from advbench.benchmark.evaluation.evaluator import (
     EvaluationError,
     ShardResult,
-    dispose,
+    attack_images,
     evaluate_shard,
     merge,
-    predicted,
 )
 from advbench.benchmark.protocol import Threat, published
 from advbench.benchmark.records.outcomes import gather
@@ -104,7 +104,7 @@ class TestDispose:
             dispose(torch.rand(2, 1, 4, 4), torch.rand(3, 1, 4, 4), 0.1)
 
     def test_the_assertion_does_not_rely_on_the_clipping(self, monkeypatch):
-        monkeypatch.setattr(evaluator.torch, "clamp", lambda proposal, *_: proposal)
+        monkeypatch.setattr(arena.torch, "clamp", lambda proposal, *_: proposal)
         with pytest.raises(EvaluationError, match="outside the ball"):
             dispose(torch.full((1, 1, 1, 1), 0.9), torch.full((1, 1, 1, 1), 0.5), 0.2)
 
@@ -136,6 +136,15 @@ class TestShards:
             for name, bits in first.stages.items():
                 assert (again.stages[name] == bits).all()
             assert again.passes == first.passes
+
+    def test_images_by_themselves_get_their_own_starts(self, net, images, protocol, shards):
+        x, y = images
+        chosen = [3, 17, 30, 39]
+        whole = {family: shards[family] for family in ("clean", "pgd", "cw")}
+        for family, parts in whole.items():
+            found = attack_images(net, x[chosen], y[chosen], images=chosen, family=family, protocol=protocol)
+            for column, bits in found.items():
+                assert (np.concatenate([part.columns[column] for part in parts])[chosen] == bits).all()
 
     def test_passes(self, shards):
         n = SHARD

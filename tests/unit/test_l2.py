@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.benchmark.attacks import l2, random_starts
+from advbench.benchmark.attacks import autoattack_versions, l2, random_starts
 from advbench.benchmark.losses import ce_sum
 
 EPS = 0.5
@@ -77,8 +77,8 @@ def test_autoattack_stays_in_the_ball(images):
     net = nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).eval()
     x = images[:8]
     y = net(x).argmax(1)
-    proposal, _ = l2.propose(net, x, y, eps=EPS, attack="apgd-ce", seed=1, num_classes=5)
+    proposal, _ = autoattack_versions.propose_l2(net, x, y, eps=EPS, attack="apgd-ce", seed=1, num_classes=5)
     assert (norms(proposal - x) <= EPS * (1 + 1e-4)).all()
     assert (net(proposal).argmax(1) != y).any()
-    again, _ = l2.propose(net, x, y, eps=EPS, attack="apgd-ce", seed=1, num_classes=5)
+    again, _ = autoattack_versions.propose_l2(net, x, y, eps=EPS, attack="apgd-ce", seed=1, num_classes=5)
     assert torch.equal(proposal, again)
