@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.models.weight_files import evaluating
+from advbench.benchmark.models.torch_state import evaluating
 
 
 class ForwardError(ValueError):

@@ -73,6 +73,6 @@ class NetworkRef:
                 norm=norm,
                 device=device,
             )
-        x, _, _ = next(iter(dataset.test.batches(3)))
+        x, _ = dataset.test.take(range(3))
         external.check(opened, workload, x)
         return opened, workload, dataset, protocol

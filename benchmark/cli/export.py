@@ -7,7 +7,7 @@ import click
 
 from advbench.benchmark.cli.app import Failed
 from advbench.benchmark.cli.options import checkpoint_option, flag, gather, out_folder, store_folder
-from advbench.benchmark.cli.read_records import RecordRef, load_network, weights_option
+from advbench.benchmark.cli.read_records import RecordRef, weights_option
 
 if TYPE_CHECKING:
     import torch
@@ -47,13 +47,13 @@ def robustbench(
       advbench export robustbench 3fa9
       advbench export robustbench leaderboards/records/cifar10-linf-1/trades/seed0.json --weights best.safetensors
     """
-    from advbench.benchmark.models import robustbench_export
+    from advbench.benchmark.models import robustbench_export, weight_files
 
     checkpoint: CheckpointName = "last" if ref.checkpoint == "last" else "best"
     claimed, folder = ref.read(store_root)
     against = robustbench_export.admit(claimed, checkpoint, force=force)
     path = ref.find_weights(claimed, checkpoint, folder)
-    network = load_network(path, claimed.network, claimed.data.num_classes, 3)
+    network = weight_files.load(path, claimed.network, num_classes=claimed.data.num_classes, channels=3)
     exported = robustbench_export.export(
         claimed, checkpoint, network, out, name=name, additional_data=additional_data, against=against
     )

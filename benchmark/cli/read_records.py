@@ -11,8 +11,6 @@ from advbench.benchmark.cli.options import PATH, Option, gather, open_store, pro
 from advbench.benchmark.files import file_sha256
 
 if TYPE_CHECKING:
-    import torch
-
     from advbench.benchmark.data.labels import Labels
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.corrections import Event
@@ -190,14 +188,3 @@ def store_record(run: str, store_root: Path | None) -> "Record":
     if record is None:
         raise Refused(f"{folder.spec.label} has no whole record; `advbench evaluate {folder.id[:8]}` makes one")
     return record
-
-
-def load_network(path: Path, architecture: str, classes: int, channels: int) -> "torch.nn.Module":
-    """Return a network of the protocol's in eval mode, its weights read as safetensors."""
-    import torch
-
-    from advbench.benchmark.models import architectures, weight_files
-
-    with torch.random.fork_rng(devices=[]):
-        network = architectures.build(architecture, num_classes=classes, channels=channels)
-    return weight_files.load_weights(network, path).eval()

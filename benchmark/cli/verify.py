@@ -20,7 +20,7 @@ from advbench.benchmark.cli.options import (
     gather,
     where_options,
 )
-from advbench.benchmark.cli.read_records import RecordRef, load_network, protocol_of, weights_option
+from advbench.benchmark.cli.read_records import RecordRef, protocol_of, weights_option
 from advbench.benchmark.files import file_sha256, write_bytes
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def verify(
     import torch
 
     from advbench.benchmark.data import registry
+    from advbench.benchmark.models import weight_files
     from advbench.benchmark.review import counterexamples, reproduce
     from advbench.benchmark.runs.environment import describe
 
@@ -101,7 +102,13 @@ def verify(
 
     def opened(name: "CheckpointName") -> "Verifier":
         path = ref.find_weights(claimed, name, folder)
-        network = load_network(path, protocol.network, dataset.num_classes, dataset.shape[0]).to(device)
+        network = weight_files.load(
+            path,
+            protocol.network,
+            num_classes=dataset.num_classes,
+            channels=dataset.shape[0],
+            device=device,
+        )
         return reproduce.Verifier(claimed, protocol, name, network, dataset.test, describe(device))
 
     if adversarial is not None:
@@ -216,6 +223,7 @@ def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) 
 
 def _peers(record: "Record", where: Where, dataset: "Dataset") -> "dict[str, torch.nn.Module]":
     """Return the peers of a run of the store, as its masking probes had them; none for a record from elsewhere."""
+    from advbench.benchmark.models import weight_files
     from advbench.benchmark.runs.store import StoreError
 
     store = where.store
@@ -228,8 +236,14 @@ def _peers(record: "Record", where: Where, dataset: "Dataset") -> "dict[str, tor
         trained = peer.trained()
         if peer.id != folder.id and trained is not None:
             name = f"{trained.method.name} {trained.checkpoints['best'].sha256}"
-            network = load_network(peer.weights("best"), record.network, dataset.num_classes, dataset.shape[0])
-            peers[name] = network.to(where.torch_device())
+            peers[name] = weight_files.load(
+                peer.weights("best"),
+                record.network,
+                num_classes=dataset.num_classes,
+                channels=dataset.shape[0],
+                sha256=trained.checkpoints["best"].sha256,
+                device=where.torch_device(),
+            )
     return peers
 
 

@@ -37,6 +37,11 @@ class Split(ABC):
     def batches(self, size: int, indices: Indices = None) -> Iterator[Minibatch]:
         """Yield all images, or those at `indices`, in order, not augmented, contiguous; the last batch may be short."""
 
+    def take(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the images (n, C, H, W) and labels (n,) at `indices`, in one batch."""
+        x, y, _ = next(self.batches(max(1, len(indices)), indices))
+        return x, y
+
     @abstractmethod
     def epoch(self, size: int, generator: torch.Generator) -> Iterator[Minibatch]:
         """Yield one epoch of training: permuted, augmented, the last incomplete batch dropped.

@@ -21,6 +21,7 @@ from advbench.benchmark.attacks.ball import Ball, Norm
 from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models.pass_counter import Ledger
+from advbench.benchmark.models.torch_state import isolated_rng
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.outcomes import EvaluationError
 
@@ -216,7 +217,7 @@ def entered(
     ledger.watch(view)
     try:
         with (
-            torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []),
+            isolated_rng(x.device),
             frozen(network),
             strict_fp32(x.device),
         ):

@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks.autoattack_versions import RAND_STAGES
@@ -107,8 +106,7 @@ def under(protocol: Protocol, eps: Fraction) -> Protocol:
 def pieces(split: Split, images: int, size: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield (first, x, y) of every shard of the first `images` test images."""
     for first in range(0, images, size):
-        x, y, _ = next(iter(split.batches(size, torch.arange(first, min(first + size, images)))))
-        yield first, x, y
+        yield first, *split.take(range(first, min(first + size, images)))
 
 
 def measure(

@@ -27,7 +27,7 @@ from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import architectures, programs, robustbench
 from advbench.benchmark.models.architectures import NetworkError
 from advbench.benchmark.models.programs import ProgramError
-from advbench.benchmark.models.weight_files import evaluating
+from advbench.benchmark.models.torch_state import evaluating, isolated_rng
 
 Kind = Literal["run", "weights", "zoo", "code", "exported", "scripted"]
 ZOO = "zoo:"
@@ -137,12 +137,6 @@ def open_network(
     return Opened(network.to(device).eval(), origin)
 
 
-def untrained(architecture: str, workload: Workload) -> nn.Module:
-    """Build an architecture of ours whose weights are about to be replaced."""
-    with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away
-        return architectures.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
-
-
 def _weights(path: Path, workload: Workload, architecture: str | None) -> tuple[nn.Module, Origin]:
     """Open a file of weights; whatever it holds, nothing in it is run."""
     program = programs.kind_of(path)
@@ -153,7 +147,8 @@ def _weights(path: Path, workload: Workload, architecture: str | None) -> tuple[
             f"{path}: weights need the name of their architecture: --architecture {'|'.join(architectures.names())}"
         )
     digest = file_sha256(path)
-    network = untrained(architecture, workload)
+    with isolated_rng():  # the initial weights are thrown away
+        network = architectures.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
     _fill(network, _state(path), path, architecture)
     return network, Origin(str(path), "weights", SAID["weights"], architecture, digest)
 

@@ -21,6 +21,7 @@ from pyautoattack import AutoAttack, checks
 from torch import Tensor, nn
 
 from advbench.benchmark import torchvision_import
+from advbench.benchmark.models.torch_state import isolated_rng
 
 _LOGGER = "auto-attack"
 
@@ -52,9 +53,8 @@ def contained(device: torch.device) -> Iterator[list[str]]:
     checks.funcs.update(dict.fromkeys(table, 0))
     logger.handlers, logger.propagate = [collector], False
     logger.setLevel(logging.WARNING)
-    gpus = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=gpus):
+        with isolated_rng(device):
             yield collector.messages
     finally:
         sys.settrace(tracer)

@@ -27,6 +27,7 @@ from torch import nn
 
 from advbench.benchmark.files import file_sha256, write_bytes
 from advbench.benchmark.models import architectures, robustbench
+from advbench.benchmark.models.torch_state import isolated_rng
 from advbench.benchmark.records.flags import ABOUT, raised
 from advbench.benchmark.records.schema import Evaluation, Record
 
@@ -361,7 +362,7 @@ def compare(exported: Exported, network: nn.Module, images: int = 16) -> Agreeme
     side = LEADERBOARDS[exported.dataset].side
     x = torch.rand(images, 3, side, side, generator=torch.Generator().manual_seed(0))
     try:
-        with torch.random.fork_rng(devices=[]):
+        with isolated_rng():
             theirs = load(exported)
     except (RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         if isinstance(error, robustbench.BridgeError):

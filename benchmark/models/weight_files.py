@@ -3,8 +3,7 @@
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from advbench.benchmark.files import file_sha256
+from advbench.benchmark.models import architectures
+from advbench.benchmark.models.torch_state import isolated_rng
+
 log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
     """A weights file that cannot be used; the message is one line."""
+
+
+class ChangedWeightsError(CheckpointError):
+    """A weights file with another checksum than it should have."""
 
 
 def _atomically(write: Callable[[Path], None], path: Path) -> None:
@@ -58,6 +65,38 @@ def load_weights(net: nn.Module, path: Path) -> nn.Module:
     return net
 
 
+def load(
+    path: Path,
+    architecture: str,
+    *,
+    num_classes: int,
+    channels: int,
+    sha256: str | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """Return a frozen network in eval mode with the weights of a safetensors file; random states stay as they are.
+
+    Args:
+        path: the file of weights.
+        architecture: a name that `architectures.build` knows.
+        num_classes: logits of the network.
+        channels: channels of its images.
+        sha256: the checksum that the file must have; None: any.
+        device: where the network shall lie.
+
+    Raises:
+        CheckpointError: if the file is missing, torn or of another architecture.
+        ChangedWeightsError: if its checksum is another.
+    """
+    if sha256 is not None and path.is_file():
+        found = file_sha256(path)
+        if found != sha256:
+            raise ChangedWeightsError(f"{path}: other weights than expected (sha256 {found[:12]}, not {sha256[:12]})")
+    with isolated_rng():  # the initial weights are thrown away
+        network = architectures.build(architecture, num_classes=num_classes, channels=channels)
+    return load_weights(network, path).to(device).eval().requires_grad_(requires_grad=False)
+
+
 def save_resume(plain: dict[str, Any], path: Path) -> None:
     """Save tensors and plain data for resuming."""
     _atomically(lambda beside: torch.save(plain, beside), path)
@@ -73,15 +112,3 @@ def load_resume(path: Path, device: torch.device) -> dict[str, Any] | None:
         log.warning("%s is torn (%s): training starts anew", path, type(error).__name__)
         return None
     return plain
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put every module of `net` in eval mode inside and restore each one's own mode afterwards."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

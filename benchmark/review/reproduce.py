@@ -174,8 +174,7 @@ class Verifier:
 
     def images(self, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return test images (n, C, H, W) and labels (n,)."""
-        x, y, _ = next(iter(self.split.batches(len(index), torch.from_numpy(index))))
-        return x, y
+        return self.split.take(torch.from_numpy(index))
 
     def families(self, wanted: Sequence[str]) -> list[str]:
         """Return the wanted families of attacks that the record has in full."""

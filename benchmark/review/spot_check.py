@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from advbench.benchmark.data import registry
-from advbench.benchmark.models import architectures, weight_files
+from advbench.benchmark.models import weight_files
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.review.consistency import name
@@ -56,8 +56,13 @@ class Sample:
             return
         here = describe(self.device)
         for checkpoint in checkpoints:
-            network = architectures.build(protocol.network, num_classes=dataset.num_classes, channels=dataset.shape[0])
-            network = weight_files.load_weights(network, folder.weights(checkpoint)).to(self.device).eval()
+            network = weight_files.load(
+                folder.weights(checkpoint),
+                protocol.network,
+                num_classes=dataset.num_classes,
+                channels=dataset.shape[0],
+                device=self.device,
+            )
             verifier = Verifier(record, protocol, checkpoint, network, dataset.test, here)
             shard = self.draw.randrange(protocol.shards(record.data.test))
             for family in verifier.families(REPEATED[self.extent]):

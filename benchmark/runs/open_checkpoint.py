@@ -2,7 +2,6 @@
 
 import torch
 
-from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import external, weight_files
 from advbench.benchmark.records.schema import CheckpointName
 from advbench.benchmark.runs.run_folder import RunFolder
@@ -19,14 +18,21 @@ def open_run(
     trained = folder.trained()
     if trained is None or name not in trained.checkpoints:
         raise external.ExternalError(f"{folder.spec.label} has no {name} checkpoint: train it first")
-    path, said = folder.weights(name), trained.checkpoints[name].sha256
-    if file_sha256(path) != said:
-        raise external.ExternalError(
-            f"{path}: not the weights that training wrote (sha256 differs); train the run again"
+    architecture, sha256 = folder.spec.protocol.network, trained.checkpoints[name].sha256
+    try:
+        network = weight_files.load(
+            folder.weights(name),
+            architecture,
+            num_classes=workload.num_classes,
+            channels=workload.shape[0],
+            sha256=sha256,
+            device=device,
         )
-    architecture = folder.spec.protocol.network
-    network = external.untrained(architecture, workload)
+    except weight_files.ChangedWeightsError:
+        raise external.ExternalError(
+            f"{folder.weights(name)}: not the weights that training wrote (sha256 differs); train the run again"
+        ) from None
     origin = external.Origin(
-        f"{folder.id[:8]} {folder.spec.label} {name}", "run", external.SAID["run"], architecture, said
+        f"{folder.id[:8]} {folder.spec.label} {name}", "run", external.SAID["run"], architecture, sha256
     )
-    return external.Opened(weight_files.load_weights(network, path).to(device).eval(), origin)
+    return external.Opened(network, origin)

@@ -25,7 +25,7 @@ from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.evaluation import evaluator
 from advbench.benchmark.files import file_sha256
 from advbench.benchmark.method import Method
-from advbench.benchmark.models import architectures, weight_files
+from advbench.benchmark.models import weight_files
 from advbench.benchmark.records.schema import CheckpointName, Epoch, MethodIdentity, Teacher, TrainingRecord
 from advbench.benchmark.runs import environment
 from advbench.benchmark.runs.build_record import build_record
@@ -266,17 +266,23 @@ class _Worker:
     def _network(self, folder: RunFolder, name: CheckpointName, trained: Trained, dataset: Dataset) -> nn.Module:
         """Return a frozen network in eval mode, its weights compared with their checksum."""
         path = folder.weights(name)
-        if file_sha256(path) != trained.checkpoints[name].sha256:
+        try:
+            return weight_files.load(
+                path,
+                folder.spec.protocol.network,
+                num_classes=dataset.num_classes,
+                channels=dataset.shape[0],
+                sha256=trained.checkpoints[name].sha256,
+                device=self.device,
+            )
+        except weight_files.ChangedWeightsError:
             with folder.claim("train") as free:
                 if free:
                     folder.forget_training()
                     folder.retire("train")
-            raise WorkError(f"{path} is not what training wrote; it counts as untrained now: run again to train anew")
-        with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away: leave no trace of drawing them
-            network = architectures.build(
-                folder.spec.protocol.network, num_classes=dataset.num_classes, channels=dataset.shape[0]
-            )
-        return weight_files.load_weights(network, path).to(self.device).eval().requires_grad_(requires_grad=False)
+            raise WorkError(
+                f"{path} is not what training wrote; it counts as untrained now: run again to train anew"
+            ) from None
 
     def evaluate(self, job: Job, folder: RunFolder) -> bool:
         """Attack the missing shards of a job; return False if somebody else is at some of them."""
@@ -335,8 +341,7 @@ class _Worker:
 
         def attack(shard: int) -> Measured:
             first = shard * size
-            index = torch.arange(first, min(first + size, here.test))
-            x, y, _ = next(iter(dataset.test.batches(size, index)))
+            x, y = dataset.test.take(range(first, min(first + size, here.test)))
             result = evaluator.evaluate_shard(
                 network,
                 x,

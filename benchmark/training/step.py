@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from advbench.benchmark.attacks.sign_ascent import gaussian_start, input_gradient, sign_steps, uniform_start
 from advbench.benchmark.method import Freeze, Objective, Start
 from advbench.benchmark.models.pass_counter import Ledger
-from advbench.benchmark.models.weight_files import evaluating
+from advbench.benchmark.models.torch_state import evaluating
 from advbench.benchmark.protocol import InnerBudget, Threat
 
 

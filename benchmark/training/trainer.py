@@ -19,10 +19,11 @@ from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
+from advbench.benchmark.models.torch_state import isolated_rng
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
 from advbench.benchmark.training.hardware import PeakMemory, precision
-from advbench.benchmark.training.seeding import derive, isolated_rng
+from advbench.benchmark.training.seeding import derive
 from advbench.benchmark.training.step import TrainingStep
 from advbench.benchmark.training.task import TrainingError, TrainingTask
 from advbench.benchmark.training.validation import accuracies

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from advbench.benchmark.attacks.sign_ascent import sign_steps, uniform_start
 from advbench.benchmark.data.registry import Split
 from advbench.benchmark.losses import ce_sum
-from advbench.benchmark.models.weight_files import evaluating
+from advbench.benchmark.models.torch_state import evaluating
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.training.seeding import derive
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.method import Solo
-from advbench.benchmark.models.weight_files import evaluating
+from advbench.benchmark.models.torch_state import evaluating
 from advbench.benchmark.training.step import BudgetError
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.method import Method
+from advbench.benchmark.models.torch_state import isolated_rng
 from advbench.benchmark.review.adapter import side_effects
 from advbench.benchmark.review.adapter.workload import TinyTask, make_step
 from advbench.benchmark.review.finding import CheckError
@@ -40,7 +41,7 @@ class TinyRun:
     ) -> "TinyRun":
         """Build the nets with a fixed seed; the global random state is left as it was."""
         task = TinyTask(dtype=dtype)
-        with torch.random.fork_rng(devices=[]):
+        with isolated_rng():
             torch.manual_seed(1)
             nets = method.build(task).to(dtype)
         return cls(method, nets, task, make_step(nets, task, progress=progress, steps=steps))
@@ -220,7 +221,7 @@ def _data_of(module: Any) -> dict[str, str]:  # noqa: ANN401 (a module)
 def leaves_the_process_alone(method: Method[Any]) -> None:
     """No global state is moved, no function of the benchmark replaced."""
     run = TinyRun.of(method)
-    with torch.random.fork_rng(devices=[]):
+    with isolated_rng():
         torch.manual_seed(987_654_321)  # whoever seeds leaves another state than this
         before, code = side_effects.settings(), side_effects.functions()
         run.update()

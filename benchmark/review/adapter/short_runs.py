@@ -16,12 +16,12 @@ from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.models import architectures
 from advbench.benchmark.models.pass_counter import Ledger
+from advbench.benchmark.models.torch_state import isolated_rng
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, TrainingRecord
 from advbench.benchmark.review.adapter.workload import small_protocol
 from advbench.benchmark.review.finding import CheckError
 from advbench.benchmark.runs.environment import describe
-from advbench.benchmark.training.seeding import isolated_rng
 from advbench.benchmark.training.step import TrainingStep
 from advbench.benchmark.training.task import TrainingTask
 from advbench.benchmark.training.trainer import train
@@ -46,7 +46,7 @@ def random_teachers(method: Method[Any]) -> dict[str, nn.Module]:
     """Return freshly initialised teachers for every role of a method."""
     teachers = {}
     for number, role in enumerate(sorted(method.requires)):
-        with torch.random.fork_rng(devices=[]):
+        with isolated_rng():
             torch.manual_seed(100 + number)
             teachers[role] = architectures.build("smallcnn", num_classes=10, channels=1)
     return teachers
@@ -126,7 +126,7 @@ def overfits_one_batch(method: Method[Any]) -> None:
         CheckError: if fewer than three quarters of it are (chance is a tenth).
     """
     batch = Batch(*next(iter(digits().train.batches(32))))
-    with isolated_rng(CPU):
+    with isolated_rng():
         torch.manual_seed(0)
         teachers = {role: _taught(net, batch) for role, net in random_teachers(method).items()}
         accuracy = _accuracy(_overfitted(method, batch, teachers), batch)
