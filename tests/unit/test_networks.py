@@ -159,7 +159,7 @@ def test_wrn_loads_into_robustbench(robustbench):
 )
 def test_torchvision_imports_and_stays_imported(before):
     code = (
-        f"{before}\nfrom advbench.benchmark import vision\n"
+        f"{before}\nfrom advbench.benchmark import torchvision_import as vision\n"
         "models = vision.module('torchvision.models')\n"
         "import torchvision, torch\n"
         "assert torchvision.models is models and vision.module() is torchvision\n"
@@ -171,7 +171,7 @@ def test_torchvision_imports_and_stays_imported(before):
 
 def test_building_without_imagenet_leaves_torchvision_alone():
     code = (
-        "import sys\nfrom advbench.benchmark import data, networks\n"
+        "import sys\nfrom advbench.benchmark.data import registry\nfrom advbench.benchmark.models import architectures as networks\n"
         "networks.build('wrn34-10', num_classes=10, channels=3)\n"
         "assert not [name for name in sys.modules if name.startswith('torchvision')]\n"
     )

@@ -343,7 +343,8 @@ class TestFacts:
 
 KILLED = """
 import os, sys, json, pathlib
-from advbench.benchmark import evaluator, work
+from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.runs import perform as work
 from advbench.benchmark.runs.job import Job
 job, root, where = Job.from_plain(json.loads(sys.argv[1])), sys.argv[2], float(sys.argv[3])
 work._EVERY = 0.0
