@@ -171,7 +171,8 @@ def test_torchvision_imports_and_stays_imported(before):
 
 def test_building_without_imagenet_leaves_torchvision_alone():
     code = (
-        "import sys\nfrom advbench.benchmark.data import registry\nfrom advbench.benchmark.models import architectures as networks\n"
+        "import sys\nfrom advbench.benchmark.data import registry\n"
+        "from advbench.benchmark.models import architectures as networks\n"
         "networks.build('wrn34-10', num_classes=10, channels=3)\n"
         "assert not [name for name in sys.modules if name.startswith('torchvision')]\n"
     )
