@@ -9,8 +9,6 @@ from advbench.leaderboards.exclusions import collapse, summarize_flags
 from advbench.leaderboards.table import Cell, Column
 
 GIB = 2**30
-BY_CLEAN = "clean accuracy"
-"""In `TrainingRecord.selection`: `best` was not chosen by robustness, so best − last is no overfitting gap."""
 ACCURACIES = {
     "clean": ("Clean", "Clean"),
     "pgd20": ("PGD-20", "PGD-20"),
@@ -76,7 +74,7 @@ class Variant:
 
     def gap(self, column: str) -> Cell:
         """Return best − last in points, per seed and then averaged; the sign is kept."""
-        if any(BY_CLEAN in record.training.selection for record in self.records):
+        if any(record.training.selection == "validation-clean" for record in self.records):
             return Cell(state="not applicable", reason="best was chosen by clean validation accuracy")
         pairs = zip(self.evaluations("best"), self.evaluations("last"), strict=True)
         return self.cell([_difference(best, last, column) for best, last in pairs])

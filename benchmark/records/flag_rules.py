@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.schema import COLUMNS, Bits, Evaluation
+from advbench.benchmark.records.schema import COLUMNS, Bits, Evaluation, Selection, describe_selection
 
 State = Literal["raised", "clear", "not run"]
 
@@ -31,7 +31,7 @@ class Training:
     checkpoint: Literal["best", "last"] = "best"
     robust: bool = False
     diverged: bool = False
-    selection: str | None = None
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True)
@@ -260,12 +260,12 @@ def square_gain(case: Case) -> Finding:
     return _state(raised=before - after > case.m), evidence, f"Square fools {before - after} more images"
 
 
-def selection(training: Training) -> Finding:
+def selection(training: Training, steps: int) -> Finding:
     """Judge the rule that chose `best`."""
     if training.selection is None:
         return not_run("how the checkpoint was selected is not known")
-    inside = training.selection.startswith("validation") or training.checkpoint == "last"
-    return _state(raised=not inside), {"selection": training.selection}, training.selection
+    text = describe_selection(training.selection, steps)
+    return _state(raised=training.selection == "test" and training.checkpoint != "last"), {"selection": text}, text
 
 
 def test_set_incomplete(case: Case) -> Finding:

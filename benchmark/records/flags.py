@@ -171,7 +171,7 @@ def find(
     training = training or Training()
     case = Case(evaluation, examination, protocol, num_classes)
     findings = {
-        "selection": flag_rules.selection(training),
+        "selection": flag_rules.selection(training, protocol.selection.steps),
         "test-set-incomplete": flag_rules.test_set_incomplete(case),
         "collapsed": flag_rules.collapsed(case, training),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Bits = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Scalar = bool | int | float | str
@@ -27,6 +27,22 @@ CHECKPOINTS: tuple[CheckpointName, ...] = ("best", "last")
 FAMILIES = ("clean", "pgd", "cw", "examination", "autoattack")
 """Units of evaluation work: "clean" gives clean; "pgd" pgd20 and pgd100 in one run; "cw"; "examination" the
 evidence of the flags; "autoattack" with stages."""
+
+
+Selection = Literal["validation-pgd", "validation-clean", "test"]
+"""What the best checkpoint was chosen by: PGD or clean accuracy on the validation split, or the test images."""
+_OLDER_SELECTIONS = {"validation PGD-10": "validation-pgd", "validation clean accuracy": "validation-clean"}
+"""As records of schema 1 spelt it at first; the number of steps is the protocol's."""
+
+
+def describe_selection(selection: Selection, steps: int) -> str:
+    """Return a selection rule in words; `steps` are those of PGD in the protocol's selection."""
+    texts = {
+        "validation-pgd": f"validation PGD-{steps}",
+        "validation-clean": "validation clean accuracy",
+        "test": "accuracy on test images",
+    }
+    return texts[selection]
 
 
 class RecordError(ValueError):
@@ -169,12 +185,17 @@ class TrainingRecord(Part):
     """Training images processed, batches × batch size: `passes.forwards / images` is the method's "23F"."""
     parameters_deployed: Count
     parameters_trained: Count
-    selection: str
-    """"validation PGD-10" or "validation clean accuracy"."""
+    selection: Selection
+    """What chose `best`; see `describe_selection`."""
     best_epoch: int | None
     teachers: dict[str, Teacher] = {}
     curve: tuple[Epoch, ...] = ()
     diverged: Divergence | None = None
+
+    @field_validator("selection", mode="before")
+    @classmethod
+    def _older_words(cls, value: object) -> object:
+        return _OLDER_SELECTIONS.get(value, value) if isinstance(value, str) else value
 
 
 class Outcomes(Part):
@@ -282,6 +303,11 @@ class Record(Part):
     data: DataProvenance
     training: TrainingRecord
     checkpoints: dict[CheckpointName, Checkpoint] = {}
+
+    @property
+    def selection_text(self) -> str:
+        """The rule that chose `best`, in words."""
+        return describe_selection(self.training.selection, int(self.protocol["selection"]["steps"]))
 
     def dumps(self) -> str:
         """Serialise as stable, readable JSON."""

@@ -307,7 +307,7 @@ def train(
         images=run.state.images,
         parameters_deployed=architectures.count_parameters(deployed),
         parameters_trained=sum(parameter.numel() for parameter in run.trained),
-        selection="validation PGD-10" if method.card.robust else "validation clean accuracy",
+        selection="validation-pgd" if method.card.robust else "validation-clean",
         best_epoch=run.state.best_epoch,
         teachers=dict(teacher_records),
         curve=tuple(run.state.curve),

@@ -60,7 +60,7 @@ def _training(record: Record) -> list[tuple[str, str]]:
     counted = f"{passes.forward:,} forward, {passes.input_gradient:,} input and {passes.weight_gradient:,} weight "
     facts = [
         ("Epochs", str(training.epochs)),
-        ("Best epoch", "none" if training.best_epoch is None else f"{training.best_epoch} by {training.selection}"),
+        ("Best epoch", "none" if training.best_epoch is None else f"{training.best_epoch} by {record.selection_text}"),
         ("Wall time", f"{training.seconds:,.0f} s"),
         ("Peak memory", f"{training.peak_memory_bytes / 2**30:.3g} GiB"),
         ("Passes", f"{counted}gradients over {training.images:,} images"),

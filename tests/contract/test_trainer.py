@@ -15,7 +15,8 @@ from advbench.benchmark.method import Card, Duo, Method, Solo
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Schedule, published
 from advbench.benchmark.training import trainer
-from advbench.benchmark.training.recipe import accuracies, derive
+from advbench.benchmark.training.seeding import derive
+from advbench.benchmark.training.validation import accuracies
 from advbench.benchmark.weights import matrices, shifted
 from advbench.methods.standard import Standard
 
@@ -119,12 +120,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(run, tmp_path, ca
 
 def test_selection_follows_the_rule_of_the_card(run, tmp_path):
     record = run(Standard(), tmp_path)
-    assert record.selection == "validation clean accuracy"
+    assert record.selection == "validation-clean"
     best = max(record.curve, key=lambda row: (row.clean, row.epoch))
     assert record.best_epoch == best.epoch
     robust = run("pgd_at", tmp_path / "robust")
     best = max(robust.curve, key=lambda row: (row.robust, row.clean, row.epoch))
-    assert robust.selection == "validation PGD-10"
+    assert robust.selection == "validation-pgd"
     assert robust.best_epoch == best.epoch
 
 

@@ -189,7 +189,7 @@ def make_record() -> Callable[..., Record]:
                 images=1_000,
                 parameters_deployed=14_762,
                 parameters_trained=14_762 * (2 if family == "two networks" else 1),
-                selection="validation PGD-10" if robust else "validation clean accuracy",
+                selection="validation-pgd" if robust else "validation-clean",
                 best_epoch=10,
                 teachers={"robust": Teacher(method="pgd_at", run="f" * 16, sha256=sha("t"), seconds=36.0)}
                 if teachers

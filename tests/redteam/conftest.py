@@ -128,7 +128,7 @@ def examine(digits, protocol):
             ]
             for family in families
         }
-        training = training or Training(robust=True, selection="validation PGD-10")
+        training = training or Training(robust=True, selection="validation-pgd")
         return merge(shards, environment=None, n_test=N, num_classes=10, protocol=protocol, training=training)
 
     return run

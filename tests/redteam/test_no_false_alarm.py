@@ -32,7 +32,7 @@ def test_last_after_robust_overfitting(trained, examine, raised):
     """256 images, 40 epochs: nearly all of them are learnt robustly, and far fewer test images."""
     net = trained("pgd_at", 3, epochs=40, images=256)
     evaluation = examine(
-        net, autoattack=True, training=Training(robust=True, checkpoint="last", selection="validation PGD-10")
+        net, autoattack=True, training=Training(robust=True, checkpoint="last", selection="validation-pgd")
     )
     assert raised(evaluation) == set()
     assert raised(evaluation, "validity") == set()

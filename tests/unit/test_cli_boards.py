@@ -90,7 +90,7 @@ def record(name: str, seed: int, robust: float, protocol: Protocol = DIGITS) -> 
             images=1408,
             parameters_deployed=1,
             parameters_trained=1,
-            selection="validation PGD-10",
+            selection="validation-pgd",
             best_epoch=11,
         ),
         checkpoints={name: Checkpoint(epoch=11, sha256=SHA, evaluation=evaluation) for name in ("best", "last")},

@@ -54,7 +54,7 @@ def evaluation(clean=1600, pgd20=1000, pgd100=995, cw=980, stages=(960, 910, 909
 
 
 def find(case=None, examined=CLEAR, training=None, protocol=PROTOCOL):
-    training = training or Training(robust=True, selection="validation PGD-10")
+    training = training or Training(robust=True, selection="validation-pgd")
     found = flags.find(case or evaluation(), examined, protocol=protocol, num_classes=CLASSES, training=training)
     return {flag.name: flag for flag in found}
 
@@ -225,8 +225,8 @@ def test_logits_not_finite_under_attack():
 
 class TestValidity:
     def test_selection(self):
-        assert raised(training=Training(selection="test PGD-10")) == {"selection"}
-        assert raised(training=Training(selection="test PGD-10", checkpoint="last")) == set()
+        assert raised(training=Training(selection="test")) == {"selection"}
+        assert raised(training=Training(selection="test", checkpoint="last")) == set()
         assert find(training=Training())["selection"].state == "not run"
 
     def test_incomplete(self):
@@ -253,7 +253,7 @@ class TestValidity:
 
     def test_collapsed_last_of_a_robust_method(self):
         gone = evaluation(1600, 99, 99, 99, (90,) * 4)
-        robust = Training(robust=True, checkpoint="last", selection="validation PGD-10")
+        robust = Training(robust=True, checkpoint="last", selection="validation-pgd")
         assert "collapsed" in raised(gone, training=robust)
         assert "collapsed" not in raised(gone, training=dataclasses.replace(robust, checkpoint="best"))
         assert "collapsed" not in raised(gone, training=dataclasses.replace(robust, robust=False))

@@ -85,7 +85,7 @@ def record(environment, evaluation) -> Record:
             images=1408,
             parameters_deployed=1,
             parameters_trained=1,
-            selection="validation PGD-10",
+            selection="validation-pgd",
             best_epoch=11,
         ),
         checkpoints={"best": Checkpoint(epoch=11, sha256=SHA, evaluation=evaluation)},
@@ -213,3 +213,21 @@ def test_a_file_that_is_no_json_or_not_there_is_refused(tmp_path):
 def test_the_schema_can_be_exported():
     schema = Record.model_json_schema()
     assert schema["properties"]["protocol_digest"]["pattern"] == "^[0-9a-f]{64}$"
+
+
+@pytest.mark.parametrize(
+    ("older", "selection", "text"),
+    [
+        ("validation PGD-10", "validation-pgd", "validation PGD-7"),
+        ("validation clean accuracy", "validation-clean", "validation clean accuracy"),
+    ],
+)
+def test_selection_is_read_in_its_older_words_and_told_from_the_protocol(record, older, selection, text):
+    plain = json.loads(record.dumps())
+    plain["training"]["selection"] = older
+    plain["protocol"]["selection"] = {"steps": 7, "step": "1/100"}
+    again = Record.model_validate(plain)
+    assert (again.training.selection, again.selection_text) == (selection, text)
+    plain["training"]["selection"] = "the best test accuracy"
+    with pytest.raises(ValueError, match="selection"):
+        Record.model_validate(plain)

@@ -51,7 +51,7 @@ def trained_in(folder: RunFolder, best: bytes = b"best", last: bytes | None = b"
         ),
         training=TrainingRecord(
             environment=ENVIRONMENT, epochs=12, seconds=9.0, peak_memory_bytes=1, passes=Passes(forward=7), images=1,
-            parameters_deployed=1, parameters_trained=1, selection="validation PGD-10", best_epoch=3,
+            parameters_deployed=1, parameters_trained=1, selection="validation-pgd", best_epoch=3,
         ),
         checkpoints=checkpoints,
     )  # fmt: skip

@@ -74,7 +74,7 @@ class Doubles:
         (folder / "resume.pt").write_bytes(b"resume")
         return TrainingRecord(
             environment=environment, epochs=2, seconds=10.0, peak_memory_bytes=1, passes=Passes(forward=5), images=256,
-            parameters_deployed=1, parameters_trained=1, selection="validation PGD-10", best_epoch=best,
+            parameters_deployed=1, parameters_trained=1, selection="validation-pgd", best_epoch=best,
             teachers=teacher_records,
             diverged=Divergence(epoch=1, step=3, last_good_epoch=best) if self.diverges else None,
         )  # fmt: skip

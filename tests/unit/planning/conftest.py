@@ -65,7 +65,7 @@ def train(folder: RunFolder, *, test: int = 100, diverged: bool = False, checkpo
         ),
         training=TrainingRecord(
             environment=ENVIRONMENT, epochs=12, seconds=60.0, peak_memory_bytes=1, passes=Passes(forward=600),
-            images=1, parameters_deployed=1, parameters_trained=1, selection="s", best_epoch=0,
+            images=1, parameters_deployed=1, parameters_trained=1, selection="validation-pgd", best_epoch=0,
             diverged=Divergence(epoch=3, step=40, last_good_epoch=2) if diverged else None,
         ),
         checkpoints=weights,
