@@ -13,7 +13,6 @@ from advbench.benchmark.records.publish import publish, withdraw
 from advbench.leaderboards import (
     board,
     correction_notes,
-    latex,
     load_board,
     load_history,
     load_published,
@@ -21,7 +20,7 @@ from advbench.leaderboards import (
 )
 from advbench.leaderboards.published_numbers import Published, PublishedError
 from advbench.leaderboards.table import ELSEWHERE, BoardError, select_all
-from advbench.leaderboards.writers import csv, html, markdown, terminal
+from advbench.leaderboards.writers import csv, html, latex, markdown, terminal
 
 WHY = "trained with <b>beta</b> = 1 | not 6"
 

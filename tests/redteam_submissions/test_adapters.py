@@ -67,7 +67,7 @@ PLAIN = {
     "asks whether it is attacked": ("attack-detection", {"loss": "torch.is_grad_enabled()"}),
     "imports another method": ("imports-another-method", {"imports": "from advbench.methods.trades import TRADES"}),
     "imports it relatively": ("imports-another-method", {"imports": "from .trades import TRADES"}),
-    "patches the evaluator": ("imports-the-house", {"imports": "from advbench.benchmark import evaluator"}),
+    "patches the evaluator": ("imports-the-house", {"imports": "from advbench.benchmark.evaluation import evaluator"}),
     "patches torch": ("monkey-patching", {"loss": "torch.nn.functional.relu = None"}),
     "patches a loss": ("monkey-patching", {"loss": "ce_mean.x = 1"}),
     "reads files": ("files-or-network", {"loss": "open('x')"}),

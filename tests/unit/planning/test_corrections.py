@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from advbench.benchmark.records.corrections import FOLDER, CorrectionError, kept, place, read, record_files, sha256
+from advbench.benchmark.files import file_sha256
+from advbench.benchmark.records.corrections import FOLDER, CorrectionError, kept, place, read, record_files
 from advbench.benchmark.records.publish import PublishError, find, publish, withdraw
 from advbench.benchmark.records.schema import Record
 
@@ -33,7 +34,7 @@ def again(record: Record, seconds: float) -> Record:
 def test_a_replaced_record_is_kept_byte_for_byte_with_its_reason(one, root):
     (path,) = publish([one], root)
     before = path.read_bytes()
-    digest = sha256(path)
+    digest = file_sha256(path)
     assert publish([again(one, 1.5)], root, replace=True, reason=f" {WHY}\n", day=DAYS[0]) == (path,)
     assert kept(path, digest).read_bytes() == before
     found = read(root)
@@ -41,7 +42,7 @@ def test_a_replaced_record_is_kept_byte_for_byte_with_its_reason(one, root):
     assert found.records[path].training.seconds == 1.5
     (event,) = found.history
     assert (event.correction.kind, event.correction.reason, event.correction.date) == ("replaced", WHY, DAYS[0])
-    assert (event.correction.old, event.correction.new) == (digest, sha256(path))
+    assert (event.correction.old, event.correction.new) == (digest, file_sha256(path))
     assert (event.before, event.after) == (one, found.records[path])
     assert event.title == f"{one.method.row}, seed 0"
 
@@ -114,7 +115,7 @@ def test_records_are_found_by_file_or_run(one, root, tmp_path):
             find(root, word)
     with pytest.raises(PublishError, match="no such folder"):
         find(root / "nowhere", one.run)
-    for odd in (path.parent / "seed7.json", kept(path, sha256(path))):
+    for odd in (path.parent / "seed7.json", kept(path, file_sha256(path))):
         with pytest.raises(PublishError, match="no published record"):
             withdraw(odd, reason=WHY)
 
@@ -160,7 +161,7 @@ class TestSpoilt:
             file.unlink()
         assert len(read(root).history) == 1  # the newest is whole in itself
         (last,) = (path.parent / FOLDER).glob("*.replaced.json")
-        last.write_text(last.read_text().replace(sha256(path), "0" * 64))
+        last.write_text(last.read_text().replace(file_sha256(path), "0" * 64))
         self.refused(root, "is not what its last correction put there")
 
     def test_two_lines_of_descent(self, path, root, one):
@@ -168,9 +169,9 @@ class TestSpoilt:
         raw = extra.dumps().encode()
         file = path.parent / FOLDER / "x.json"
         file.write_bytes(raw)
-        digest = sha256(file)
+        digest = file_sha256(file)
         file.rename(kept(path, digest))
-        plain = {"kind": "replaced", "record": path.name, "old": digest, "new": sha256(path), "date": "2026-12-01"}
+        plain = {"kind": "replaced", "record": path.name, "old": digest, "new": file_sha256(path), "date": "2026-12-01"}
         place(path, digest, "replaced").write_text(json.dumps(plain | {"reason": "merged by hand"}))
         self.refused(root, "no correction leads from what it supersedes to seed0.json")
 
@@ -220,5 +221,5 @@ class TestSpoilt:
         other = one.model_copy(update={"method": one.method.model_copy(update={"name": "mart"})})
         path.write_text(other.dumps())
         (last,) = [file for file in (path.parent / FOLDER).glob("*.replaced.json") if "number 2" in file.read_text()]
-        last.write_text(json.dumps(json.loads(last.read_text()) | {"new": sha256(path)}))
+        last.write_text(json.dumps(json.loads(last.read_text()) | {"new": file_sha256(path)}))
         self.refused(root, "protocol, method or seed differ before and after")
