@@ -14,11 +14,24 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVa
 from torch import Tensor, nn
 
 N = TypeVar("N", bound=nn.Module)
+T = TypeVar("T")
 Objective = Callable[[Tensor], Tensor]
 """x_adv (B, C, H, W) → scalar, the SUM over images of what the inner maximisation ascends."""
 Freeze = Callable[[Tensor], Tensor]
 """x_adv → bool (B,): images to hold where they are from this step on; called after the objective of each step."""
 Start = Literal["uniform", "gaussian", "clean"]
+Family = Literal[
+    "standard",
+    "adversarial training",
+    "regularised",
+    "weight perturbation",
+    "two networks",
+    "distillation",
+    "label refinement",
+    "averaging",
+    "reweighting",
+    "single step",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +43,9 @@ class Card:
         label: name in tables ("TRADES-AWP").
         title, authors, venue, year, url: the paper. `authors` is "First Last and First Last", as BibTeX has it.
         key: citation key.
-        family: "standard", "adversarial training", "regularised", "weight perturbation", "two networks",
-            "distillation", "label refinement", "averaging", "reweighting" or "single step".
         code: the authors' repository, or None.
         robust: False for training without an adversary: `best` is then chosen by clean validation accuracy.
-        cost: passes per training image in forwards F ("27F"; "23F, then 24F").
+        forwards: passes per training image at ten inner steps, in forwards F; several where they change in training.
         differs: what differs from the release and why, a sentence each.
         notes: what a reader of the board must know about the row, a short clause each ("own inner step").
     """
@@ -47,12 +58,22 @@ class Card:
     year: int
     url: str
     key: str
-    family: str
+    family: Family
     code: str | None = None
     robust: bool = True
-    cost: str = ""
+    forwards: float | tuple[float, ...] = ()
     differs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def phases(self) -> tuple[float, ...]:
+        """Passes per training image in each phase of training, in forwards F."""
+        return self.forwards if isinstance(self.forwards, tuple) else (self.forwards,)
+
+    @property
+    def cost(self) -> str:
+        """The passes in words: "27F", "23F, then 24F"."""
+        return ", then ".join(f"{forwards:g}F" for forwards in self.phases)
 
 
 class Batch(NamedTuple):
@@ -63,7 +84,7 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
 
 
-class Solo(nn.Module):
+class OneNetwork(nn.Module):
     """One trained network."""
 
     def __init__(self, target: nn.Module) -> None:
@@ -71,7 +92,7 @@ class Solo(nn.Module):
         self.target = target
 
 
-class Duo(nn.Module):
+class TwoNetworks(nn.Module):
     """Two networks trained together; only `target` is deployed."""
 
     def __init__(self, target: nn.Module, guide: nn.Module) -> None:
@@ -80,7 +101,7 @@ class Duo(nn.Module):
         self.guide = guide
 
 
-class Taught(Solo):
+class Taught(OneNetwork):
     """One trained network and its frozen teacher."""
 
     def __init__(self, target: nn.Module, teacher: nn.Module) -> None:
@@ -213,6 +234,6 @@ class Method(ABC, Generic[N]):
         return dataclasses.asdict(self)
 
 
-def knob(default: Any, source: str) -> Any:  # noqa: ANN401 (a dataclass field takes the type of its annotation)
+def knob(default: T, source: str) -> T:
     """Declare a hyper-parameter: its default and where that comes from (paper, release, or our decision)."""
     return dataclasses.field(default=default, metadata={"source": source})

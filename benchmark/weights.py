@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.method import Solo
+from advbench.benchmark.method import OneNetwork
 
 Direction = list[tuple[nn.Parameter, Tensor]]
 
@@ -97,7 +97,7 @@ def average_into(average: nn.Module, net: nn.Module, keep: float | Tensor, *, bu
         torch._foreach_lerp_(ours, theirs, 1.0 - keep)
 
 
-class Averaged(Solo):
+class Averaged(OneNetwork):
     """A trained target and a frozen running average of it, with the number of its updates so far."""
 
     count: Tensor

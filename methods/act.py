@@ -6,11 +6,11 @@ from math import inf
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Duo, Method, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, Step, Task, TwoNetworks, knob
 
 
 @dataclass(frozen=True)
-class ACT(Method[Duo]):
+class ACT(Method[TwoNetworks]):
     """L = (1 - a) (CE(z_s(x'), y) + CE(z_g(x), y)) + a T² (KL(p_g(x) || p_s(x')) + KL(p_s(x') || p_g(x))).
 
     p at temperature T. The reference of each KL is detached, so that each network has a loss of its own and one
@@ -34,7 +34,7 @@ class ACT(Method[Duo]):
         key="arani2020adversarial",
         code="https://github.com/NeurAI-Lab/ACT",
         family="two networks",
-        cost="26F",
+        forwards=26,
         differs=(
             "The attack's objective adds a batch mean of CE to a batch sum of KL, as released: nearly pure KL.",
             "No targeted attack: the released option for ImageNet is left out.",
@@ -47,16 +47,16 @@ class ACT(Method[Duo]):
         if not (all(0 <= share <= 1 for share in shares) and 0 < self.temperature < inf):
             raise ValueError("alpha_target, alpha_guide and alpha_attack must be in [0, 1], and temperature above 0")
 
-    def build(self, task: Task) -> Duo:
+    def build(self, task: Task) -> TwoNetworks:
         """Train the robust network (target) and the natural one (guide)."""
-        return Duo(task.network(), task.network())
+        return TwoNetworks(task.network(), task.network())
 
     def distil(self, z: Tensor, labels: Tensor, reference: Tensor, share: float) -> Tensor:
         """Return the mix of cross-entropy and KL to the other network's detached outputs."""
         divergence = self.temperature**2 * kl_mean(reference.detach(), z, self.temperature)
         return (1 - share) * ce_mean(z, labels) + share * divergence
 
-    def loss(self, nets: Duo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: TwoNetworks, batch: Batch, step: Step) -> Tensor:
         """Return the sum of both networks' losses."""
         z_g = nets.guide(batch.x)
         cross_entropy = ce_sum if self.attack_ce_per_sample else ce_mean

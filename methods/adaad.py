@@ -37,7 +37,7 @@ class AdaAD(Method[Taught]):
         key="huang2023boosting",
         code="https://github.com/boyellow/AdaAD",
         family="distillation",
-        cost="45F",
+        forwards=45,
         differs=(
             "The teacher is TRADES with the protocol's own network (published: WRN-34-10 and larger).",
             "At alpha = 1 the clean forward, which then only moves batch-norm statistics, takes no gradient.",

@@ -33,7 +33,7 @@ class ARD(Method[Taught]):
         key="goldblum2020adversarially",
         code="https://github.com/goldblum/AdversariallyRobustDistillation",
         family="distillation",
-        cost="25F",
+        forwards=25,
         differs=(
             "The teacher is TRADES with the protocol's own network (published: WRN-34-10 into smaller students).",
             "Crafts in eval mode (the release: train mode).",

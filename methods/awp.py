@@ -12,12 +12,12 @@ from math import inf
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 from advbench.benchmark.weights import Direction, awp_offsets, gradient, kept_statistics, shifted
 
 
 @dataclass(frozen=True)
-class AWP(Method[Solo]):
+class AWP(Method[OneNetwork]):
     """Descend a loss at weights that were first moved up the same loss; subclasses say which."""
 
     gamma: float
@@ -27,19 +27,19 @@ class AWP(Method[Solo]):
         if not 0 < self.gamma < inf or not 0 <= self.warmup <= 1:
             raise ValueError("gamma must be positive and finite, warmup in [0, 1]")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network; its perturbation needs no second one."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
     @abstractmethod
-    def crafted(self, nets: Solo, batch: Batch, step: Step) -> Callable[[], Tensor]:
+    def crafted(self, nets: OneNetwork, batch: Batch, step: Step) -> Callable[[], Tensor]:
         """Craft x' and return the loss on it as a function of the weights that the target then has."""
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the loss at the weights as they are."""
         return self.crafted(nets, batch, step)()
 
-    def update(self, nets: Solo, batch: Batch, step: Step) -> None:
+    def update(self, nets: OneNetwork, batch: Batch, step: Step) -> None:
         """Take the step at weights w + v, v_l = gamma ||w_l|| g_l / ||g_l||, then subtract v."""
         loss = self.crafted(nets, batch, step)
         offsets: Direction = []
@@ -68,11 +68,11 @@ class ATAWP(AWP):
         key="wu2020adversarial",
         code="https://github.com/csdongxian/AWP",
         family="weight perturbation",
-        cost="26F",
+        forwards=26,
         differs=("Crafts in eval mode, without input normalisation (the release: train mode, mean and deviation).",),
     )
 
-    def crafted(self, nets: Solo, batch: Batch, step: Step) -> Callable[[], Tensor]:
+    def crafted(self, nets: OneNetwork, batch: Batch, step: Step) -> Callable[[], Tensor]:
         """Return the cross-entropy on adversarial images."""
         x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
         return lambda: ce_mean(nets.target(x_adv), batch.y)
@@ -89,7 +89,7 @@ class TRADESAWP(AWP):
         ATAWP.card,
         name="trades_awp",
         label="TRADES-AWP",
-        cost="27F, then 33F",
+        forwards=(27, 33),
         differs=("Two train-mode forwards (x', x) for the release's three (x', x, x): a third only moves statistics.",),
     )
 
@@ -98,7 +98,7 @@ class TRADESAWP(AWP):
         if not 0 <= self.beta < inf:
             raise ValueError("beta must be 0 or more and finite")
 
-    def crafted(self, nets: Solo, batch: Batch, step: Step) -> Callable[[], Tensor]:
+    def crafted(self, nets: OneNetwork, batch: Batch, step: Step) -> Callable[[], Tensor]:
         """Return the TRADES loss."""
         reference = step.predict(nets.target, batch.x)
         x_adv = step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x)), start="gaussian")

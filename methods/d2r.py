@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, kl_elements, kl_sum, mse_elements
-from advbench.benchmark.method import Batch, Card, Duo, Method, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, Step, Task, TwoNetworks, knob
 
 Adversarial = Literal["mse", "kl_fwd", "kl_rev", "mse+kl_rev"]
 Clean = Literal["none", "kl_diff", "kl_fwd", "kl_rev", "mse"]
@@ -34,7 +34,7 @@ def distance(term: Adversarial | Clean, weight: float, z: Tensor, z_g: Tensor) -
 
 
 @dataclass(frozen=True)
-class D2R(Method[Duo]):
+class D2R(Method[TwoNetworks]):
     """L = CE(z_g(x), y) + MSE(z_s(x'), z_g(x)) + 30 KL(p_s(x') || p_g(x)) + 20 |k1 - k2|.
 
     k1 = KL(p_s(x) || p_g(x)), k2 = KL(p_g(x) || p_s(x));
@@ -58,7 +58,7 @@ class D2R(Method[Duo]):
         key="liu2025d2r",
         code="https://github.com/lusti-Yu/D2R",
         family="two networks",
-        cost="30F",
+        forwards=30,
         differs=(
             "The KLs are exact; the release adds 1e-5 inside one of their logarithms.",
             "The guide has the target's architecture; which one the paper pairs with each target is not public.",
@@ -74,11 +74,11 @@ class D2R(Method[Duo]):
         if not (0 <= self.adv_weight < inf and 0 <= self.clean_weight < inf):
             raise ValueError("adv_weight and clean_weight must be 0 or more")
 
-    def build(self, task: Task) -> Duo:
+    def build(self, task: Task) -> TwoNetworks:
         """Train a target and a guide."""
-        return Duo(task.network(), task.network())
+        return TwoNetworks(task.network(), task.network())
 
-    def loss(self, nets: Duo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: TwoNetworks, batch: Batch, step: Step) -> Tensor:
         """Return the guide's cross-entropy plus the adversarial and the clean distance between target and guide."""
         reference = step.predict(nets.guide, batch.x)
         x_adv = step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x)), start="gaussian")

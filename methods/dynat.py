@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Duo, Method, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, Step, Task, TwoNetworks, knob
 from advbench.benchmark.weights import Direction, awp_offsets, gradient, kept_statistics, shifted
 
 Inner = Literal["dyn_ce", "trades_kl", "gt_ce"]
@@ -20,7 +20,7 @@ GUIDE = "The guide has the target's architecture; which one the paper pairs with
 ONCE = "The guide is forwarded once, in train mode, not again in each inner step: the labels are the same ones."
 
 
-def craft(inner: Inner, nets: Duo, batch: Batch, z_g: Tensor, step: Step) -> Tensor:
+def craft(inner: Inner, nets: TwoNetworks, batch: Batch, z_g: Tensor, step: Step) -> Tensor:
     """Ascend the target's cross-entropy with the guide's decisions or the ground truth, or KL(p_s(x) || p_s(x'))."""
     if inner == "trades_kl":
         reference = step.predict(nets.target, batch.x)
@@ -30,7 +30,7 @@ def craft(inner: Inner, nets: Duo, batch: Batch, z_g: Tensor, step: Step) -> Ten
 
 
 @dataclass(frozen=True)
-class DYNAT(Method[Duo]):
+class DYNAT(Method[TwoNetworks]):
     """L = CE(z_g(x), y) + beta CE(z_s(x'), ŷ), x' = argmax CE(z_s(x'), ŷ), ŷ = argmax z_g(x)."""
 
     beta: float = knob(1.0, f"release; {BETA}")
@@ -48,7 +48,7 @@ class DYNAT(Method[Duo]):
         key="liu2024dynamic",
         code="https://github.com/lusti-Yu/Dynamic-label",
         family="two networks",
-        cost="27F",
+        forwards=27,
         differs=(ONCE, GUIDE),
     )
 
@@ -57,11 +57,11 @@ class DYNAT(Method[Duo]):
         if not 0 <= self.beta < inf or self.inner not in get_args(Inner):
             raise ValueError(f"beta must be 0 or more, and inner one of {', '.join(get_args(Inner))}")
 
-    def build(self, task: Task) -> Duo:
+    def build(self, task: Task) -> TwoNetworks:
         """Train a target and a guide."""
-        return Duo(task.network(), task.network())
+        return TwoNetworks(task.network(), task.network())
 
-    def loss(self, nets: Duo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: TwoNetworks, batch: Batch, step: Step) -> Tensor:
         """Return the guide's clean cross-entropy plus the target's on the guide's decisions."""
         z_g = nets.guide(batch.x)
         z_adv = nets.target(craft(self.inner, nets, batch, z_g, step))
@@ -72,7 +72,7 @@ class DYNAT(Method[Duo]):
 
 
 @dataclass(frozen=True)
-class DYNATAWP(Method[Duo]):
+class DYNATAWP(Method[TwoNetworks]):
     """L = CE(z_g(x), y) + beta CE(z_s(x'), ŷ) + KL(p_s(x) || p_s(x')) at perturbed weights of the target.
 
     x' = argmax KL(p_s(x) || p_s(x')); the weights are moved up CE(z_s(x), y) + ascent_beta KL(p_s(x) || p_s(x')).
@@ -86,7 +86,7 @@ class DYNATAWP(Method[Duo]):
         DYNAT.card,
         name="dynat_awp",
         label="DYNAT-AWP",
-        cost="30F, then 36F",
+        forwards=(30, 36),
         differs=(
             GUIDE,
             "The guide is forwarded once, before crafting (the release: twice, after it): the same logits.",
@@ -101,21 +101,21 @@ class DYNATAWP(Method[Duo]):
         ):
             raise ValueError("beta, gamma and ascent_beta must be 0 or more, and warmup in [0, 1]")
 
-    def build(self, task: Task) -> Duo:
+    def build(self, task: Task) -> TwoNetworks:
         """Train a target and a guide."""
-        return Duo(task.network(), task.network())
+        return TwoNetworks(task.network(), task.network())
 
-    def outer(self, nets: Duo, batch: Batch, z_g: Tensor, x_adv: Tensor) -> Tensor:
+    def outer(self, nets: TwoNetworks, batch: Batch, z_g: Tensor, x_adv: Tensor) -> Tensor:
         """Return the loss at whatever the weights of the target are."""
         z_adv, z = nets.target(x_adv), nets.target(batch.x)
         return ce_mean(z_g, batch.y) + self.beta * ce_mean(z_adv, z_g.argmax(dim=1)) + kl_mean(z, z_adv)
 
-    def loss(self, nets: Duo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: TwoNetworks, batch: Batch, step: Step) -> Tensor:
         """Return the loss at unperturbed weights."""
         z_g = nets.guide(batch.x)
         return self.outer(nets, batch, z_g, craft("trades_kl", nets, batch, z_g, step))
 
-    def update(self, nets: Duo, batch: Batch, step: Step) -> None:
+    def update(self, nets: TwoNetworks, batch: Batch, step: Step) -> None:
         """Take the step from perturbed weights of the target, then subtract the perturbation."""
         z_g = nets.guide(batch.x)
         x_adv = craft("trades_kl", nets, batch, z_g, step)

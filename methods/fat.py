@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 
 
 @dataclass(frozen=True)
-class FAT(Method[Solo]):
+class FAT(Method[OneNetwork]):
     """L = CE(z(x'), y), x' from an attack that leaves an image alone tau steps after it is misclassified."""
 
     first: float = knob(5 / 12, "release: tau = 0 up to epoch 50 of 120, then 1")
@@ -30,7 +30,7 @@ class FAT(Method[Solo]):
         key="zhang2020attacks",
         code="https://github.com/zjfheart/Friendly-Adversarial-Training",
         family="adversarial training",
-        cost="23F",
+        forwards=23,
         differs=("Stopped images ride along; no 0.001 noise in each inner step (the budget has one random start).",),
     )
 
@@ -38,11 +38,11 @@ class FAT(Method[Solo]):
         if not 0 <= self.first <= self.second <= 1:
             raise ValueError("0 <= first <= second <= 1 must hold")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the cross-entropy on friendly adversarial images (paper, Algorithm 1)."""
         tau = (step.progress >= self.first) + (step.progress >= self.second)
         left, wrong = torch.full_like(batch.y, tau), torch.zeros_like(batch.y)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_each, ce_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 
 
 @dataclass(frozen=True)
-class GAIRAT(Method[Solo]):
+class GAIRAT(Method[OneNetwork]):
     """L = mean w_i CE(z(x'_i), y_i), w_i ∝ 1 + tanh(lam + 5 (1 − 2 kappa_i/K)); kappa_i of K iterates are right."""
 
     lam: float = knob(-1.0, "release")
@@ -31,18 +31,18 @@ class GAIRAT(Method[Solo]):
         key="zhang2021geometryaware",
         code="https://github.com/zjfheart/Geometry-aware-Instance-reweighted-Adversarial-Training",
         family="reweighting",
-        cost="23F",
+        forwards=23,
     )
 
     def __post_init__(self) -> None:
         if not -inf < self.lam < inf or not 0 <= self.start <= 1:
             raise ValueError("lam must be finite, start in [0, 1]")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the adversarial cross-entropy, weighted by how soon each image fell."""
         right: list[Tensor] = []  # of the iterates x'_0 … x'_(K−1), each as it is before its step
 

@@ -32,7 +32,7 @@ class HAT(Method[Taught]):
         key="rade2022reducing",
         code="https://github.com/imrahulr/hat",
         family="regularised",
-        cost="31F",
+        forwards=31,
         differs=("SGD without Nesterov momentum under the protocol's schedule (the release: Nesterov, one-cycle).",),
     )
     requires: ClassVar[Mapping[str, str]] = {"helper": "standard"}

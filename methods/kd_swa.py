@@ -49,7 +49,7 @@ class KDSWA(Method[Smoothed]):
         key="chen2021robust",
         code="https://github.com/VITA-Group/Alleviate-Robust-Overfitting",
         family="averaging",
-        cost="25F, then 26F",
+        forwards=(25, 26),
         differs=(
             "Crafts in eval mode (the release: train mode).",
             "SWA starts 0.025 of training after the protocol's first drop; under one-cycle at 0.525.",

@@ -6,11 +6,11 @@ from math import inf
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, kl_mean, kl_sum, mse_elements
-from advbench.benchmark.method import Batch, Card, Duo, Method, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, Step, Task, TwoNetworks, knob
 
 
 @dataclass(frozen=True)
-class LBGAT(Method[Duo]):
+class LBGAT(Method[TwoNetworks]):
     """L = CE(z_g(x), y) + MSE(z_s(x'), z_g(x)) + beta KL(p_s(x) || p_s(x')), x' = argmax KL(p_s(x) || p_s(x')).
 
     Nothing is detached: the guide is drawn towards logits that the target can hold under attack.
@@ -29,7 +29,7 @@ class LBGAT(Method[Duo]):
         key="cui2021learnable",
         code="https://github.com/dvlab-research/LBGAT",
         family="two networks",
-        cost="30F",
+        forwards=30,
         differs=("The guide has the target's architecture, for the release's ResNet-18 beside a WideResNet-34.",),
     )
 
@@ -38,11 +38,11 @@ class LBGAT(Method[Duo]):
         if not 0 <= self.beta < inf:
             raise ValueError("beta must be 0 or more")
 
-    def build(self, task: Task) -> Duo:
+    def build(self, task: Task) -> TwoNetworks:
         """Train a target and a guide."""
-        return Duo(task.network(), task.network())
+        return TwoNetworks(task.network(), task.network())
 
-    def loss(self, nets: Duo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: TwoNetworks, batch: Batch, step: Step) -> Tensor:
         """Return the guide's cross-entropy, the distance between the two in logits, and the target's own in outputs."""
         reference = step.predict(nets.target, batch.x)
         x_adv = step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x)), start="gaussian")

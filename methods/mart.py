@@ -6,11 +6,11 @@ from math import inf
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_each, softmax
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 
 
 @dataclass(frozen=True)
-class MART(Method[Solo]):
+class MART(Method[OneNetwork]):
     """L = CE(z(x'), y) - log(1 - max_{k≠y} p_k(x')) + beta KL(p(x) || p(x')) (1 - p_y(x)), x' = argmax CE(z(x'), y)."""
 
     beta: float = knob(5.0, "release, train_resnet.py (6 for WideResNet-34-10)")
@@ -25,7 +25,7 @@ class MART(Method[Solo]):
         key="wang2020improving",
         code="https://github.com/YisenWang/MART",
         family="reweighting",
-        cost="26F",
+        forwards=26,
         differs=("KL from log-softmax; the release floors log p(x') at log 1e-12, below which it gives no gradient.",),
     )
 
@@ -34,11 +34,11 @@ class MART(Method[Solo]):
         if not 0 <= self.beta < inf:
             raise ValueError("beta must be 0 or more")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the boosted cross-entropy plus the divergence, weighted by how wrong the clean output is."""
         x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y), start="gaussian")
         z, z_adv = nets.target(batch.x), nets.target(x_adv)

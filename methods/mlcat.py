@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_each, ce_mean, ce_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 from advbench.benchmark.weights import Direction, added, gradient, joint_offsets, kept_statistics, shifted
 
 
 @dataclass(frozen=True)
-class MLCATWP(Method[Solo]):
+class MLCATWP(Method[OneNetwork]):
     """L = CE(z(x'), y) at weights w + v, ||v|| = gamma ||w||, v along a sum of gradients of mean l_i [l_i < threshold].
 
     Each gradient is taken at w + v, v being that of the sum so far.
@@ -37,7 +37,7 @@ class MLCATWP(Method[Solo]):
         key="yu2022understanding",
         code="https://github.com/ChaojianYu/Understanding-Robust-Overfitting",
         family="weight perturbation",
-        cost="53F",
+        forwards=53,
         differs=("Crafts in eval mode, without input normalisation (the release: train mode, mean and deviation).",),
     )
 
@@ -45,15 +45,15 @@ class MLCATWP(Method[Solo]):
         if not 0 < self.threshold < inf or not 0 < self.gamma < inf or self.ascents < 1:
             raise ValueError("threshold and gamma must be positive and finite, ascents 1 or more")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network; its perturbation needs no second one."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the cross-entropy on adversarial images at the weights as they are."""
         return ce_mean(nets.target(step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))), batch.y)
 
-    def update(self, nets: Solo, batch: Batch, step: Step) -> None:
+    def update(self, nets: OneNetwork, batch: Batch, step: Step) -> None:
         """Take the step at perturbed weights, then subtract the perturbation."""
         x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
         total: Direction = []
@@ -71,7 +71,7 @@ class MLCATWP(Method[Solo]):
 
 
 @dataclass(frozen=True)
-class MLCATLS(Method[Solo]):
+class MLCATLS(Method[OneNetwork]):
     """L = mean max(l_i, threshold), l_i = CE(z(x'_i), y_i): images below the threshold give no gradient."""
 
     threshold: float = knob(1.5, "release")
@@ -81,7 +81,7 @@ class MLCATLS(Method[Solo]):
         name="mlcat_ls",
         label="MLCAT-LS",
         family="reweighting",
-        cost="23F",
+        forwards=23,
         differs=(*MLCATWP.card.differs, "Written as a maximum: the release's l_i · (1.5 / l_i) can overflow."),
     )
 
@@ -89,11 +89,11 @@ class MLCATLS(Method[Solo]):
         if not 0 < self.threshold < inf:
             raise ValueError("threshold must be positive and finite")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the adversarial cross-entropy, held at the threshold from below."""
         x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
         each = ce_each(nets.target(x_adv), batch.y)

@@ -9,11 +9,11 @@ from math import inf
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 
 
 @dataclass(frozen=True)
-class NFGSM(Method[Solo]):
+class NFGSM(Method[OneNetwork]):
     """L = CE(z(x'), y), x' = one sign step up CE from x + U(−noise eps, noise eps), clipped to [0,1] but to no ball."""
 
     noise: float = knob(2.0, "paper; release: in units of eps")
@@ -30,7 +30,7 @@ class NFGSM(Method[Solo]):
         key="dejorge2022make",
         code="https://github.com/pdejorge/N-FGSM",
         family="single step",
-        cost="5F",
+        forwards=5,
         differs=("Crafts in eval mode, without input normalisation (the release: train mode, mean and deviation).",),
         notes=("own inner step",),
     )
@@ -39,11 +39,11 @@ class NFGSM(Method[Solo]):
         if not 0 <= self.noise < inf or not 0 < self.step_size < inf:
             raise ValueError("noise must be 0 or more, step_size positive, both finite")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the cross-entropy on noisy single-step adversarial images."""
         x_adv = step.single(
             batch.x,

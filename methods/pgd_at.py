@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task
 
 
 @dataclass(frozen=True)
-class PGDAT(Method[Solo]):
+class PGDAT(Method[OneNetwork]):
     """L = CE(z(x'), y), x' = argmax CE(z(x'), y)."""
 
     card = Card(
@@ -26,15 +26,15 @@ class PGDAT(Method[Solo]):
         key="madry2018towards",
         code="https://github.com/locuslab/robust_overfitting",
         family="adversarial training",
-        cost="23F",
+        forwards=23,
         differs=("Crafts in eval mode (Rice et al. in train mode): Pang et al. (ICLR 2021) find it no worse.",),
     )
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the cross-entropy on adversarial images."""
         x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
         return ce_mean(nets.target(x_adv), batch.y)

@@ -31,7 +31,7 @@ class RSLAD(Method[Taught]):
         key="zi2021revisiting",
         code="https://github.com/zibojia/RSLAD",
         family="distillation",
-        cost="27F",
+        forwards=27,
         differs=("The teacher is TRADES with the protocol's own network (published: WRN-34-10 and WRN-70-16).",),
         notes=("self-sized distillation",),
     )

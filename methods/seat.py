@@ -28,7 +28,7 @@ class SEAT(Method[Averaged]):
         key="wang2022selfensemble",
         code="https://github.com/whj363636/Self-Ensemble-Adversarial-Training",
         family="averaging",
-        cost="23F",
+        forwards=23,
         differs=("Batch norm's batch counter, which nothing reads, is copied; the release averages and truncates it.",),
         notes=("schedule differs from the method's own",),
     )

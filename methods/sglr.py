@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum, softmax
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 
 MIXED = "No mix with the hard label of each batch: the table starts one-hot, which realises it; `refined` < 1 adds it."
 
 
 @dataclass(frozen=True)
-class SGLR(Method[Solo]):
+class SGLR(Method[OneNetwork]):
     """L = CE(z(x'), t): t = y at first, then a running average of the network's own outputs; x' = argmax CE(z(x'), y).
 
     From `start` on, per visit, before the loss: t_i <- decay t_i + (1 - decay) (clean p(x_i) + (1 - clean) p(x'_i)).
@@ -35,7 +35,7 @@ class SGLR(Method[Solo]):
         key="li2024soften",
         code="https://github.com/devicerxx/SGLS",
         family="label refinement",
-        cost="23F, then 24F",
+        forwards=(23, 24),
         differs=(MIXED,),
         notes=("in short training labels stay nearly one-hot: 19 % of it is left at 30 epochs",),
     )
@@ -45,14 +45,14 @@ class SGLR(Method[Solo]):
         if not all(0 <= share <= 1 for share in (self.start, self.decay, self.clean, self.refined)):
             raise ValueError("start, decay, clean and refined must be in [0, 1]")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network and remember a soft label of every training image, one-hot at first."""
-        nets = Solo(task.network())
+        nets = OneNetwork(task.network())
         table = one_hot(task.labels, task.num_classes).to(next(nets.parameters()))
         nets.register_buffer("table", table)
         return nets
 
-    def refine(self, nets: Solo, batch: Batch, z: Tensor, z_adv: Tensor) -> Tensor:
+    def refine(self, nets: OneNetwork, batch: Batch, z: Tensor, z_adv: Tensor) -> Tensor:
         """Move the remembered labels (B, C) towards the outputs; return what to train on."""
         table = nets.get_buffer("table")
         mixed = self.clean * softmax(z.detach()) + (1 - self.clean) * softmax(z_adv.detach())
@@ -60,7 +60,7 @@ class SGLR(Method[Solo]):
         table[batch.index] = labels
         return self.refined * labels + (1 - self.refined) * one_hot(batch.y, labels.shape[1]).to(labels)
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the cross-entropy of the adversarial output with hard, later with refined labels."""
         z_adv = nets.target(step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y)))
         if step.progress < self.start:
@@ -79,7 +79,7 @@ class TRADESSGLR(SGLR):
         SGLR.card,
         name="trades_sglr",
         label="TRADES-SGLR",
-        cost="27F",
+        forwards=27,
         differs=(
             MIXED,
             "Labels are refined with the outputs of the loss; the release forwards x and x' again for them.",
@@ -92,7 +92,7 @@ class TRADESSGLR(SGLR):
         if not 0 <= self.beta < inf:
             raise ValueError("beta must be 0 or more")
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the TRADES loss with hard, later with refined labels on the clean output."""
         reference = step.predict(nets.target, batch.x)
         z_adv = nets.target(step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x))))

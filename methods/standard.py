@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task
 
 
 @dataclass(frozen=True)
-class Standard(Method[Solo]):
+class Standard(Method[OneNetwork]):
     """L = CE(z(x), y)."""
 
     card = Card(
@@ -23,14 +23,14 @@ class Standard(Method[Solo]):
         key="he2016deep",
         family="standard",
         robust=False,
-        cost="3F",
+        forwards=3,
         notes=("selected by clean validation accuracy",),
     )
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:  # noqa: ARG002 (no inner maximisation)
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:  # noqa: ARG002 (no inner maximisation)
         """Return the cross-entropy on clean images."""
         return ce_mean(nets.target(batch.x), batch.y)

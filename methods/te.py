@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum, mse_elements, softmax
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 
 
 @dataclass(frozen=True)
-class TE(Method[Solo]):
+class TE(Method[OneNetwork]):
     """L = CE(z(x'), y) + w mean_{B,C} (p(x') − t)², x' = argmax of it; t = e / Σ e, e ← decay e + (1 − decay) p(x)."""
 
     weight: float = knob(300.0, "release at C = 10; times C/10 at other C (ours: the mean over classes shrinks with C)")
@@ -32,7 +32,7 @@ class TE(Method[Solo]):
         key="dong2022exploring",
         code="https://github.com/dongyp13/memorization-AT",
         family="label refinement",
-        cost="23F, then 24F",
+        forwards=(23, 24),
         differs=("The clean forward that feeds the memory begins with it; the release makes it from the start.",),
     )
 
@@ -40,9 +40,9 @@ class TE(Method[Solo]):
         if not 0 <= self.weight < inf or not 0 <= self.decay < 1 or not 0 <= self.start < self.end <= 1:
             raise ValueError("weight must be 0 or more and finite, decay in [0, 1), and 0 <= start < end <= 1")
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network and remember what it said of each training image: nothing, before its first visit."""
-        nets = Solo(task.network())
+        nets = OneNetwork(task.network())
         nets.register_buffer("memory", torch.zeros(len(task.labels), task.num_classes).to(next(nets.parameters())))
         return nets
 
@@ -60,14 +60,14 @@ class TE(Method[Solo]):
         weight = self.weight * logits.shape[1] / 10 * self.ramp(step.progress)
         return weight * mse_elements(softmax(logits), t)
 
-    def remember(self, nets: Solo, batch: Batch, clean: Tensor) -> Tensor:
+    def remember(self, nets: OneNetwork, batch: Batch, clean: Tensor) -> Tensor:
         """Mix the predictions of this visit into the memory and return t, normalised."""
         memory = nets.get_buffer("memory")
         e = self.decay * memory[batch.index] + (1 - self.decay) * softmax(clean)
         memory[batch.index] = e
         return e / e.sum(dim=1, keepdim=True)
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return cross-entropy and penalty on adversarial images."""
         x, y, _ = batch
         t = self.remember(nets, batch, step.predict(nets.target, x)) if step.progress >= self.start else None
@@ -88,14 +88,14 @@ class TRADESTE(TE):
     """
 
     beta: float = knob(6.0, "release")
-    card = replace(TE.card, name="trades_te", label="TRADES-TE", cost="27F", differs=())
+    card = replace(TE.card, name="trades_te", label="TRADES-TE", forwards=27, differs=())
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.beta < inf:
             raise ValueError("beta must be 0 or more and finite")
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return the TRADES loss and the penalty on clean images; one clean prediction serves memory and attack."""
         x, y, _ = batch
         reference = step.predict(nets.target, x)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 
 
 @dataclass(frozen=True)
-class TRADES(Method[Solo]):
+class TRADES(Method[OneNetwork]):
     """L = CE(z(x), y) + beta KL(p(x) || p(x')), x' = argmax KL(p(x) || p(x'))."""
 
     beta: float = knob(6.0, "paper, Table 5; release")
@@ -27,15 +27,15 @@ class TRADES(Method[Solo]):
         key="zhang2019theoretically",
         code="https://github.com/yaodongyu/TRADES",
         family="regularised",
-        cost="27F",
+        forwards=27,
         differs=("Two train-mode forwards (x', x) for the release's three (x, x', x); release_bn adds the third.",),
     )
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         """Train one network."""
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         """Return clean cross-entropy plus beta times the divergence between clean and adversarial outputs."""
         reference = step.predict(nets.target, batch.x)
         x_adv = step.craft(batch.x, lambda x: kl_sum(reference, nets.target(x)), start="gaussian")

@@ -7,7 +7,6 @@ evaluation no code of a method runs: it gets weights and the name of an architec
 import hashlib
 import inspect
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,9 +67,8 @@ def catalogue() -> dict[str, MethodFacts]:
 
 
 def _facts(method: type[Method[Any]]) -> MethodFacts:
-    passes = [float(number) for number in re.findall(r"(\d+(?:\.\d+)?)\s*F\b", method.card.cost)]
     defaults = discovery.make(method.card.name).hyperparameters()
-    return MethodFacts(defaults, dict(method.requires), max(passes, default=None))
+    return MethodFacts(defaults, dict(method.requires), max(method.card.phases, default=None))
 
 
 def identify(method: Method[Any]) -> MethodIdentity:

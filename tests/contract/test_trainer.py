@@ -11,7 +11,7 @@ from torch import nn
 
 from advbench.benchmark.data import registry
 from advbench.benchmark.losses import ce_mean
-from advbench.benchmark.method import Card, Duo, Method, Solo
+from advbench.benchmark.method import Card, Method, OneNetwork, TwoNetworks
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Schedule, published
 from advbench.benchmark.training import trainer
@@ -54,8 +54,8 @@ def test_one_optimiser_over_two_networks_equals_two_optimisers(tiny_task, make_s
     """SGD with momentum and decay is per parameter, so detached peers get exactly the updates of two optimisers."""
     task = tiny_task()
     torch.manual_seed(0)
-    joint = Duo(task.network(), task.network())
-    apart = Duo(task.network(), task.network())
+    joint = TwoNetworks(task.network(), task.network())
+    apart = TwoNetworks(task.network(), task.network())
     apart.load_state_dict(joint.state_dict())
     step = make_step(joint, task)
     optimisers = [
@@ -86,18 +86,18 @@ CARD = {
     "url": "https://x",
     "key": "x2020x",
     "family": "standard",
-    "cost": "3F",
+    "forwards": 3,
 }
 
 
 @dataclass(frozen=True)
-class Explodes(Method[Solo]):
+class Explodes(Method[OneNetwork]):
     """Turns to NaN in its fifth batch, the second of the second epoch."""
 
     card = Card(name="explodes", **CARD)
 
     def build(self, task):
-        nets = Solo(task.network())
+        nets = OneNetwork(task.network())
         nets.register_buffer("seen", torch.zeros(()))
         return nets
 
@@ -179,7 +179,7 @@ class NeedsTeacher(Standard):
     requires: ClassVar = {"helper": "standard"}
 
     def build(self, task):
-        nets = Solo(task.network())
+        nets = OneNetwork(task.network())
         nets.helper = task.teacher("helper")
         return nets
 
@@ -204,7 +204,7 @@ def test_refreshed_batch_norm_is_the_cumulative_mean_of_one_pass(run, tmp_path):
         card = Card(name="refreshes", **CARD)
 
         def build(self, task):
-            return Solo(nn.Sequential(nn.BatchNorm2d(1), task.network()))
+            return OneNetwork(nn.Sequential(nn.BatchNorm2d(1), task.network()))
 
         def after_epoch(self, nets, step):
             before = [module.training for module in nets.modules()]

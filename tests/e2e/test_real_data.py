@@ -12,7 +12,7 @@ from filelock import FileLock
 from advbench.benchmark import discovery
 from advbench.benchmark.data import registry, tinyimagenet
 from advbench.benchmark.data.sources import KNOWN
-from advbench.benchmark.method import Batch, Solo
+from advbench.benchmark.method import Batch, OneNetwork
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Data, published
 
@@ -141,7 +141,7 @@ def test_a_real_batch_through_a_training_step(real, make_step, tiny_task, protoc
     dataset = real(protocol)
     assert published()[protocol].network == network
     torch.manual_seed(0)
-    nets = Solo(architectures.build(network, num_classes=dataset.num_classes, channels=dataset.shape[0]))
+    nets = OneNetwork(architectures.build(network, num_classes=dataset.num_classes, channels=dataset.shape[0]))
     nets.to(memory_format=torch.channels_last)
     before = {name: weight.detach().clone() for name, weight in nets.named_parameters()}
     step = make_step(nets, tiny_task(), steps=1, eps="8/255", size="2/255")

@@ -29,24 +29,24 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.losses import ce_mean, ce_sum
-from advbench.benchmark.method import Batch, Card, Method, Solo, Step, Task
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task
 {imports}
 
 
 @dataclass(frozen=True)
-class Hostile(Method[Solo]):
+class Hostile(Method[OneNetwork]):
     """L = CE(z(x'), y)."""
 
     card = Card(
         name="hostile", label="Hostile", title="A", authors="B, C and D, E", venue="V", year=2025, url="https://example.org",
-        key="b2025a", family="adversarial training", cost="23F",
+        key="b2025a", family="adversarial training", forwards=23,
     )
 
-    def build(self, task: Task) -> Solo:
+    def build(self, task: Task) -> OneNetwork:
         {build}
-        return Solo(task.network())
+        return OneNetwork(task.network())
 
-    def loss(self, nets: Solo, batch: Batch, step: Step) -> Tensor:
+    def loss(self, nets: OneNetwork, batch: Batch, step: Step) -> Tensor:
         {loss}
         x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
         return ce_mean(nets.target(x_adv), batch.y)

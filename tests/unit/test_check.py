@@ -118,7 +118,7 @@ def test_entry_points_are_found_and_marked(tmp_path, monkeypatch):
     [
         ({"url": "http://x"}, "card.url"),
         ({"family": "magic"}, "card.family"),
-        ({"cost": ""}, "card.cost"),
+        ({"forwards": ()}, "card.cost"),
         ({"year": 1999}, "card.year"),
         ({"key": "Zhang"}, "card.key"),
     ],
@@ -136,8 +136,8 @@ def test_a_wrong_cost_says_what_is_measured(monkeypatch):
     import dataclasses
 
     kind = discovery.load("pgd_at")
-    monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, cost="27F"))
-    with pytest.raises(CheckError, match='measured 23F; write cost="23F"'):
+    monkeypatch.setattr(kind, "card", dataclasses.replace(kind.card, forwards=27))
+    with pytest.raises(CheckError, match="measured 23F; write forwards=23"):
         card_rules.costs_what_it_says(kind())
 
 

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from advbench.benchmark.losses import ce_mean, ce_sum
-from advbench.benchmark.method import Solo
+from advbench.benchmark.method import OneNetwork
 from advbench.benchmark.models.pass_counter import Ledger
 
 
@@ -44,7 +44,7 @@ def flops_of(action) -> int:
 @pytest.fixture
 def watched(tiny_task, make_step):
     task = tiny_task(dtype=torch.float32)
-    nets = Solo(task.ledger.watch(deep_network()))
+    nets = OneNetwork(task.ledger.watch(deep_network()))
     return task, nets, make_step(nets, task, steps=10), task.batch()
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from advbench.benchmark.losses import ce_sum
-from advbench.benchmark.method import Solo
+from advbench.benchmark.method import OneNetwork
 from advbench.benchmark.models.torch_state import evaluating
 from advbench.benchmark.training.step import BudgetError
 
@@ -13,7 +13,7 @@ from advbench.benchmark.training.step import BudgetError
 @pytest.fixture
 def solo(tiny_task, make_step):
     task = tiny_task()
-    nets = Solo(task.network())
+    nets = OneNetwork(task.network())
     return task, nets, make_step(nets, task)
 
 

@@ -3,10 +3,10 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from advbench.benchmark import discovery
-from advbench.benchmark.method import Card, Method
+from advbench.benchmark.method import Family, Method
 from advbench.benchmark.review.adapter.contract import TinyRun
 from advbench.benchmark.review.finding import CheckError
 
@@ -23,15 +23,10 @@ FIELDS = {
     "year": (r"20(?:1[3-9]|2\d)", "the year of the venue"),
     "url": (r"https://\S+", "an https address of the paper"),
     "key": (r"[a-z]+[0-9]{4}[a-z0-9]*", 'a citation key such as "zhang2019theoretically"'),
-    "cost": (r".*\d+F.*", 'passes per image, such as "23F"'),
+    "cost": (r".*[1-9]\d*F.*", "passes per image, such as forwards=23"),
 }
 """Field of a card → what it must look like, and in words."""
-_FAMILIES = re.search(r"family: (.*?)\n        code:", Card.__doc__ or "", re.DOTALL)
-
-
-def families() -> tuple[str, ...]:
-    """Return the families that `Card` documents."""
-    return tuple(re.findall(r'"([^"]+)"', _FAMILIES.group(1))) if _FAMILIES else ()
+FAMILIES: tuple[str, ...] = get_args(Family)
 
 
 def complete(method: Method[Any]) -> None:
@@ -43,13 +38,13 @@ def complete(method: Method[Any]) -> None:
     card = method.card
     for field in dataclasses.fields(card):
         value = getattr(card, field.name)
-        if FILL_IN in (" ".join(value) if isinstance(value, tuple) else str(value)):
+        if FILL_IN in str(value):
             raise CheckError(f"card.{field.name} is not filled in", "write it from the paper")
     for name, (pattern, hint) in FIELDS.items():
         if not re.fullmatch(pattern, str(getattr(card, name))):
             raise CheckError(f"card.{name} = {str(getattr(card, name))!r}", hint)
-    if card.family not in families():
-        raise CheckError(f"card.family = {card.family!r}", f"one of {', '.join(families())}")
+    if card.family not in FAMILIES:
+        raise CheckError(f"card.family = {card.family!r}", f"one of {', '.join(FAMILIES)}")
     for hyperparameter in dataclasses.fields(method):
         source = hyperparameter.metadata.get("source", "")
         if not source or FILL_IN in source:
@@ -71,11 +66,13 @@ def costs_what_it_says(method: Method[Any]) -> str:
         run.task.ledger.reset()
         run.update()
         measured.append(run.task.ledger.passes.forwards / len(run.task.batch().x))
-    text = ", then ".join(f"{passes:g}F" for passes in dict.fromkeys(measured))
-    claimed = {float(number) for number in re.findall(r"(\d+(?:\.\d+)?)\s*F\b", method.card.cost)}
-    if not set(measured) <= claimed:
-        raise CheckError(f"the card says {method.card.cost!r}, measured {text}", f'write cost="{text}"')
-    return text
+    phases = tuple(dict.fromkeys(measured))
+    found = dataclasses.replace(method.card, forwards=phases)
+    if not set(phases) <= set(method.card.phases):
+        written = ", ".join(f"{forwards:g}" for forwards in phases)
+        hint = f"write forwards={written if len(phases) == 1 else f'({written})'}"
+        raise CheckError(f"the card says {method.card.cost!r}, measured {found.cost}", hint)
+    return found.cost
 
 
 def thin(file: Path) -> None:

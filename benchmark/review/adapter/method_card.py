@@ -52,7 +52,7 @@ def render(method: type[Method[Any]], citation: str, published: Iterable[Mapping
         ("Official code", card.code or "none known"),
         ("Family", card.family),
         ("Passes per training image", f"{card.cost} (F: one forward; ten inner steps)"),
-        ("`best` is chosen by", "validation PGD-10" if card.robust else "validation clean accuracy"),
+        ("`best` is chosen by", f"{'PGD' if card.robust else 'clean accuracy'} on the validation split"),
         ("Frozen teachers", teachers or "none"),
     ]
     if method.update is not Method.update:

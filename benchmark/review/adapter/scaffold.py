@@ -34,8 +34,8 @@ class Shape:
     def nets(self) -> str:
         """The class that holds the networks."""
         if self.networks == 2:
-            return "Nets" if self.teacher else "Duo"
-        return "Taught" if self.teacher else "Solo"
+            return "Nets" if self.teacher else "TwoNetworks"
+        return "Taught" if self.teacher else "OneNetwork"
 
     @property
     def family(self) -> str:
@@ -76,7 +76,7 @@ def render(name: str, shape: Shape) -> tuple[str, str]:
     engine = jinja2.Environment(  # noqa: S701 (Python source, not HTML)
         keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    used = sorted(["Duo" if shape.nets == "Nets" else shape.nets, "Method", "Step", "Task"], key=str.lower)
+    used = sorted(["TwoNetworks" if shape.nets == "Nets" else shape.nets, "Method", "Step", "Task"], key=str.lower)
     facts = {
         **vars(shape),
         "name": name,
@@ -87,7 +87,7 @@ def render(name: str, shape: Shape) -> tuple[str, str]:
         "own_nets": shape.nets == "Nets",
         "imported_nets": ", ".join(used),
         "family": shape.family,
-        "cost": f"{shape.forwards}F",
+        "forwards": shape.forwards,
         "terms": shape.terms,
         "build_doc": "Make the networks; averages and teachers are frozen, the rest is trained.",
         "import_line": f"from advbench.methods.{name} import {class_name(name)}",
