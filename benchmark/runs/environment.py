@@ -66,17 +66,23 @@ def _libraries() -> dict[str, str]:
 
 @cache
 def cpu_model() -> str:
-    """Return the processor's name as the system gives it."""
+    """Return the processor's name with what its results depend on: family, model, and the instructions torch uses.
+
+    The name alone does not tell: virtual machines call several generations "AMD EPYC", and kernels for AVX2 and AVX-512
+    add up in different orders.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()
     except OSError:
         lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (named[0] if named else "") or platform.processor() or platform.machine() or "unknown"
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = facts.get("model name") or platform.processor() or platform.machine() or "unknown"
+    detail = [f"{key} {facts[fact]}" for key, fact in (("family", "cpu family"), ("model", "model")) if fact in facts]
+    return f"{name} ({', '.join([*detail, torch.backends.cpu.get_cpu_capability()])})"
 
 
 @cache
-def commit(package: Path = Path(__file__).parent) -> str | None:
+def commit(package: Path = Path(__file__).parents[1]) -> str | None:
     """Return the commit of the checkout this code runs from, "-dirty" if tracked files differ; None in a wheel."""
     try:
         top = _git(package, "rev-parse", "--show-toplevel")

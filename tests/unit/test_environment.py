@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,7 +36,13 @@ def test_the_machine_is_described():
     assert found.libraries["torch"] == importlib.metadata.version("torch")
     assert found.libraries["pyautoattack"] == "0.2.0"
     assert (found.device, found.threads, found.precision) == ("cpu", torch.get_num_threads(), "fp32")
-    assert found.cpu
+    assert torch.backends.cpu.get_cpu_capability() in found.cpu
+
+
+@pytest.mark.skipif(not (Path(__file__).parents[2] / ".git").exists(), reason="not a checkout")
+def test_a_record_made_in_this_checkout_names_its_commit():
+    environment.commit.cache_clear()
+    assert environment.commit().removesuffix("-dirty") == head(Path(__file__).parents[2])
 
 
 def test_threads_are_those_of_the_moment():
