@@ -70,6 +70,13 @@ class TestCommit:
         installed.mkdir(parents=True)
         assert environment.commit(installed) is None
 
+    def test_this_checkout_has_a_commit_wherever_the_module_lies(self):
+        top = Path(__file__).parents[2]
+        if not (top / ".git").exists():
+            pytest.skip("not a checkout")
+        environment.commit.cache_clear()
+        assert (environment.commit() or "").removesuffix("-dirty") == head(top)
+
     def test_no_repository_no_commit(self, tmp_path):
         assert environment.commit(tmp_path) is None
 
