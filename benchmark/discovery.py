@@ -164,7 +164,7 @@ def _all(outside: tuple[Path, ...]) -> dict[str, type[Method[Any]]]:
 def _take(found: dict[str, type[Method[Any]]], more: Mapping[str, type[Method[Any]]]) -> None:
     for name, method in more.items():
         if name in found:
-            places = " and ".join(str(source_file(one)) for one in (found[name], method))
+            places = " and ".join(str(source_file(kind)) for kind in (found[name], method))
             raise MethodError(f"two methods are named {name!r}: {places}; rename one on its card")
         found[name] = method
 

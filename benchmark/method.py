@@ -110,7 +110,7 @@ class Taught(OneNetwork):
 
 
 class Task(Protocol):
-    """What a method may know of the workload. It has no name: nothing may branch on the workload's identity."""
+    """The workload, as far as a method may know it. It has no name: nothing may branch on the workload's identity."""
 
     @property
     def num_classes(self) -> int:
@@ -132,7 +132,7 @@ class Task(Protocol):
 
 
 class Step(Protocol):
-    """What the trainer offers while a batch is processed. Budgets are the protocol's and cannot be exceeded."""
+    """Operations of the trainer on a batch. Budgets are the protocol's and cannot be exceeded."""
 
     @property
     def progress(self) -> float:

@@ -54,9 +54,9 @@ def joint_offsets(ascent: Direction, gamma: float) -> Direction:
     return [(w, scale * d) for w, d in ascent]
 
 
-def added(one: Direction, other: Direction) -> Direction:
+def added(first: Direction, second: Direction) -> Direction:
     """Return the sum of two directions of the same weights."""
-    return [(w, a + b) for (w, a), (_, b) in zip(one, other, strict=True)]
+    return [(w, a + b) for (w, a), (_, b) in zip(first, second, strict=True)]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The ball of a threat: its random starts and its projected steps, L∞ and L2, behind one face.
+"""The ball of a threat: its random starts and its projected steps, L∞ and L2, behind one interface.
 
-The board's attacks are L∞ and call their own modules; what must work in either norm, the examination and attacks off
+The board's attacks are L∞ and call their own modules; what must work in either norm, masking probes and attacks off
 the board, asks the ball.
 """
 
@@ -20,7 +20,7 @@ _RADII = 2**32
 
 @dataclass(frozen=True)
 class Ball:
-    """What an adversary may do to an image.
+    """A ball around an image, in which an adversary moves.
 
     Attributes:
         norm: "linf" or "l2".

@@ -48,8 +48,8 @@ class View(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            said = str(error).partition("\n")[0]
-            raise ForwardError(f"the network does not take images {tuple(x.shape)}: {said}") from error
+            message = str(error).partition("\n")[0]
+            raise ForwardError(f"the network does not take images {tuple(x.shape)}: {message}") from error
         if not isinstance(logits, Tensor):
             raise ForwardError(f"the network gives a {type(logits).__name__}, not a tensor of logits")
         self.num_classes = logits.shape[-1]

@@ -11,7 +11,7 @@ from advbench.benchmark.cli.options import PATH, Where, protocol_option
 
 if TYPE_CHECKING:
     from advbench.benchmark.data.registry import Dataset
-    from advbench.benchmark.models.external import Opened, Workload
+    from advbench.benchmark.models.external import OpenedNetwork, Workload
     from advbench.benchmark.protocol import Protocol
 
 NETWORK_OPTIONS = (
@@ -36,7 +36,7 @@ class NetworkRef:
         """Whether the reference is a run of the store."""
         return ":" not in self.network and not Path(self.network).is_file()
 
-    def open(self, where: Where, norm: str = "linf") -> "tuple[Opened, Workload, Dataset, Protocol]":
+    def open(self, where: Where, norm: str = "linf") -> "tuple[OpenedNetwork, Workload, Dataset, Protocol]":
         """Open the network with the data it is to be attacked on, and try it on a few images.
 
         Raises:

@@ -56,7 +56,7 @@ def diagnose(
     opened, workload, dataset, protocol = network.open(where)
     test = len(dataset.test)
     images = test if all_images else min(subset or _SUBSET, test)
-    click.echo(f"network: {opened.origin.reference} ({opened.origin.said})")
+    click.echo(f"network: {opened.origin.reference} ({opened.origin.text})")
     click.echo(f"data: {protocol.data.name}, {images} of {test} test images, L∞, eps {protocol.threat.eps}")
     found = diagnosis.diagnose(
         opened.network,

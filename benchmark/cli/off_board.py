@@ -99,7 +99,7 @@ def attack_off_board(network: NetworkRef, threat: Threat, families: tuple[str, .
     test = len(dataset.test)
     images = min(threat.subset or test, test)
     part = f"SUBSET: the first {images} of {test} test images" if images < test else f"all {test} test images"
-    click.echo(f"network: {opened.origin.reference} ({opened.origin.said})")
+    click.echo(f"network: {opened.origin.reference} ({opened.origin.text})")
     click.echo(f"data: {protocol.data.name}, {part}; {OFF_BOARD}")
     measured = []
     for plan in plans:

@@ -62,8 +62,10 @@ def fetch(name: str, root: Path, *, online: bool) -> bool:
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except FAILURES as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{name}: no data in {root} and the download failed ({said}): {remedy(name, root)}") from error
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{name}: no data in {root} and the download failed ({message}): {remedy(name, root)}"
+        ) from error
     return True
 
 

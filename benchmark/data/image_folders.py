@@ -117,8 +117,8 @@ def validation(folder: Path, wnids: Sequence[str]) -> Listing:
         if words == [""] or words[0] == "ImageId":
             continue
         if len(words) < 2 or words[1] not in label_of:
-            said = words[1] if len(words) > 1 else "no class"
-            raise DataError(f"{mapping}:{number}: label out of range: {said} is none of the {len(wnids)} classes")
+            named = words[1] if len(words) > 1 else "no class"
+            raise DataError(f"{mapping}:{number}: label out of range: {named} is none of the {len(wnids)} classes")
         labels[Path(words[0]).stem] = label_of[words[1]]
     images = {path.stem: path for path in _images(flat)}
     for stem, path in images.items():
@@ -145,8 +145,8 @@ def read_image(path: Path) -> tuple[Image.Image, bytes, bool]:
             grey = image.mode in {"1", "L", "LA"}
             return image.convert("RGB"), content, grey
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"{path}: not a readable image ({said}): replace the file") from error
+        message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"{path}: not a readable image ({message}): replace the file") from error
 
 
 def counts(listing: Listing) -> dict[str, int]:

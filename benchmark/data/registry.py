@@ -64,7 +64,7 @@ def load(
         download: whether a set that is not there may be downloaded.
 
     Raises:
-        DataError: if there are no data, they are broken, or they do not fit the protocol; one line with the mend.
+        DataError: if there are no data, they are broken, or they do not fit the protocol; one line with the fix.
     """
     if not _NAME.fullmatch(spec.name):
         raise DataError(f"data.name = {spec.name!r}: a name has lower-case letters, digits, '-' and '_'")

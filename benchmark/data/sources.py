@@ -27,7 +27,7 @@ _LISTED = 64
 
 
 class DataError(ValueError):
-    """Data that are missing, broken or not what the protocol asks for; the message is one line with the mend."""
+    """Data that are missing, broken or not what the protocol asks for; the message is one line with the fix."""
 
 
 class Labelled(NamedTuple):
@@ -63,7 +63,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a data set beforehand.
+    """Facts of a known data set.
 
     Attributes:
         shape: (C, H, W).
@@ -214,16 +214,16 @@ def cifar(root: Path, name: str) -> Raw:
 
 def _checked(path: Path, md5: str, name: str) -> bytes:
     """Return the content of an official file after comparing its md5."""
-    mend = f"remove {path.parent} to download it again, or keep own data in {path.parent.parent / (name + '.npz')}"
+    hint = f"remove {path.parent} to download it again, or keep own data in {path.parent.parent / (name + '.npz')}"
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: missing: {mend}") from None
+        raise DataError(f"{path}: missing: {hint}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
-        raise DataError(f"{path}: not the official file (md5 {found} instead of {md5}): {mend}")
+        raise DataError(f"{path}: not the official file (md5 {found} instead of {md5}): {hint}")
     return content
 
 
@@ -282,8 +282,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a readable .npz of plain arrays ({said}): save it with numpy.savez") from error
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a readable .npz of plain arrays ({message}): save it with numpy.savez") from error
 
 
 def _labelled(path: Path, arrays: Mapping[str, NDArray[Any]], part: str) -> Labelled:

@@ -57,7 +57,7 @@ class Decoded:
 def _decode(listing: Listing, side: int, out: NDArray[np.uint8]) -> tuple[str, int]:
     """Decode all images into `out`; return digest and number of greyscale files."""
 
-    def one(i: int) -> tuple[str, bool]:
+    def decoded(i: int) -> tuple[str, bool]:
         image, content, grey = read_image(listing.paths[i])
         if image.size != (side, side):
             found = f"{image.size[0]}×{image.size[1]}"
@@ -67,7 +67,7 @@ def _decode(listing: Listing, side: int, out: NDArray[np.uint8]) -> tuple[str, i
 
     with ThreadPoolExecutor(workers()) as pool:
         try:
-            results = list(pool.map(one, range(len(listing.paths))))
+            results = list(pool.map(decoded, range(len(listing.paths))))
         except DataError:
             pool.shutdown(cancel_futures=True)
             raise
@@ -87,11 +87,11 @@ def _key(listing: Listing) -> str:
 def _load(entry: Path, shape: tuple[int, ...]) -> Decoded | None:
     """Return a cached decoding, or None if it is not there or torn."""
     try:
-        said = json.loads((entry / "decoded.json").read_text(encoding="utf-8"))
+        saved = json.loads((entry / "decoded.json").read_text(encoding="utf-8"))
         pixels = np.load(entry / "pixels.npy", mmap_mode="c", allow_pickle=False)
         if pixels.shape != shape or pixels.dtype != np.uint8:
             return None
-        return Decoded(pixels, str(said["digest"]), int(said["grey"]))
+        return Decoded(pixels, str(saved["digest"]), int(saved["grey"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
@@ -121,8 +121,8 @@ def decode(listing: Listing, side: int, cache: Path) -> Decoded:
                 digest, grey = _decode(listing, side, pixels)
                 pixels.flush()
                 del pixels  # Windows renames no folder with a mapped file
-                said = {"digest": digest, "grey": grey, "pillow": PIL.__version__}
-                (partial / "decoded.json").write_text(json.dumps(said), encoding="utf-8")
+                saved = {"digest": digest, "grey": grey, "pillow": PIL.__version__}
+                (partial / "decoded.json").write_text(json.dumps(saved), encoding="utf-8")
                 shutil.rmtree(entry, ignore_errors=True)
                 partial.rename(entry)
             finally:
@@ -161,7 +161,7 @@ def shortfall(part: str, listing: Listing) -> str:
 
 def inspect(root: Path) -> tuple[bool, str]:
     """Return whether all official images are there by number, and a line about it; no file is opened."""
-    short = [said for part, listing in listings(root)[1].items() if (said := shortfall(part, listing))]
+    short = [text for part, listing in listings(root)[1].items() if (text := shortfall(part, listing))]
     return not short, "; ".join(short) or "complete by number; every file is compared when the set is first loaded"
 
 

@@ -62,7 +62,7 @@ def dispose(proposal: Tensor, x: Tensor, eps: float, norm: Norm = "linf") -> Ten
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """What an adversary may do, and to what kind of network.
+    """A threat model: norm and radius of the adversary, and how a randomised network is attacked.
 
     Attributes:
         norm: "linf" or "l2".

@@ -1,4 +1,4 @@
-"""The whole examination of one network, as data: what the attacks say, and whether they can be believed. L∞.
+"""Diagnosis of one network, as data: outcomes of the attacks, and whether they can be believed. L∞.
 
 Six experiments beside the flags, each from Carlini et al. (2019), "On Evaluating Adversarial Robustness", or Athalye et
 al. (2018): accuracy against eps must fall to zero; more steps must not leave more; the loss must rise and settle;
@@ -26,7 +26,7 @@ from advbench.benchmark.losses import ce_each, ce_sum, margin_each
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.flags import ABOUT
 
-FACTORS = tuple(Fraction(one) for one in ("1/4", "1/2", "3/4", "1", "3/2", "2", "3", "4"))
+FACTORS = tuple(Fraction(factor) for factor in ("1/4", "1/2", "3/4", "1", "3/2", "2", "3", "4"))
 """Radii that are tried, in units of the protocol's; 1/2 of the image range follows them."""
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 NOISE_DRAWS = (1, 2, 5, 10, 20, 50)
@@ -56,7 +56,7 @@ def diagnose(
     num_classes: int,
     peers: Mapping[str, nn.Module] | None = None,
     autoattack: bool = True,
-    say: Say = lambda _said: None,
+    say: Say = lambda _text: None,
 ) -> dict[str, Any]:
     """Examine a network on the first `images` test images; return JSON data.
 
@@ -97,7 +97,7 @@ def diagnose(
         for name, experiment in _EXPERIMENTS.items():
             say(name)
             found[name] = experiment(examined)
-    columns = {name: one.correct for name, one in measurement.evaluation.columns.items()}
+    columns = {name: outcomes.correct for name, outcomes in measurement.evaluation.columns.items()}
     return {
         "kind": "diagnosis",
         "eps": str(protocol.threat.eps),

@@ -1,8 +1,8 @@
-"""The examination: signs of gradient masking that only the network itself can show.
+"""Masking probes: signs of gradient masking that only the network itself can show.
 
-It attacks nothing that counts. What it finds is evidence for flags.py: counts that add up over shards. Under the
-published thresholds it costs at most 72 forwards and 52 input gradients per image, 124F (and 41F for each peer, and 8
-single forwards a shard): PGD-100 costs 202F, AutoAttack about 4,900F where half of the images survive.
+They attack nothing that counts. Their results are evidence for records/flags.py: counts that add up over shards. Under
+the published thresholds they cost at most 72 forwards and 52 input gradients per image, 124F (and 41F for each peer,
+and 8 single forwards a shard): PGD-100 costs 202F, AutoAttack about 4,900F where half of the images survive.
 """
 
 from collections.abc import Mapping
@@ -83,7 +83,7 @@ def _companies(arena: Arena) -> list[Tensor]:
     odd = (torch.arange(n, device=x.device) % 2 == 1)[:, None]
     pixels = odd[:, :, None, None]
     beside = torch.where(odd, arena.logits(torch.where(pixels, x, 1 - x)), arena.logits(torch.where(pixels, 1 - x, x)))
-    alone = torch.cat([*(arena.logits(one) for one in torch.split(x[:SINGLES], 1)), backwards[SINGLES:]])
+    alone = torch.cat([*(arena.logits(image) for image in torch.split(x[:SINGLES], 1)), backwards[SINGLES:]])
     return [backwards, beside, alone]
 
 

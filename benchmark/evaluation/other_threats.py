@@ -1,6 +1,6 @@
 """Attacks off the main board: L∞ and L2 at any eps, parts of the test set, expectation over transformation (EOT).
 
-The board's own evaluator does it. What comes out is no record, and boards refuse it.
+The board's own evaluator does it. Its results here are no record, and boards refuse them.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ FAMILIES = ("clean", "pgd", "cw", "autoattack")
 
 @dataclass(frozen=True)
 class AttackPlan:
-    """One threat and what to attack with.
+    """One threat and the attacks under it.
 
     Attributes:
         families: some of `FAMILIES`; "clean" is always measured.
@@ -57,7 +57,7 @@ class AttackPlan:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one threat left of the first `images` test images.
+    """Outcomes of one threat on the first `images` test images.
 
     Attributes:
         predictions: clean predictions, int64 (images,).
@@ -188,11 +188,11 @@ def document(
         "images": images,
         "test": test,
         "subset": images < test,
-        "threats": [one.to_plain() for one in measurements],
+        "threats": [measurement.to_plain() for measurement in measurements],
         "environment": environment,
     }
 
 
 def measured_columns(measurements: Sequence[Measurement]) -> list[str]:
     """Return the columns that were measured, in the order of every table."""
-    return [name for name in COLUMNS if any(name in one.evaluation.columns for one in measurements)]
+    return [name for name in COLUMNS if any(name in measurement.evaluation.columns for measurement in measurements)]

@@ -2,7 +2,7 @@
 
 A reference says what it is by its form, never a file by what is in it. Files of weights are read without running code
 in them (`weights_only`); `exported:FILE` and `scripted:FILE` are programs of torch's (`models/programs.py`);
-`module:function` runs code of the user, and what it opened says so.
+`module:function` runs code of the user, and the origin of such a network says so.
 Nothing that comes from here enters the main board: the board knows weights and an architecture of ours only.
 """
 
@@ -31,8 +31,8 @@ from advbench.benchmark.models.torch_state import evaluating, isolated_rng
 
 Kind = Literal["run", "weights", "zoo", "code", "exported", "scripted"]
 ZOO = "zoo:"
-"""What a reference to RobustBench's zoo begins with."""
-SAID: Mapping[Kind, str] = {
+"""Prefix of a reference to RobustBench's zoo."""
+KINDS: Mapping[Kind, str] = {
     "run": "a run of this store",
     "weights": "weights of an architecture of ours",
     "zoo": "RobustBench's zoo code with a local checkpoint",
@@ -47,7 +47,7 @@ _ZOO_THREATS = {"linf": ("Linf", "L2", "corruptions"), "l2": ("L2", "Linf", "cor
 
 
 class ExternalError(ValueError):
-    """A network that cannot be opened or attacked; the message is one line with the mend."""
+    """A network that cannot be opened or attacked; the message is one line with the fix."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +55,28 @@ class Origin:
     """Where a network came from, as it is printed and written down.
 
     Attributes:
-        reference: what the user wrote.
-        said: the kind in words.
+        reference: as the user wrote it.
         architecture: the name of the architecture, where there is one.
         sha256: of the file of weights or program; None for code.
     """
 
     reference: str
     kind: Kind
-    said: str
     architecture: str | None = None
     sha256: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The kind in words."""
+        return KINDS[self.kind]
+
     def to_plain(self) -> dict[str, Any]:
         """Return JSON data."""
-        return asdict(self)
+        return {**asdict(self), "text": self.text}
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedNetwork:
     """A network in eval mode on its device, and where it came from."""
 
     network: nn.Module
@@ -82,7 +85,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a network must fit: the data set's name, its classes, and (C, H, W) of its images."""
+    """The data that a network must fit: name, number of classes, (C, H, W) of an image."""
 
     data: str
     num_classes: int
@@ -90,8 +93,7 @@ class Workload:
 
 
 def _line(error: BaseException) -> str:
-    said = " ".join(str(error).split())[:200]
-    return said or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def open_network(
@@ -102,7 +104,7 @@ def open_network(
     weights: Path | None = None,
     norm: str = "linf",
     device: torch.device | str = "cpu",
-) -> Opened:
+) -> OpenedNetwork:
     """Open `zoo:NAME`, `module:function`, `FILE.py:function`, `exported:FILE`, `scripted:FILE`, or a file of weights.
 
     Args:
@@ -134,14 +136,14 @@ def open_network(
             )
     except (NetworkError, ProgramError) as error:
         raise ExternalError(str(error)) from None
-    return Opened(network.to(device).eval(), origin)
+    return OpenedNetwork(network.to(device).eval(), origin)
 
 
 def _weights(path: Path, workload: Workload, architecture: str | None) -> tuple[nn.Module, Origin]:
     """Open a file of weights; whatever it holds, nothing in it is run."""
     program = programs.kind_of(path)
     if program is not None:
-        raise ExternalError(f"{path}: looks like {SAID[program]}, not weights; to run it, write {program}:{path}")
+        raise ExternalError(f"{path}: looks like {KINDS[program]}, not weights; to run it, write {program}:{path}")
     if architecture is None:
         raise ExternalError(
             f"{path}: weights need the name of their architecture: --architecture {'|'.join(architectures.names())}"
@@ -150,7 +152,7 @@ def _weights(path: Path, workload: Workload, architecture: str | None) -> tuple[
     with isolated_rng():  # the initial weights are thrown away
         network = architectures.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
     _fill(network, _state(path), path, architecture)
-    return network, Origin(str(path), "weights", SAID["weights"], architecture, digest)
+    return network, Origin(str(path), "weights", architecture, digest)
 
 
 def _program(kind: programs.Kind, reference: str, device: torch.device) -> tuple[nn.Module, Origin]:
@@ -159,7 +161,7 @@ def _program(kind: programs.Kind, reference: str, device: torch.device) -> tuple
     if not path.is_file():
         raise ExternalError(f"{path}: no such file")
     network = programs.OPENERS[kind](path, device)
-    return network, Origin(reference, kind, SAID[kind], None, file_sha256(path))
+    return network, Origin(reference, kind, None, file_sha256(path))
 
 
 def _state(path: Path) -> dict[str, Tensor]:
@@ -175,7 +177,7 @@ def _state(path: Path) -> dict[str, Tensor]:
         if nested is None:
             break
         found = found[nested]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(one, Tensor) for one in found.values()):
+    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise ExternalError(f"{path}: no state dict; save net.state_dict()")
     return _without_prefix(dict(found))
 
@@ -222,7 +224,7 @@ def _fill(network: nn.Module, state: dict[str, Tensor], path: Path, architecture
 
 
 def _code(reference: str) -> tuple[nn.Module, Origin]:
-    """Call the user's function without arguments; whatever it raises is said in one line."""
+    """Call the user's function without arguments; whatever it raises becomes one line."""
     place, _, name = reference.rpartition(":")
     try:
         function = getattr(_module(place), name)
@@ -234,7 +236,7 @@ def _code(reference: str) -> tuple[nn.Module, Origin]:
         raise ExternalError(f"{reference}: {name}() raised {type(error).__name__}: {_line(error)}") from error
     if not isinstance(network, nn.Module):
         raise ExternalError(f"{reference}: {name}() returned {type(network).__name__}, not a torch.nn.Module")
-    return network, Origin(reference, "code", SAID["code"])
+    return network, Origin(reference, "code")
 
 
 def _module(place: str) -> object:
@@ -263,9 +265,9 @@ def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) ->
     loading = robustbench.robustbench("utils")
     table = {key.value: models for key, models in loading.all_models.items()}[_ZOO_DATA[workload.data]]
     models = {threat.value: found for threat, found in table.items()}
-    threat = next((one for one in _ZOO_THREATS[norm] if name in models.get(one, {})), None)
+    threat = next((key for key in _ZOO_THREATS[norm] if name in models.get(key, {})), None)
     if threat is None:
-        every = sorted({one for found in models.values() for one in found})
+        every = sorted({model for found in models.values() for model in found})
         near = difflib.get_close_matches(name, every, 3, 0.4)
         raise ExternalError(
             f"{reference}: RobustBench has no such model for {workload.data}"
@@ -286,7 +288,7 @@ def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) ->
         except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
             raise ExternalError(f"{weights}: not a checkpoint of {name} ({_line(error)})") from None
     digest = file_sha256(weights) if weights.is_file() else None
-    return network, Origin(reference, "zoo", SAID["zoo"], f"{name} ({threat})", digest)
+    return network, Origin(reference, "zoo", f"{name} ({threat})", digest)
 
 
 def _laid_out(weights: Path, folder: Path, data: str, threat: str, files: list[str]) -> Path:
@@ -306,7 +308,7 @@ def _laid_out(weights: Path, folder: Path, data: str, threat: str, files: list[s
     return folder
 
 
-def check(opened: Opened, workload: Workload, x: Tensor) -> None:
+def check(opened: OpenedNetwork, workload: Workload, x: Tensor) -> None:
     """Try a network on a few test images (n ≥ 3), before hours are spent.
 
     Raises:
@@ -330,15 +332,15 @@ def check(opened: Opened, workload: Workload, x: Tensor) -> None:
             raise ExternalError(f"{name}: gives logits that are NaN or infinite on clean test images")
 
 
-def _tried(opened: Opened, x: Tensor, name: str) -> Tensor:
+def _tried(opened: OpenedNetwork, x: Tensor, name: str) -> Tensor:
     try:
         with torch.no_grad(), evaluating(opened.network):
             logits = opened.network(x)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (anything may happen in a network of the user)
-        mend = "; export it with a dynamic batch dimension" if opened.origin.kind == "exported" else ""
-        raise ExternalError(f"{name}: does not take images {tuple(x.shape)}: {_line(error)}{mend}") from None
+        hint = "; export it with a dynamic batch dimension" if opened.origin.kind == "exported" else ""
+        raise ExternalError(f"{name}: does not take images {tuple(x.shape)}: {_line(error)}{hint}") from None
     if not isinstance(logits, Tensor):
         raise ExternalError(f"{name}: gives a {type(logits).__name__}, not a tensor of logits")
     return logits

@@ -95,7 +95,7 @@ def robustbench(part: str = "eval") -> ModuleType:
     before = {name: sys.modules.get(name) for name in stand_in}
     sys.modules.update(stand_in)
     try:
-        torchvision_import.module()  # RobustBench imports torchvision, which may need mending first
+        torchvision_import.module()  # RobustBench imports torchvision, which may need fixing first
         return importlib.import_module(f"robustbench.{part}")
     except ModuleNotFoundError as error:
         raise BridgeError(f'{error.name} is not installed: pip install "advbench[robustbench]"') from None
@@ -108,7 +108,7 @@ def robustbench(part: str = "eval") -> ModuleType:
 
 
 class Benchmarked(NamedTuple):
-    """What RobustBench says of a network: two accuracies in [0,1], and the adversarial images that it judged."""
+    """RobustBench's judgement of a network: two accuracies in [0,1], and the adversarial images that it judged."""
 
     clean: float
     robust: float

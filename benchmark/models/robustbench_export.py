@@ -41,7 +41,7 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """What a leaderboard of RobustBench fixes: radius, size of the test set, shape of images, classes."""
+    """A leaderboard of RobustBench: radius, size of the test set, shape of images, classes."""
 
     eps: Fraction
     test: int
@@ -59,7 +59,7 @@ LEADERBOARDS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """How RobustBench calls and builds one of our architectures.
+    """An architecture of ours as RobustBench names and builds it.
 
     Attributes:
         title: as their tables have it; suffix: as their model names have it.
@@ -135,10 +135,12 @@ def leaderboard(record: Record, checkpoint: CheckpointName) -> Leaderboard:
         raise ExportError(f"run {record.run}: {record.data.num_classes} classes, RobustBench has {board.classes}")
     if checkpoint not in record.checkpoints:
         raise ExportError(f"run {record.run}: it has no {checkpoint} checkpoint")
-    missing = [one for one in ("clean", "autoattack") if one not in record.checkpoints[checkpoint].evaluation.columns]
+    missing = [
+        name for name in ("clean", "autoattack") if name not in record.checkpoints[checkpoint].evaluation.columns
+    ]
     if missing:
-        said = f"{missing[0]} of {checkpoint} was not measured"
-        raise ExportError(f"run {record.run}: {said}; `advbench evaluate {record.run[:8]}` goes on")
+        message = f"{missing[0]} of {checkpoint} was not measured; `advbench evaluate {record.run[:8]}` goes on"
+        raise ExportError(f"run {record.run}: {message}")
     return board
 
 
@@ -221,7 +223,7 @@ def model_info(
     """
     leaderboard(record, checkpoint)
     evaluation = record.checkpoints[checkpoint].evaluation
-    clean, robust = (f"{100 * (evaluation.accuracy(one) or 0.0):.2f}" for one in ("clean", "autoattack"))
+    clean, robust = (f"{100 * (evaluation.accuracy(column) or 0.0):.2f}" for column in ("clean", "autoattack"))
     footnote = (
         f"{record.method.row}, trained and attacked with advbench under its protocol {record.protocol_name} "
         f"(sha256 {record.protocol_digest[:12]}), seed {record.seed}, {checkpoint} checkpoint, run {record.run}."
@@ -383,7 +385,9 @@ def load(exported: Exported) -> nn.Module:
     """
     loading = robustbench.robustbench("utils")
     tables = {
-        (data.value, threat.value): one for data, every in loading.all_models.items() for threat, one in every.items()
+        (data.value, threat.value): models
+        for data, threats in loading.all_models.items()
+        for threat, models in threats.items()
     }
     models = tables[exported.dataset, THREAT]
     if exported.name in models:

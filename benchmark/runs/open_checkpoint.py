@@ -9,7 +9,7 @@ from advbench.benchmark.runs.run_folder import RunFolder
 
 def open_run(
     folder: RunFolder, name: CheckpointName, workload: external.Workload, *, device: torch.device | str
-) -> external.Opened:
+) -> external.OpenedNetwork:
     """Open a checkpoint of a run of ours, its file compared with the checksum that training left.
 
     Raises:
@@ -32,7 +32,5 @@ def open_run(
         raise external.ExternalError(
             f"{folder.weights(name)}: not the weights that training wrote (sha256 differs); train the run again"
         ) from None
-    origin = external.Origin(
-        f"{folder.id[:8]} {folder.spec.label} {name}", "run", external.SAID["run"], architecture, sha256
-    )
-    return external.Opened(network, origin)
+    origin = external.Origin(f"{folder.id[:8]} {folder.spec.label} {name}", "run", architecture, sha256)
+    return external.OpenedNetwork(network, origin)

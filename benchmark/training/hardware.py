@@ -1,7 +1,6 @@
-"""What the hardware decides: the precision of training, and the peak memory that it took."""
+"""Precision of training and peak memory, as the hardware decides them."""
 
 import logging
-import resource
 import sys
 from pathlib import Path
 
@@ -34,10 +33,21 @@ class PeakMemory:
         """Return the peak so far."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        status = Path("/proc/self/status")
-        if status.exists():
-            for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return _process_peak()
+
+
+def _process_peak() -> int:
+    """Return the peak memory of this process; psutil knows it on Windows alone, `resource` knows no reset."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil  # noqa: PLC0415 (a dependency on Windows alone)
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # noqa: PLC0415 (there is none on Windows)
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

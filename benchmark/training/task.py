@@ -1,4 +1,4 @@
-"""What a method gets to build from: networks of the protocol's architecture and frozen teachers."""
+"""The workload as a method builds from it: networks of the protocol's architecture and frozen teachers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TrainingError(RuntimeError):
-    """Training cannot start or go on; the message is one line with the mend."""
+    """Training cannot start or go on; the message is one line with the fix."""
 
 
 class Frozen(nn.Module):

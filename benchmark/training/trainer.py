@@ -33,8 +33,8 @@ NO_TEACHERS: Mapping[str, Any] = {}
 
 
 @dataclass
-class State:
-    """What a run has come to: all that resuming needs beside weights and optimiser."""
+class RunState:
+    """Progress of a run: all that resuming needs beside weights and optimiser."""
 
     next_epoch: int = 0
     best_epoch: int | None = None
@@ -48,7 +48,7 @@ class State:
         return {**vars(self), "best_key": list(self.best_key), "curve": [row.model_dump() for row in self.curve]}
 
     @classmethod
-    def read(cls, plain: dict[str, Any]) -> "State":
+    def read(cls, plain: dict[str, Any]) -> "RunState":
         """Read what `dump` wrote."""
         curve = [Epoch.model_validate(row) for row in plain["curve"]]
         return cls(**{**plain, "best_key": tuple(plain["best_key"]), "curve": curve})
@@ -100,7 +100,7 @@ class Run:
             autocast=self._autocast,
             first_drop=protocol.training.first_drop,
         )
-        self.state = State()
+        self.state = RunState()
         self.peak = PeakMemory(device)
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -210,7 +210,7 @@ class Run:
         try:
             self.nets.load_state_dict(plain["nets"])
             self.optimiser.load_state_dict(plain["optimiser"])
-            self.state = State.read(plain["state"])
+            self.state = RunState.read(plain["state"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainingError(
                 f"{self.folder / 'resume.pt'} does not fit this method any more ({type(error).__name__}): "

@@ -6,7 +6,7 @@ from torch import nn
 
 from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import architectures, external, weight_files
-from advbench.benchmark.models.external import ExternalError, Opened, Origin, Workload, check, open_network
+from advbench.benchmark.models.external import ExternalError, OpenedNetwork, Origin, Workload, check, open_network
 
 DIGITS = Workload("digits", 10, (1, 8, 8))
 CIFAR = Workload("cifar10", 10, (3, 32, 32))
@@ -99,7 +99,7 @@ def test_code_of_the_user_is_called_and_named_so(tmp_path, monkeypatch):
     for reference in ("own_defense.py:net", "own_defense:net"):
         opened = open_network(reference, DIGITS)
         assert isinstance(opened.network, nn.Flatten)
-        assert "user's own code" in opened.origin.said
+        assert "user's own code" in opened.origin.text
     assert "returned int" in refused("own_defense.py:no")
     assert "bad() raised OSError: disk" in refused("own_defense.py:bad")
     assert "raised ModuleNotFoundError" in refused("no_such_module:net")
@@ -128,7 +128,7 @@ class Constant(nn.Module):
 )
 def test_a_network_that_cannot_be_attacked_is_refused_on_three_images(network, said):
     with pytest.raises(ExternalError) as caught:
-        check(Opened(network, Origin("it", "code", "code")), DIGITS, torch.rand(3, 1, 8, 8))
+        check(OpenedNetwork(network, Origin("it", "code")), DIGITS, torch.rand(3, 1, 8, 8))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_a_network_that_cannot_be_attacked_is_refused_on_three_images(network, s
 def test_images_outside_the_unit_range_are_refused():
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(ExternalError, match=r"must be in \[0,1\]"):
-        check(Opened(net, Origin("it", "code", "code")), DIGITS, 2 * torch.ones(3, 1, 8, 8))
+        check(OpenedNetwork(net, Origin("it", "code")), DIGITS, 2 * torch.ones(3, 1, 8, 8))
 
 
 def test_a_zoo_model_is_loaded_by_robustbenchs_own_code_from_a_local_file(tmp_path, monkeypatch):
