@@ -8,6 +8,7 @@ carries it and no board mixes two. This module is free of torch.
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,7 +33,7 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class ProtocolError(ValueError):
-    """A protocol that cannot be read; the message is one line naming file, key and mend."""
+    """A protocol that cannot be read; the message is one line naming file, key and hint."""
 
 
 def exact(value: object) -> Fraction:
@@ -298,7 +299,7 @@ class Protocol:
     @property
     def official(self) -> bool:
         """Whether this is, to the last digit, a published protocol."""
-        return self.digest in {one.digest for one in published().values()}
+        return self.digest in {protocol.digest for protocol in published().values()}
 
     @classmethod
     def from_plain(cls, plain: object, source: str = "protocol") -> Self:
@@ -310,31 +311,46 @@ class Protocol:
         try:
             protocol: Self = _ADAPTER.validate_python(plain)
         except ValidationError as error:
-            raise ProtocolError(f"{source}: {_explain(error)}") from None
+            raise ProtocolError(f"{source}: {explain(error, 'protocol')}") from None
         return protocol
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """Read a TOML file strictly; see `from_plain`."""
-        return cls.from_plain(read_toml(path, ProtocolError), str(path))
+        """Read a TOML file strictly; see `from_plain`.
+
+        Raises:
+            ProtocolError: also if it takes the name of a published protocol, or of a version to come, without being it:
+                its boards would overwrite the official ones.
+        """
+        protocol = cls.from_plain(read_toml(path, ProtocolError), str(path))
+        series = {name.rpartition("/")[0].casefold() for name in published()}
+        claimed = re.sub(r"-\d+$", "", protocol.slug.casefold())
+        if not {claimed, protocol.slug.casefold()}.isdisjoint(series) and not protocol.official:
+            raise ProtocolError(
+                f"{path}: name: {protocol.name!r} belongs to the published protocols, and this is another; "
+                "name yours otherwise"
+            )
+        return protocol
 
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Protocol)
+_MESSAGES = {
+    "unexpected_keyword_argument": "unknown key",
+    "extra_forbidden": "unknown key",
+    "missing": "missing",
+    "missing_argument": "missing",
+}
+"""What pydantic's types of errors are called here."""
 
 
-def _explain(error: ValidationError) -> str:
-    """Say every problem of a ValidationError on one line, key first."""
-    said = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "protocol"
-        kind = problem["type"]
-        if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
-            said.append(f"{key}: unknown key")
-        elif kind in {"missing", "missing_argument"}:
-            said.append(f"{key}: missing")
-        else:
-            said.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(said)
+def explain(error: ValidationError, whole: str, most: int | None = None) -> str:
+    """Return the problems of a ValidationError (at most `most`) on one line, key first; `whole` names the object."""
+    messages = []
+    for problem in error.errors()[:most]:
+        key = ".".join(str(part) for part in problem["loc"]) or whole
+        message = _MESSAGES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        messages.append(f"{key}: {message}")
+    return "; ".join(messages)
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from advbench.benchmark.protocol import Protocol, ProtocolError
+from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import corrections
 from advbench.benchmark.records.corrections import Event
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
@@ -112,20 +112,11 @@ def _one_protocol(records: Sequence[Record], protocol: Protocol | None) -> Proto
         named = ", ".join(f"{name} ({digest[:12]})" for digest, name in sorted(digests.items(), key=lambda one: one[1]))
         raise BoardError(f"a board never mixes protocols: {named}; choose one with --protocol")
     if protocol is None:
-        try:
-            protocol = Protocol.from_plain(records[0].protocol, f"record {records[0].run}")
-        except ProtocolError as error:
-            raise BoardError(f"a record's protocol cannot be read: {error}") from None
-    wrong = [record.run for record in records if _digest(record) != record.protocol_digest]
+        protocol = records[0].protocol
+    wrong = [record.run for record in records if record.protocol.digest != record.protocol_digest]
     if wrong:
         raise BoardError(f"record {wrong[0]}: its protocol does not have the digest it claims; measure the run again")
     return protocol
-
-
-def _digest(record: Record) -> str:
-    """Compute the digest of the protocol that a record holds, as `Protocol.digest` does."""
-    plain = {key: value for key, value in record.protocol.items() if key != "summary"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _variants(records: Sequence[Record], protocol: Protocol) -> list[Variant]:

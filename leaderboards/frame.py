@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.board import group, load, load_records
@@ -216,7 +215,7 @@ def tidy(records: list[Record]) -> pd.DataFrame:
 
 
 def _lines(record: Record) -> Iterator[dict[str, Any]]:
-    variant = Variant(record.run, [record], Protocol.from_plain(record.protocol, f"record {record.run}"))
+    variant = Variant(record.run, [record], record.protocol)
     known = {column.key: column for column in columns(standard=True, hour=variant.hour, teachers=True)}
     common = {
         "protocol": record.protocol_name,

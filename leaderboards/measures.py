@@ -166,8 +166,8 @@ def on_cpu(record: Record) -> bool:
 
 def data_marks(record: Record) -> tuple[str, ...]:
     """Return what is not as it should be with the data of a record: "unverified", "subset"."""
-    data = record.protocol.get("data", {})
-    subset = bool(data.get("train_limit") or data.get("test_limit"))
+    data = record.protocol.data
+    subset = bool(data.train_limit or data.test_limit)
     return (*([] if record.data.verified else ["unverified"]), *(["subset"] if subset else []))
 
 

@@ -17,7 +17,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Epoch, Record
 from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.points import footnote
@@ -137,7 +136,7 @@ def _stack(records: Sequence[Record], curve: _Curve) -> tuple[np.ndarray, np.nda
 
 def _key(methods: Sequence[Sequence[Record]], drawn: set[_Curve]) -> list[Line2D | Patch]:
     first = methods[0][0]
-    attack = f"PGD-{Protocol.from_plain(first.protocol, f'record {first.run}').selection.steps}"
+    attack = f"PGD-{first.protocol.selection.steps}"
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=curve.colour, linestyle=curve.line, label=curve.label.format(attack=attack))
         for curve in (*_VALIDATION, *_TRAINING, _LOSS)

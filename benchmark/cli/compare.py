@@ -9,7 +9,7 @@ import click
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import FORMATS, file_name, print_table, write_result
 from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
-from advbench.benchmark.cli.read_records import Source, labels_of, protocol_of, records_options
+from advbench.benchmark.cli.read_records import Source, labels_of, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.records.schema import Record
@@ -54,7 +54,7 @@ def compare(
     first, second = measured
     records = sides[0][1]
     labels, classes = labels_of(records[0], data_root) or (None, ())
-    rule = protocol_of(records[0]).statistics
+    rule = records[0].protocol.statistics
     found = comparison.contrast(first, second, column=column, rule=rule, labels=labels, classes=classes)
     for line in comparison.words(found):
         click.echo(line)

@@ -6,7 +6,7 @@ import click
 
 from advbench.benchmark.cli.console import FORMATS, print_table
 from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
-from advbench.benchmark.cli.read_records import Source, labels_of, protocol_of, records_options
+from advbench.benchmark.cli.read_records import Source, labels_of, records_options
 
 
 @click.command(short_help="Classes, hardest images, agreement of methods.")
@@ -38,7 +38,7 @@ def images(
     rows = by_row(on_board(board.build(found), found, checkpoint), checkpoint, column)
     labelled = labels_of(found[0], data_root)
     title = f"{name_of(column)} on {checkpoint}"
-    stem = f"{protocol_of(found[0]).slug}-{column}"
+    stem = f"{found[0].protocol.slug}-{column}"
     written: list[Path] = []
     if labelled is not None:
         table = perclass.by_class(rows, *labelled)

@@ -20,7 +20,7 @@ from advbench.benchmark.cli.options import (
     methods_option,
     out_folder,
 )
-from advbench.benchmark.cli.read_records import Source, labels_of, protocol_of, records_options
+from advbench.benchmark.cli.read_records import Source, labels_of, records_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -224,7 +224,7 @@ def _of_records(every: "Sequence[Record]", request: Request) -> Figures:
             raise Refused("compare draws two methods: name them with --methods A,B")
         labels, names = _labels(records, request)
         first, second = sorted(correct.items(), key=lambda row: _place(request.methods or (), groups[row[0]][0]))
-        rule = protocol_of(records[0]).statistics
+        rule = records[0].protocol.statistics
         found = comparison.contrast(first, second, column=column, rule=rule, labels=labels, classes=names)
         return comparison.draw(found, layout=layout)
 

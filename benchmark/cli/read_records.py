@@ -75,10 +75,10 @@ class Source:
 
         found, events = self.load()
         groups = list(board.group(found).values())
-        pairs = [(records, protocol_of(records[0])) for records in groups]
+        pairs = [(records, records[0].protocol) for records in groups]
         for event in events:
             if event.before.protocol_digest not in {protocol.digest for _, protocol in pairs}:
-                pairs.append(([], protocol_of(event.before)))
+                pairs.append(([], event.before.protocol))
         if not pairs:
             raise self.nothing()
         tables = [board.build(records, protocol, history=events) for records, protocol in pairs]
@@ -100,20 +100,13 @@ def records_options(only: str = "Only this one.  [default: every protocol that h
     return gather("source", Source, protocol_option(help=only), records, store_folder)
 
 
-def protocol_of(record: "Record") -> "Protocol":
-    """Return the protocol that a record holds."""
-    from advbench.benchmark.protocol import Protocol
-
-    return Protocol.from_plain(record.protocol, f"record {record.run}")
-
-
 def labels_of(record: "Record", data_root: Path | None) -> "tuple[Labels, tuple[str, ...]] | None":
     """Return labels and class names of the test images; None, and a line on stderr, where their data are not here."""
     from advbench.benchmark.data import labels
     from advbench.benchmark.data.sources import DataError
 
     try:
-        data = protocol_of(record).data
+        data = record.protocol.data
         return labels.load(data, (record.data.digest, record.data.split_sha256), data_root)
     except (ImportError, DataError) as error:
         click.echo(f"no classes shown: {error}", err=True)

@@ -7,7 +7,7 @@ import click
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.options import out_folder
-from advbench.benchmark.cli.read_records import Source, protocol_of, records_options
+from advbench.benchmark.cli.read_records import Source, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.records.schema import MethodIdentity
@@ -37,7 +37,7 @@ def site(*, source: Source, out: Path) -> None:
     shown = _shown(source)
     protocols = list(published().values()) if source.protocol is None else [source.protocol]
     recorded = [*(filed.record for filed in shown.files), *(filed.old.record for filed in shown.corrected)]
-    every = {protocol.digest: protocol for protocol in [*protocols, *map(protocol_of, recorded)]}
+    every = {protocol.digest: protocol for protocol in [*protocols, *(record.protocol for record in recorded)]}
     cards, methods = _cards()
     made = compose(
         shown.files,

@@ -20,7 +20,7 @@ from advbench.benchmark.cli.options import (
     gather,
     where_options,
 )
-from advbench.benchmark.cli.read_records import RecordRef, protocol_of, weights_option
+from advbench.benchmark.cli.read_records import RecordRef, weights_option
 from advbench.benchmark.files import file_sha256, write_bytes
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def verify(
         raise Refused("--adversarial judges given examples: leave out --attack and --sample")
     if extent.count and "examination" in extent.families:
         raise Refused("flags are judged on the whole test set: leave out --sample, or --attack examination")
-    protocol, device = protocol_of(claimed), where.torch_device()
+    protocol, device = claimed.protocol, where.torch_device()
     torch.set_num_threads(threads or _threads(claimed) or torch.get_num_threads())
     dataset = registry.load(protocol.data, root=where.data_root, device=device)
     reproduce.check_provenance(claimed, protocol, dataset.test, dataset.provenance.digest)
@@ -191,11 +191,11 @@ def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) 
     """
     from advbench.benchmark.review.counterexamples import CLOSE
 
-    threat = record.protocol["threat"]
+    threat = record.protocol.threat
     counted = "every attack" if found.column == "worst" else "AutoAttack"
     click.echo(
         f"{found.examples} examples for {found.checkpoint} of {record.method.row} seed {record.seed} under "
-        f"{record.protocol_name}, {threat['norm']}, eps {threat['eps']}, the farthest pixel {found.farthest:.8g} away"
+        f"{record.protocol_name}, {threat.norm}, eps {threat.eps}, the farthest pixel {found.farthest:.8g} away"
     )
     click.echo(
         f"{found.fooled} fool the network; {len(found.fallen)} of the {found.claimed} images fall that the record "
@@ -214,7 +214,7 @@ def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) 
         f"(claimed {found.autoattack / found.test:.2%})"
     )
     facts = {"record": record.run, "protocol": record.protocol_name, "protocol_digest": record.protocol_digest}
-    facts |= {"method": record.method.row, "seed": str(record.seed), "norm": threat["norm"], "eps": threat["eps"]}
+    facts |= {"method": record.method.row, "seed": str(record.seed), "norm": threat.norm, "eps": str(threat.eps)}
     _write({**facts, "file_sha256": file_sha256(file), **found.to_plain()}, out)
     if found.fallen:
         raise Failed(f"record {record.run}: {len(found.fallen)} images that it counts as robust fall: too weak")

@@ -155,7 +155,7 @@ def objections(record: Record, checkpoint: CheckpointName) -> tuple[str, ...]:
     for flag in raised(evaluation.flags):
         reason = f" ({flag.reason})" if flag.reason else ""
         found.append(f"flag {flag.name}: {ABOUT[flag.name].sign}{reason}" if flag.name in ABOUT else flag.name)
-    eps = Fraction(record.protocol["threat"]["eps"])
+    eps = record.protocol.threat.eps
     if eps != board.eps:
         found.append(f"trained and attacked at eps {eps}, the leaderboard is of {board.eps}")
     if record.data.test != board.test or not _whole(record, evaluation):
@@ -239,7 +239,7 @@ def model_info(
         "dataset": record.data.name,
         "venue": f"{record.method.venue} {record.method.year}",
         "architecture": ARCHITECTURES[record.network].title,
-        "eps": str(Fraction(record.protocol["threat"]["eps"])),
+        "eps": str(record.protocol.threat.eps),
         "clean_acc": clean,
         "reported": robust,
         "autoattack_acc": robust,

@@ -6,8 +6,10 @@ is the start of its sha256, and one file that says why: `seed0-<digest>.replaced
 that correct the same record clash in git instead of being merged.
 """
 
+import logging
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -16,7 +18,9 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator
 
 from advbench.benchmark.files import file_sha256
-from advbench.benchmark.records.schema import Part, Record, Sha256
+from advbench.benchmark.records.schema import ObsoleteError, Part, Record, Sha256
+
+log = logging.getLogger(__name__)
 
 FOLDER = "superseded"
 KINDS = ("replaced", "withdrawn")
@@ -113,11 +117,20 @@ def read(folder: Path) -> Published:
         CorrectionError: if a correction fails its schema, names a file that is missing or was edited, or the
             corrections of a record do not lead from one to the next up to the record that stands there today.
     """
-    records = {file: Record.load(file) for file in record_files(folder)}
+    records = dict(_current(folder))
     events: list[Event] = []
     for past in sorted(path for path in folder.rglob(FOLDER) if path.is_dir()):
         events += _past(past, records)
     return Published(records, tuple(sorted(events, key=lambda one: one.correction.date)))
+
+
+def _current(folder: Path) -> Iterator[tuple[Path, Record]]:
+    """Yield the current records; one whose protocol is none any more costs its own row, not the board."""
+    for file in record_files(folder):
+        try:
+            yield file, Record.load(file)
+        except ObsoleteError as error:
+            log.warning("left out: %s", error)
 
 
 def load(path: Path) -> Correction:

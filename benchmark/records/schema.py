@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from advbench.benchmark.protocol import Protocol, explain
+
 Bits = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Scalar = bool | int | float | str
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -47,6 +49,10 @@ def describe_selection(selection: Selection, steps: int) -> str:
 
 class RecordError(ValueError):
     """A record that cannot be read; the message is one line."""
+
+
+class ObsoleteError(RecordError):
+    """A record whose protocol is none any more: only this record cannot be shown."""
 
 
 class Part(BaseModel):
@@ -291,8 +297,7 @@ class Record(Part):
     """Identity of the run: first 16 hex digits of the sha256 of (protocol, method, hyper-parameters, seed)."""
     created: str
     """UTC time of writing, ISO 8601."""
-    protocol: dict[str, Any]
-    """The whole protocol as canonical JSON data."""
+    protocol: Protocol
     protocol_name: str
     protocol_digest: Sha256
     official: bool
@@ -307,7 +312,7 @@ class Record(Part):
     @property
     def selection_text(self) -> str:
         """The rule that chose `best`, in words."""
-        return describe_selection(self.training.selection, int(self.protocol["selection"]["steps"]))
+        return describe_selection(self.training.selection, self.protocol.selection.steps)
 
     def dumps(self) -> str:
         """Serialise as stable, readable JSON."""
@@ -319,12 +324,13 @@ class Record(Part):
 
         Raises:
             RecordError: if it cannot be read or fails the schema; one line naming file and key.
+            ObsoleteError: if nothing but its protocol is not valid.
         """
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "record"
-            raise RecordError(f"{path}: not a valid record: {key}: {first['msg']}") from None
+            keys = {problem["loc"][:1] for problem in error.errors()}
+            kind = ObsoleteError if keys == {("protocol",)} else RecordError
+            raise kind(f"{path}: not a valid record: {explain(error, 'record', 1)}") from None

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from advbench.benchmark.protocol import Protocol, ProtocolError, published
+from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.flags import raised
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Checkpoint, Evaluation, Passes, Record, Selection
 from advbench.benchmark.review.adapter.baseline_bands import baselines
@@ -42,11 +42,7 @@ def name(record: Record) -> str:
 def _protocol(record: Record) -> Iterator[Finding]:
     """The digest is that of the protocol inside, and who claims a published protocol has it to the digit."""
     place, another = name(record), "digest of another protocol"
-    try:
-        protocol = Protocol.from_plain(record.protocol, "its protocol")
-    except ProtocolError as error:
-        yield _refused("protocol", place, str(error))
-        return
+    protocol = record.protocol
     if protocol.digest != record.protocol_digest:
         yield _refused(another, place, "its protocol does not have the digest it claims")
     if protocol.name != record.protocol_name or protocol.network != record.network:

@@ -10,7 +10,6 @@ import torch
 
 from advbench.benchmark.data import registry
 from advbench.benchmark.models import weight_files
-from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.review.consistency import name
 from advbench.benchmark.review.finding import Finding
@@ -48,7 +47,7 @@ class Sample:
             message = "its weights are not there (`submit --weights` takes them along): nothing was attacked again"
             yield Finding("not attacked again", "suspicious", name(record), message)
             return
-        protocol = Protocol.from_plain(record.protocol, "its protocol")
+        protocol = record.protocol
         dataset = registry.load(protocol.data, root=self.data_root, device=self.device)
         if (dataset.provenance.digest, dataset.provenance.test) != (record.data.digest, record.data.test):
             message = f"the data here ({dataset.provenance.source}) are others: nothing was attacked again"

@@ -132,8 +132,8 @@ def _boards(
 ) -> list[Board]:
     """Build the board of every digest, those with records first, each group in order of names."""
     grouped = boards.group([filed.record for filed in source.files])
-    known = {several[0].protocol_digest: _protocol(several[0]) for several in grouped.values()}
-    withdrawn = [_protocol(one.event.before) for one in source.corrected]
+    known = {several[0].protocol_digest: several[0].protocol for several in grouped.values()}
+    withdrawn = [one.event.before.protocol for one in source.corrected]
     for protocol in sorted([*protocols, *withdrawn], key=lambda one: one.name):
         known.setdefault(protocol.digest, protocol)
     times = Counter(protocol.name for protocol in known.values())
@@ -154,10 +154,6 @@ def _boards(
             )
         )
     return made
-
-
-def _protocol(record: Record) -> Protocol:
-    return Protocol.from_plain(record.protocol, f"record {record.run}")
 
 
 def _raised(record: Record) -> list[str]:

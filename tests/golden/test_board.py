@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from advbench.benchmark.protocol import Protocol, resolve
+from advbench.benchmark.protocol import Protocol, Threat, resolve
 from advbench.benchmark.records.schema import Flag, RecordError
 from advbench.benchmark.records.statistics import compare, ranks, wilson
 from advbench.leaderboards import board, load_board
@@ -168,7 +170,7 @@ def test_boards_never_mix_protocols(make_record):
 
 def test_a_record_that_lies_about_its_protocol_is_refused(make_record):
     record = make_record()
-    changed = {**record.protocol, "threat": {"norm": "linf", "eps": "1/255"}}
+    changed = replace(record.protocol, threat=Threat(norm="linf", eps=Fraction(1, 255)))
     with pytest.raises(BoardError, match="does not have the digest"):
         board.build([make_record(seed=1), record.model_copy(update={"protocol": changed})])
 

@@ -4,6 +4,7 @@ import math
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import matplotlib as mpl
@@ -245,7 +246,7 @@ def test_curves_show_the_loss_where_no_training_accuracy_was_logged(make_record,
 
 def test_curves_name_the_attack_that_the_protocol_selects_by(make_record):
     record = make_record()
-    protocol = {**record.protocol, "selection": {**record.protocol["selection"], "steps": 5}}
+    protocol = replace(record.protocol, selection=replace(record.protocol.selection, steps=5))
     for steps, shown in ((10, record), (5, record.model_copy(update={"protocol": protocol}))):
         (legend,) = curves.draw({"A": [shown]}).legends
         assert f"PGD-{steps}, validation" in {text.get_text() for text in legend.get_texts()}

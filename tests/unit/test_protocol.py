@@ -13,6 +13,8 @@ from advbench.benchmark.protocol import Protocol, ProtocolError, published, reso
 
 TEXT = (Path(__file__).resolve().parents[2] / "benchmark/protocols/cifar10-linf-1.toml").read_text(encoding="utf-8")
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def plain() -> dict:
@@ -194,11 +196,19 @@ def test_a_short_name_means_the_newest_version(monkeypatch):
     assert resolve("x") is newest
 
 
-@pytest.mark.parametrize("reference", ["cifar11-linf", "cifar10-linf/2", "", "cifar10"])
-def test_an_unknown_name_lists_the_published_ones(reference):
+@pytest.mark.parametrize(
+    ("reference", "named"),
+    [
+        ("cifar11-linf", "cifar10-linf"),
+        ("cifar10-linf/2", "cifar10-linf"),
+        ("", "digits-linf/1"),
+        ("x", "digits-linf/1"),
+    ],
+)
+def test_an_unknown_name_names_the_nearest_or_all_published_ones(reference, named):
     with pytest.raises(ProtocolError, match=re.escape(repr(reference))) as caught:
         resolve(reference)
-    assert "digits-linf/1" in str(caught.value)
+    assert named in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -216,3 +226,23 @@ def test_evaluation_and_training_step_are_a_quarter_of_eps():
     for name, protocol in published().items():
         for budget in (protocol.training.inner, protocol.selection, protocol.attacks.pgd20, protocol.attacks.cw):
             assert budget.step == protocol.threat.eps / 4, name
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar10-linf/1", "cifar10-linf/99", "CIFAR10-linf/1", "cifar10-linf-7", "digits-linf"]
+)
+def test_a_protocol_of_the_user_may_not_take_a_published_name(tmp_path, name):
+    """Its boards would be written over the official ones."""
+    text = (ROOT / "benchmark/protocols/cifar10-linf-1.toml").read_text(encoding="utf-8")
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        text.replace('"cifar10-linf/1"', f'"{name}"').replace("epochs = 200", "epochs = 199"), encoding="utf-8"
+    )
+    with pytest.raises(ProtocolError, match=r"mine\.toml: name: .* belongs to the published protocols"):
+        resolve(str(file))
+
+
+def test_a_copy_of_a_published_protocol_is_that_protocol(tmp_path):
+    file = tmp_path / "copy.toml"
+    file.write_bytes((ROOT / "benchmark/protocols/cifar10-linf-1.toml").read_bytes())
+    assert resolve(str(file)).official

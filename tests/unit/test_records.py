@@ -1,12 +1,14 @@
 """Records: outcomes are bits, accuracies are derived, what does not fit the schema is refused in one line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from advbench.benchmark.protocol import published
+from advbench.benchmark.records import corrections
 from advbench.benchmark.records.schema import (
     COLUMNS,
     Checkpoint,
@@ -14,6 +16,7 @@ from advbench.benchmark.records.schema import (
     Environment,
     Evaluation,
     MethodIdentity,
+    ObsoleteError,
     Outcomes,
     Passes,
     Record,
@@ -231,3 +234,23 @@ def test_selection_is_read_in_its_older_words_and_told_from_the_protocol(record,
     plain["training"]["selection"] = "the best test accuracy"
     with pytest.raises(ValueError, match="selection"):
         Record.model_validate(plain)
+
+
+def test_a_protocol_that_is_none_any_more_costs_its_own_row_only(record, tmp_path, caplog):
+    old = json.loads(record.dumps())
+    old["protocol"]["training"]["warmup"] = 5
+    (tmp_path / "old.json").write_text(json.dumps(old), encoding="utf-8")
+    (tmp_path / "new.json").write_text(record.dumps(), encoding="utf-8")
+    with pytest.raises(ObsoleteError, match=r"old\.json: not a valid record: protocol.*warmup: unknown key"):
+        Record.load(tmp_path / "old.json")
+    assert list(corrections.read(tmp_path).records) == [tmp_path / "new.json"]
+    assert "left out" in caplog.text
+
+
+def test_published_records_are_written_as_they_stand():
+    files = sorted((Path(__file__).parents[2] / "leaderboards" / "records").rglob("*.json"))
+    assert len(files) >= 70
+    for file in files:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        again = json.loads(Record.load(file).dumps())
+        assert again["protocol"] == found["protocol"]
