@@ -41,11 +41,13 @@ class Threat:
     eot: int | None
     out: Path | None
     subset: int | None
+    engine: str | None
 
     @property
     def given(self) -> bool:
         """Whether anything was asked for that no board shows."""
-        return any(value is not None for value in (self.threat, self.eps, self.sweep, self.eot, self.out, self.subset))
+        wanted = (self.threat, self.eps, self.sweep, self.eot, self.out, self.subset, self.engine)
+        return any(value is not None for value in wanted)
 
     def plans(self, families: tuple[str, ...], eps: Fraction | None = None) -> "list[AttackPlan]":
         """Return one plan for each radius; `eps` where none is given."""
@@ -56,7 +58,8 @@ class Threat:
         radius = eps if self.eps is None else self.eps
         radii = self.sweep or (() if radius is None else (radius,))
         norm: Any = self.threat or "linf"  # click's choice
-        return [AttackPlan(ThreatModel(norm, radius, self.eot or 0), wanted) for radius in radii]
+        engine: Any = self.engine or "pyautoattack"  # click's choice
+        return [AttackPlan(ThreatModel(norm, radius, self.eot or 0), wanted, engine=engine) for radius in radii]
 
 
 threat_options = gather(
@@ -70,6 +73,12 @@ threat_options = gather(
         "--eot",
         type=click.IntRange(2),
         help="For randomised networks: average gradients over N draws, judge by their votes.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["pyautoattack", "reference", "exact"]),
+        help="Who runs AutoAttack: pyautoattack, as on the board, or our own faster engine, with pyautoattack's random "
+        "numbers (reference) or with numbers by image (exact).  [default: pyautoattack]",
     ),
     click.option("--out", type=FILE, help="Write all of it as JSON."),
     subset_option,

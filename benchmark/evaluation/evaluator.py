@@ -8,12 +8,15 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks import autoattack, autoattack_versions
+from advbench.benchmark.attacks.autoattack import engine, network_view
+from advbench.benchmark.attacks.autoattack.engine import EngineName
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.evaluation.arena import Arena, ThreatModel, entered
 from advbench.benchmark.evaluation.masking_probes import examine
@@ -34,6 +37,7 @@ class _Attempt:
     peers: Mapping[str, nn.Module]
     result: ShardResult
     started: float
+    engine: EngineName = "pyautoattack"
 
     def judge(self, column: str, proposal: Tensor, among: Tensor | None = None) -> Tensor:
         """Judge a proposal and count what was odd about it as evidence."""
@@ -105,6 +109,7 @@ def _iterated(attack: str, loss: str, steps: int, step: str) -> dict[str, Any]:
 def _autoattack(attempt: _Attempt) -> None:
     arena, classes = attempt.arena, attempt.arena.view.num_classes
     require_classes(classes)
+    propose, settings = _engine(arena, attempt.seed, attempt.engine)
     alive, total = arena.right.clone(), Cost()
     for attack in autoattack_versions.RAND_STAGES if arena.threat.eot else STAGES:
         among = alive.nonzero().flatten()
@@ -112,7 +117,7 @@ def _autoattack(attempt: _Attempt) -> None:
             shard = arena.images[0] // arena.protocol.attacks.shard
             seed = autoattack.seed_of(arena.protocol.digest, attempt.seed, attack, shard)
             with arena.ledger.differentiating("input"):
-                proposal, warnings = _autoattack_proposal(arena, among, attack, seed)
+                proposal, warnings = propose(among, attack, seed)
             alive[among] = attempt.judge("autoattack", proposal, among)
             warned = (f"{attack}: {warning}" for warning in warnings)
             attempt.result = dataclasses.replace(attempt.result, warnings=(*attempt.result.warnings, *warned))
@@ -120,9 +125,40 @@ def _autoattack(attempt: _Attempt) -> None:
         attempt.result.settings[attack] = {"attack": attack}
         attempt.result.costs[attack] = attempt.lap()
         total += attempt.result.costs[attack]
-    eot = arena.threat.eot
-    settings = autoattack_versions.rand_settings(eot) if eot else autoattack.settings(classes)
     attempt.column("autoattack", alive, settings, total)
+
+
+Propose = Callable[[Tensor, str, int], tuple[Tensor, list[str]]]
+"""(indices of the images, attack, seed) → proposals and warnings."""
+
+
+def _engine(arena: Arena, seed: int, name: EngineName) -> tuple[Propose, dict[str, Any]]:
+    """Return what attacks the arena's images, and its settings."""
+    eot, norm, classes = arena.threat.eot, arena.threat.norm, arena.view.num_classes
+    theirs = partial(_autoattack_proposal, arena)
+    if name == "pyautoattack":
+        return theirs, autoattack_versions.rand_settings(eot) if eot else autoattack.settings(classes)
+    if eot:
+        raise EvaluationError("AutoAttack under EOT runs through pyautoattack alone")
+    mode, view = name, network_view.prepare(arena.view.network, arena.x)
+    arena.ledger.watch(view.network)
+
+    def ours(among: Tensor, attack: str, stage_seed: int) -> tuple[Tensor, list[str]]:
+        if (attack, norm) == ("square", "l2"):
+            return theirs(among, attack, stage_seed)
+        request = engine.Request(
+            attack,
+            norm,
+            arena.threat.ball.eps,
+            autoattack.targets(classes),
+            mode,
+            stage_seed,
+            key=f"{arena.protocol.digest}|{seed}",
+            images=[arena.images[index] for index in among.tolist()],
+        )
+        return engine.propose(view, arena.x[among], arena.y[among], request), []
+
+    return ours, engine.settings(mode, view, classes, norm)
 
 
 def require_classes(classes: int) -> None:
@@ -171,6 +207,7 @@ def evaluate_shard(
     threat: ThreatModel | None = None,
     num_classes: int | None = None,
     peers: Mapping[str, nn.Module] | None = None,
+    autoattack_by: EngineName = "pyautoattack",
 ) -> ShardResult:
     """Attack one shard with one family of attacks, in one batch; the network is left as it was found.
 
@@ -185,6 +222,7 @@ def evaluate_shard(
         threat: None: the protocol's own, which is the board's.
         num_classes: how many logits the network must give; None accepts any number that covers the labels.
         peers: for the masking probes: networks by name whose PGD-20 examples are tried on this one.
+        autoattack_by: the engine that runs AutoAttack; boards know pyautoattack alone.
 
     Raises:
         EvaluationError: if images, labels, network or protocol cannot be evaluated; one line, before the attack starts.
@@ -203,7 +241,7 @@ def evaluate_shard(
         num_classes=num_classes,
         draws=f"{seed}|{_known(family)}|{first}",
     ) as arena:
-        return _attempted(arena, family, seed, peers or {})
+        return _attempted(arena, family, seed, peers or {}, autoattack_by)
 
 
 def attack_images(
@@ -235,8 +273,12 @@ def _known(family: str) -> str:
     return family
 
 
-def _attempted(arena: Arena, family: str, seed: int, peers: Mapping[str, nn.Module]) -> ShardResult:
+def _attempted(
+    arena: Arena, family: str, seed: int, peers: Mapping[str, nn.Module], engine_name: EngineName = "pyautoattack"
+) -> ShardResult:
     predictions = arena.predictions.cpu().numpy().astype(np.int64)
-    attempt = _Attempt(arena, seed, peers, ShardResult(family, arena.images[0], predictions), arena.entered)
+    attempt = _Attempt(
+        arena, seed, peers, ShardResult(family, arena.images[0], predictions), arena.entered, engine_name
+    )
     ATTACKS[family](attempt)
     return attempt.result

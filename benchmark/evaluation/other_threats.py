@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from advbench.benchmark.attacks.autoattack.engine import EngineName
 from advbench.benchmark.attacks.autoattack_versions import RAND_STAGES
 from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluation.arena import ThreatModel
@@ -33,12 +34,14 @@ class AttackPlan:
 
     Attributes:
         families: some of `FAMILIES`; "clean" is always measured.
+        engine: who runs AutoAttack.
         examine: gather the evidence of the flags, too; of a randomised network only outcomes tell.
     """
 
     threat: ThreatModel
     families: tuple[str, ...] = FAMILIES
     examine: bool = True
+    engine: EngineName = "pyautoattack"
 
     def check(self, shape: Sequence[int], num_classes: int) -> None:
         """Refuse what cannot be measured.
@@ -51,6 +54,8 @@ class AttackPlan:
         odd = [name for name in self.families if name not in FAMILIES]
         if odd:
             raise EvaluationError(f"no family of attacks {odd[0]!r}; there are {', '.join(FAMILIES)}")
+        if self.threat.eot and self.engine != "pyautoattack":
+            raise EvaluationError("AutoAttack under EOT runs through pyautoattack alone")
         if "autoattack" in self.families:
             require_classes(num_classes)
 
@@ -154,6 +159,7 @@ def measure(
                 threat=plan.threat,
                 num_classes=num_classes,
                 peers=peers,
+                autoattack_by=plan.engine,
             )
             results[family].append(result)
     merged = merge(

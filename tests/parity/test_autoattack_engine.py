@@ -1,6 +1,8 @@
 """Our AutoAttack engine against pyautoattack, image for image, attack for attack, on the survivors of each."""
 
 import sys
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,12 @@ from torch import nn
 
 from advbench.benchmark.attacks.autoattack import engine, network_view
 from advbench.benchmark.attacks.wrapped_network import frozen
+from advbench.benchmark.evaluation import evaluator
+from advbench.benchmark.evaluation.arena import ThreatModel
 from advbench.benchmark.models.architectures import PreActBlock, build, conv3x3, pool, stage
 from advbench.benchmark.models.pass_counter import Ledger
+from advbench.benchmark.protocol import published
+from advbench.benchmark.records.outcomes import EvaluationError
 from advbench.benchmark.records.schema import STAGES
 
 QUERIES, TARGETS, IMAGES = 100, 2, 16
@@ -161,3 +167,34 @@ def test_passes_of_fab(nets, images):
         engine.propose(view, x, y, request("fab-t", len(x), 1e-6))
     assert ledger.passes.forwards <= 1.1 * TARGETS * 300 * len(x)
     assert ledger.passes.weight_gradient == 0
+
+
+def evaluated(net, images, engine_name, eot=0):
+    protocol = published()["digits-linf/1"]
+    threat = ThreatModel("linf", Fraction(13, 100), eot)
+    run = partial(evaluator.evaluate_shard, family="autoattack", first=0, seed=0, threat=threat)
+    return run(net, *images, protocol=protocol, autoattack_by=engine_name)
+
+
+def test_the_evaluator_runs_the_engine_it_is_told(nets, images, monkeypatch):
+    """Stage for stage as with pyautoattack, and the record says who attacked."""
+    monkeypatch.setattr(evaluator.engine, "Request", partial(engine.Request, queries=QUERIES))
+    set_version = AutoAttack._set_version
+
+    def fewer_queries(theirs, version):
+        set_version(theirs, version)
+        theirs.square.n_queries = QUERIES
+
+    monkeypatch.setattr(AutoAttack, "_set_version", fewer_queries)
+    some = tuple(tensor[:6] for tensor in images)
+    results = {name: evaluated(nets["preact"], some, name) for name in ("pyautoattack", "reference")}
+    results["exact"] = evaluated(nets["preact"], tuple(tensor[:1] for tensor in some), "exact")
+    for attack in STAGES:
+        np.testing.assert_array_equal(results["reference"].stages[attack], results["pyautoattack"].stages[attack])
+    assert 0 < results["reference"].columns["autoattack"].sum() < 6
+    for name in ("reference", "exact"):
+        assert f"{name} mode" in results[name].settings["autoattack"]["engine"]
+        assert "folded" in results[name].settings["autoattack"]["network"]
+        assert results[name].costs["apgd-t"].passes.forwards > 0
+    with pytest.raises(EvaluationError, match="EOT"):
+        evaluated(nets["preact"], some, "exact", eot=4)

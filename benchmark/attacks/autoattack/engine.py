@@ -6,11 +6,12 @@ draws by image: targets of all images go through one queue, and neither batch si
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from advbench.benchmark.attacks.autoattack import reference
 from advbench.benchmark.attacks.autoattack.apgd import Apgd
 from advbench.benchmark.attacks.autoattack.draws import Draws, ImageDraws, ReferenceDraws
 from advbench.benchmark.attacks.autoattack.fab import Fab
@@ -22,7 +23,9 @@ from advbench.benchmark.attacks.ball import Norm
 from advbench.benchmark.records.schema import STAGES
 
 Mode = Literal["reference", "exact"]
-MODES: tuple[Mode, ...] = ("reference", "exact")
+EngineName = Literal["pyautoattack", "reference", "exact"]
+"""Who attacks: the reference implementation, or this engine in one of its modes."""
+VERSION = 1
 _PIXELS = 2**18
 _BATCHES = (64, 2048)
 
@@ -76,6 +79,18 @@ def propose(view: NetworkView, x: Tensor, y: Tensor, request: Request) -> Tensor
         raise ValueError("the engine has no Square Attack in L2; pyautoattack has")
     findings = Findings.none(x, view.tolerance)
     return _Run(view, x, y, request, findings).x_adv()
+
+
+def settings(mode: Mode, view: NetworkView, num_classes: int, norm: Norm) -> dict[str, Any]:
+    """Describe the engine and its parameters for a record."""
+    drawn = {} if mode == "reference" else {"seed": "Philox4x64-10 by (protocol, run seed, attack, image, target)"}
+    square = "; Square by pyautoattack" if norm == "l2" else ""
+    return {
+        **reference.settings(num_classes),
+        "engine": f"advbench {VERSION}, {mode} mode{square}",
+        "network": view.description,
+        **drawn,
+    }
 
 
 class _Run:
