@@ -76,10 +76,11 @@ class _Search:
         x, y = self.x[image], self.y[image]
         lower, upper = (x - self.eps).clamp_(min=0), (x + self.eps).clamp_(max=1)
         best = (x + self.eps * self.stripes[image]).clamp_(0, 1)
-        loss = self._loss(image, best, y)
-        active = loss > -self.findings.tolerance
+        loss, over = self._loss(image, best, y)
+        over = over | loss.isnan()
         for query, s in enumerate(self.sides):
-            if not bool(active.all()):
+            if bool(over.any()):
+                active = ~over
                 image, y, lower, upper, best, loss = (t[active] for t in (image, y, lower, upper, best, loss))
             if len(image) == 0:
                 return
@@ -88,17 +89,17 @@ class _Search:
             before = best[window].clone()
             after = (before + self.deltas[query].view(-1, 1, 1)).clamp_(lower[window], upper[window])
             best[window] = after
-            new = self._loss(image, best, y)
+            new, over = self._loss(image, best, y)
             better = (new < loss) | (new <= 0)
             loss = torch.where(better, new, loss)
             best[window] = torch.where(better.view(-1, 1, 1, 1), after, before)
-            active = loss > -self.findings.tolerance
 
-    def _loss(self, image: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        """Return z_y − max_{j≠y} z_j, (R,), and report what is misclassified."""
+    def _loss(self, image: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z_y − max_{j≠y} z_j and whether that ends the search, both (R,); report what is misclassified."""
         logits = self.view.logits(x_adv)
-        wrong = logits.argmax(dim=1) != y
-        excess = margin_each(logits, y)
-        if bool(wrong.any()):
-            self.findings.add(image[wrong], x_adv[wrong], excess[wrong].nan_to_num(nan=torch.inf))
-        return -excess
+        loss = -margin_each(logits, y)
+        low = loss <= 0
+        if bool(low.any()):
+            wrong = low & (logits.argmax(dim=1) != y)
+            self.findings.add(image[wrong], x_adv[wrong], -loss[wrong])
+        return loss, loss <= -self.findings.tolerance
