@@ -41,7 +41,7 @@ def row(protocol="cifar10-linf/1", *, n=10_000, clean=8213, robust=4807, flags=(
             "protocol": plain,
             "protocol_name": protocol,
             "protocol_digest": published()[protocol].digest,
-            "network": plain["network"],
+            "network": plain.network,
             "data": record.data.model_copy(update=facts),
             "checkpoints": {"best": Checkpoint(epoch=1, sha256=sha256, evaluation=evaluation)},
             **changes,
