@@ -224,6 +224,10 @@ class Method(ABC, Generic[N]):
     def after_epoch(self, nets: N, step: Step) -> None:
         """Update averages after an epoch, before validation; runs without gradients."""
 
+    def notes(self, epochs: int) -> tuple[str, ...]:  # noqa: ARG002 (for methods whose notes depend on it)
+        """Return what a reader of the board must know about the row in a training of so many epochs."""
+        return self.card.notes
+
     def deployed(self, nets: N) -> nn.Module:
         """Return the network that is validated, saved and evaluated."""
         target: nn.Module = nets.target  # type: ignore[assignment]

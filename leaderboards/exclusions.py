@@ -4,33 +4,25 @@ Read from records alone. Flags come from the evaluator; a collapse is read from 
 definition, so that it is seen even where no flag was computed.
 """
 
-from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.schema import Evaluation, Flag, Record
+from advbench.benchmark.records import flag_rules
+from advbench.benchmark.records.flag_rules import Training
+from advbench.benchmark.records.flags import COLLAPSED
+from advbench.benchmark.records.schema import Evaluation, Record
 
 
-def collapse(record: Record, protocol: Protocol) -> str:
-    """Say why the seed of a record has collapsed, in a few words; empty if it has not.
-
-    Collapsed: a non-finite loss, or on a checkpoint clean accuracy below 2/C or one class taking most predictions, or,
-    for a method trained against an adversary, `last` below 1/(2C) under PGD-20.
-    """
+def collapse(record: Record) -> str:
+    """Return why the seed of a record has collapsed, by the definition of the flag; empty if it has not."""
     if record.training.diverged is not None:
         return f"loss not finite in epoch {record.training.diverged.epoch}"
-    classes = max(1, record.data.num_classes)
     for name, checkpoint in sorted(record.checkpoints.items()):
-        evaluation = checkpoint.evaluation
-        clean = evaluation.accuracy("clean")
-        if clean is not None and clean < 2 / classes:
-            return f"clean accuracy of {name} below 2/{classes}"
-        predicted = evaluation.predicted_classes
-        if sum(predicted) and max(predicted) > protocol.flags.constant_share * sum(predicted):
-            return f"{name} predicts one class"
-        pgd20 = evaluation.accuracy("pgd20")
-        if name == "last" and record.method.robust and pgd20 is not None and pgd20 < 1 / (2 * classes):
-            return f"PGD-20 accuracy of last below 1/{2 * classes}"
-        for flag in evaluation.flags:
-            if _is_collapse(flag) and flag.state == "raised":
-                return f"{flag.name} on {name}"
+        training = Training(checkpoint=name, robust=record.method.robust)
+        state, _, reason = flag_rules.collapsed(
+            checkpoint.evaluation, training, record.protocol.flags, max(1, record.data.num_classes)
+        )
+        if state == "raised":
+            return f"{name}: {reason}"
+        if any(flag.name == COLLAPSED and flag.state == "raised" for flag in checkpoint.evaluation.flags):
+            return f"{COLLAPSED} on {name}"
     return ""
 
 
@@ -44,7 +36,7 @@ def invalid(record: Record, evaluation: Evaluation) -> tuple[str, ...]:
     found = [
         flag.name
         for flag in evaluation.flags
-        if flag.kind == "validity" and flag.state == "raised" and not _is_collapse(flag)
+        if flag.kind == "validity" and flag.state == "raised" and flag.name != COLLAPSED
     ]
     if any(outcomes.n != record.data.test for outcomes in evaluation.columns.values()):
         found.append("test set incomplete")
@@ -64,7 +56,3 @@ def summarize_flags(evaluations: list[Evaluation]) -> str:
     if not_run:
         parts.append(f"{len(not_run)} of {len({flag.name for flag in flags})} not run")
     return "; ".join(parts) or "clear"
-
-
-def _is_collapse(flag: Flag) -> bool:
-    return flag.kind == "validity" and "collaps" in flag.name

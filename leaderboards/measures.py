@@ -29,7 +29,7 @@ class Variant:
         self.records = sorted(records, key=lambda record: record.seed)
         self.protocol = protocol
         self.identity = self.records[0].method
-        self.collapsed = {record.seed: why for record in self.records if (why := collapse(record, protocol))}
+        self.collapsed = {record.seed: why for record in self.records if (why := collapse(record))}
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """SGLR: Soften to Defend: Towards Adversarial Robustness via Self-Guided Label Refinement (Li et al., CVPR 2024)."""
 
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, inf
 
 import torch
 from torch import Tensor
@@ -37,13 +37,17 @@ class SGLR(Method[OneNetwork]):
         family="label refinement",
         forwards=(23, 24),
         differs=(MIXED,),
-        notes=("in short training labels stay nearly one-hot: 19 % of it is left at 30 epochs",),
     )
 
     def __post_init__(self) -> None:
         """Refuse shares outside [0, 1]."""
         if not all(0 <= share <= 1 for share in (self.start, self.decay, self.clean, self.refined)):
             raise ValueError("start, decay, clean and refined must be in [0, 1]")
+
+    def notes(self, epochs: int) -> tuple[str, ...]:
+        """Add what is left of the labels' one-hot start: the decay is per visit, however long training is."""
+        left = self.decay ** (epochs - ceil(self.start * epochs))
+        return (*self.card.notes, f"labels keep {left:.0%} of their one-hot start after {epochs} epochs")
 
     def build(self, task: Task) -> OneNetwork:
         """Train one network and remember a soft label of every training image, one-hot at first."""

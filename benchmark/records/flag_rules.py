@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.protocol import FlagThresholds, Protocol
 from advbench.benchmark.records.schema import COLUMNS, Bits, Evaluation, Selection, describe_selection
 
 State = Literal["raised", "clear", "not run"]
@@ -275,27 +275,31 @@ def test_set_incomplete(case: Case) -> Finding:
     return _state(raised=bool(absent)), {"incomplete": absent}, found
 
 
-def collapsed(case: Case, training: Training) -> Finding:
-    """Judge whether the network is one at all."""
+def collapsed(evaluation: Evaluation, training: Training, limits: FlagThresholds, num_classes: int) -> Finding:
+    """Judge whether the network is one at all: the only definition of a collapsed seed, of flags and boards alike.
+
+    Collapsed: a loss that was not finite, clean accuracy below 2/C, one class taking most of the predictions, or, for a
+    method that is meant to be robust, `last` below 1/(2C) under PGD-20. Shares are of all n images: an image whose
+    logits are not finite is predicted as no class.
+    """
     signs, evidence = [], dict[str, Any]()
-    classes, flags = case.num_classes, case.protocol.flags
     if training.diverged:
         signs.append("the loss was not finite")
-    clean = case.evaluation.accuracy("clean")
+    clean = evaluation.accuracy("clean")
     if clean is not None:
         evidence["clean"] = clean
-        if clean < 2 / classes:
-            signs.append(f"clean accuracy {clean:.1%} is below 2/{classes}")
-    if case.evaluation.predicted_classes and case.n:
-        share = max(case.evaluation.predicted_classes) / case.n
-        evidence["largest_class_share"] = share
-        if share > flags.constant_share:
-            signs.append(f"{share:.1%} of predictions are one class")
-    pgd = case.evaluation.accuracy("pgd20")
+        if clean < 2 / num_classes:
+            signs.append(f"clean accuracy {clean:.1%} is below 2/{num_classes}")
+        if evaluation.predicted_classes and evaluation.columns["clean"].n:
+            share = max(evaluation.predicted_classes) / evaluation.columns["clean"].n
+            evidence["largest_class_share"] = share
+            if share > limits.constant_share:
+                signs.append(f"{share:.1%} of predictions are one class")
+    pgd = evaluation.accuracy("pgd20")
     if pgd is not None and training.robust and training.checkpoint == "last":
         evidence["pgd20"] = pgd
-        if pgd < 1 / (2 * classes):
-            signs.append(f"PGD-20 {pgd:.1%} is below 1/{2 * classes}")
+        if pgd < 1 / (2 * num_classes):
+            signs.append(f"PGD-20 {pgd:.1%} is below 1/{2 * num_classes}")
     if not signs and clean is None:
         return not_run("clean not measured")
     return _state(raised=bool(signs)), evidence, "; ".join(signs) or "no sign of collapse"

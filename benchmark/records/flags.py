@@ -38,6 +38,8 @@ _ROBUSTBENCH = "https://arxiv.org/abs/2010.09670"  # Croce et al., 2021
 _OVERFITTING = "https://arxiv.org/abs/2002.11569"  # Rice, Wong, Kolter, ICML 2020
 _REWEIGHTED = "https://arxiv.org/abs/2103.01914"  # Hitaj et al., 2021, on GAIRAT
 
+COLLAPSED = "collapsed"
+"""The flag of a seed that has to be shown and is not ranked as a defense."""
 ABOUT: Mapping[str, About] = {
     "non-finite-gradients": About(
         "masking",
@@ -123,7 +125,7 @@ ABOUT: Mapping[str, About] = {
         "run what is missing",
         _EVALUATING,
     ),
-    "collapsed": About(
+    COLLAPSED: About(
         "validity",
         "training collapsed under this seed",
         "the seed is shown and counted; look at the learning curve",
@@ -173,14 +175,14 @@ def find(
     findings = {
         "selection": flag_rules.selection(training, protocol.selection.steps),
         "test-set-incomplete": flag_rules.test_set_incomplete(case),
-        "collapsed": flag_rules.collapsed(case, training),
+        COLLAPSED: flag_rules.collapsed(evaluation, training, protocol.flags, num_classes),
     }
     findings |= {name: judge(case) for name, judge in _OUTCOMES.items()}
     for name, judge_examined in _EXAMINED.items():
         findings[name] = (
             not_run("the examination did not run") if examination is None else judge_examined(case, examination)
         )
-    gone = findings["collapsed"][0] == "raised"
+    gone = findings[COLLAPSED][0] == "raised"
     return tuple(_flag(name, findings[name], collapsed=gone) for name in ABOUT)
 
 

@@ -71,8 +71,11 @@ def _facts(method: type[Method[Any]]) -> MethodFacts:
     return MethodFacts(defaults, dict(method.requires), max(method.card.phases, default=None))
 
 
-def identify(method: Method[Any]) -> MethodIdentity:
-    """Return who a method is, for the record: card, hyper-parameters, digest of its source file."""
+def identify(method: Method[Any], epochs: int | None = None) -> MethodIdentity:
+    """Return who a method is, for the record: card, hyper-parameters, digest of its source file.
+
+    With `epochs`, the protocol's, the notes are those of a row under it.
+    """
     kind, card = type(method), method.card
     values = method.hyperparameters()
     defaults = {
@@ -94,7 +97,7 @@ def identify(method: Method[Any]) -> MethodIdentity:
         key=card.key,
         robust=card.robust,
         overrides_update=kind.update is not Method.update,
-        notes=card.notes,
+        notes=card.notes if epochs is None else method.notes(epochs),
         source_sha256=None if source is None else hashlib.sha256(discovery.source_text(Path(source))).hexdigest(),
     )
 
@@ -201,7 +204,8 @@ class _Worker:
         if method.hyperparameters() != spec.hyperparameters:
             raise WorkError(f"{spec.method} has other hyper-parameters than when this job was planned: plan again")
         dataset = _dataset(spec.protocol.data, self.data_root, self.device)
-        identity = identify(method)  # before training: the source may change meanwhile
+        # Before training: the source may change meanwhile.
+        identity = identify(method, spec.protocol.training.epochs)
         loaded = {role: self._teacher(spec, run_id, dataset) for role, run_id in sorted(spec.teachers.items())}
         last_said = time.monotonic()
         epochs = spec.protocol.training.epochs

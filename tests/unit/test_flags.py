@@ -251,6 +251,11 @@ class TestValidity:
         nearly = evaluation().model_copy(update={"predicted_classes": (1800, 200, *[0] * 8)})
         assert "collapsed" not in raised(nearly)
 
+    def test_images_without_a_prediction_count_among_all_images(self):
+        """Logits that are not finite are no class: one class of the finite rest is not 90 % of all predictions."""
+        broken = evaluation().model_copy(update={"predicted_classes": (1700, *[0] * 9)})
+        assert "collapsed" not in raised(broken)
+
     def test_collapsed_last_of_a_robust_method(self):
         gone = evaluation(1600, 99, 99, 99, (90,) * 4)
         robust = Training(robust=True, checkpoint="last", selection="validation-pgd")

@@ -123,12 +123,12 @@ def inner_budget(method: Method[Any]) -> None:
         crafts = "crafts" if seen else "crafts nothing"
         message = f"the card says robust={method.card.robust}, the method {crafts}"
         raise CheckError(message, "correct the card or the loss")
-    declared = any("own inner step" in note for note in method.card.notes)
+    declared = method.card.family == "single step"
     for x, x_adv in seen:
         if x_adv.min() < 0 or x_adv.max() > 1:
             raise CheckError("crafted images leave [0,1]", "use what step.craft or step.single return")
         if not declared and (x_adv - x).abs().max() > EPS + 1e-12:
-            raise CheckError("crafted images leave the ball", 'declare it: notes=("own inner step",)')
+            raise CheckError("crafted images leave the ball", 'declare it: family="single step"')
 
 
 def _recorded(original: Callable[..., Tensor], seen: list[tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
