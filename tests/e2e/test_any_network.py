@@ -236,6 +236,16 @@ def test_a_run_is_attacked_in_l2_and_marked(place):
         Record.load(place.folder / "l2.json")
 
 
+def test_autoattack_by_our_own_engine_is_off_the_board_and_says_so(place):
+    words = ("--engine", "exact", "--eps", "3/10", "--attacks", "autoattack", "--out", "engine.json", "--device", "cpu")
+    assert "enter no board" in place.advbench("evaluate", place.runs["pgd_at"], *words)
+    found = json.loads((place.folder / "engine.json").read_text(encoding="utf-8"))["threats"][0]["columns"][
+        "autoattack"
+    ]
+    assert "exact mode" in found["settings"]["engine"]
+    assert found["n"] == 12
+
+
 def test_signs_of_masking_are_looked_for_in_l2_too(place):
     words = ("--protocol", "tiny.toml", "--threat", "l2", "--eps", "1/2", "--attacks", "pgd,cw", "--device", "cpu")
     said = place.advbench("evaluate", "mine.py:Masked", *words, "--out", "l2-masked.json")
@@ -291,6 +301,7 @@ def test_a_randomised_network_is_judged_by_votes_over_draws(place):
         (["mine.py:Masked", "--eps", "3/2"], "eps must be above 0 and at most 1"),
         (["mine.py:Masked", "--threat", "l2"], "needs --eps"),
         (["mine.py:Masked", "--threat", "l2", "--eps", "9"], "at most 8"),
+        (["mine.py:Masked", "--engine", "exact", "--eot", "3"], "EOT runs through pyautoattack alone"),
         (["mine.py:Masked", "--attacks", "deepfool"], "no family of attacks 'deepfool'"),
         (["zoo:Standard"], "not digits"),
     ],
