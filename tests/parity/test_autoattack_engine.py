@@ -195,6 +195,6 @@ def test_the_evaluator_runs_the_engine_it_is_told(nets, images, monkeypatch):
     for name in ("reference", "exact"):
         assert f"{name} mode" in results[name].settings["autoattack"]["engine"]
         assert "folded" in results[name].settings["autoattack"]["network"]
-        assert results[name].costs["apgd-t"].passes.forwards > 0
+        assert results[name].costs["apgd-ce"].passes.forwards > 0
     with pytest.raises(EvaluationError, match="EOT"):
         evaluated(nets["preact"], some, "exact", eot=4)

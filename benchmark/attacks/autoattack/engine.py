@@ -4,6 +4,7 @@
 draws by image: targets of all images go through one queue, and neither batch size, order nor sharding matters.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from advbench.benchmark.attacks.autoattack.apgd import Apgd
 from advbench.benchmark.attacks.autoattack.draws import Draws, ImageDraws, ReferenceDraws
 from advbench.benchmark.attacks.autoattack.fab import Fab
 from advbench.benchmark.attacks.autoattack.loss_vectors import ce, targeted_dlr
-from advbench.benchmark.attacks.autoattack.network_view import NetworkView
+from advbench.benchmark.attacks.autoattack.network_view import FEWEST_ROWS, NetworkView
 from advbench.benchmark.attacks.autoattack.rows import Findings, Pairs, drive
 from advbench.benchmark.attacks.autoattack.square import QUERIES, square_linf
 from advbench.benchmark.attacks.ball import Norm
@@ -77,6 +78,8 @@ def propose(view: NetworkView, x: Tensor, y: Tensor, request: Request) -> Tensor
         raise ValueError(f"no attack {request.attack!r} in AutoAttack standard; it has {', '.join(STAGES)}")
     if (request.attack, request.norm) == ("square", "l2"):
         raise ValueError("the engine has no Square Attack in L2; pyautoattack has")
+    if request.mode == "exact":
+        view = dataclasses.replace(view, fewest=FEWEST_ROWS)
     findings = Findings.none(x, view.tolerance)
     return _Run(view, x, y, request, findings).x_adv()
 

@@ -17,7 +17,7 @@ from advbench.benchmark.attacks.wrapped_network import View
 from advbench.benchmark.models.torch_state import evaluating
 
 FEWEST_ROWS = 8
-"""Smaller batches are filled up: below, matrix products take another path on CPUs, and results depend on company."""
+"""From here on logits do not depend on company: matrix products of fewer rows take another path on CPUs."""
 _LOGITS_AGREE = 1e-4
 _GRADIENTS_AGREE = 1e-2
 
@@ -30,11 +30,13 @@ class NetworkView:
         network: a `View`, frozen and in eval mode.
         tolerance: logit margins below this are a matter of rounding: the network itself may decide otherwise.
         description: what was done to the network, for the record.
+        fewest: smaller batches are filled up to this many rows.
     """
 
     network: View
     tolerance: float
     description: str
+    fewest: int = 1
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, C) without a graph."""
@@ -51,7 +53,7 @@ class NetworkView:
         return logits.detach(), values.detach(), gradient
 
     def _forward(self, x: Tensor) -> Tensor:
-        missing = FEWEST_ROWS - len(x)
+        missing = self.fewest - len(x)
         if missing <= 0 or len(x) == 0:
             logits: Tensor = self.network(x)
             return logits
