@@ -14,6 +14,8 @@ from advbench.leaderboards.writers.markdown import escape
 
 MOVED = ("clean", "autoattack")
 """Columns whose change on best a correction shows."""
+HEADS = tuple(f"{ACCURACIES[key][0]}, best" for key in MOVED)
+"""Their headings."""
 NOTED = 10
 """Corrections that are noted below a board; `advbench leaderboard --history` lists all."""
 FIELDS = ("protocol", "digest", "date", "kind", "method", "label", "seed", "reason", "old", "new", "old_run", "new_run")

@@ -15,10 +15,12 @@ from advbench.leaderboards import board as boards
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.published_numbers import Published
 from advbench.leaderboards.site import board_page, file_names, method_page, run_page, superseded
-from advbench.leaderboards.site.render import page, static
+from advbench.leaderboards.site.render import page
 from advbench.leaderboards.site.source import Corrected, Filed, Source, by_digest, places
 from advbench.leaderboards.table import Table
 from advbench.leaderboards.writers.escaping import display
+from advbench.leaderboards.writers.html.environment import static
+from advbench.leaderboards.writers.html.view import Links
 
 TITLE = "Adversarial robustness leaderboards"
 
@@ -78,13 +80,18 @@ def compose(
         if times > 1:
             warnings.append(f"{times} protocols are named {name}: their boards are kept apart by digest")
     identities = _identities(made, methods, corrected)
-    carded = frozenset({*identities, *(cards or {})})
+    pages = {name: f"../methods/{file_names.slug(name)}.html" for name in {*identities, *(cards or {})}}
     out = _record_files(source)
     at = places(files)
     for one in made:
-        raised = {record.run: _raised(record) for record in one.records}
-        runs = _runs(one, at)
-        shown = board_page.Shown(one.table, one.measured, one.slug, runs, raised, one.corrected, carded, one.namesakes)
+        links = Links(
+            protocol=f"../protocols/{one.slug}.html",
+            methods=pages,
+            runs=_runs(one, at),
+            raised={record.run: _raised(record) for record in one.records},
+            corrected=one.corrected,
+        )
+        shown = board_page.BoardPage(one.table, one.measured, one.slug, links, one.namesakes)
         warnings += [f"{one.table.protocol}: {text}" for text in board_page.add(out, shown)]
     _protocol_pages(out, made, toml or {})
     for filed in files:
@@ -198,7 +205,7 @@ def _summary(one: Board) -> dict[str, Any]:
         "methods": len(best),
         "runs": len(one.records),
         "seeds": len({record.seed for record in one.records}),
-        "leaders": [board_page.standing(table, row) for row in leaders[:4]],
+        "leaders": [board_page.summarize_row(table, row) for row in leaders[:4]],
         "more": max(0, len(leaders) - 4),
         "corrections": len(table.history),
         "published": len(table.published),
@@ -238,10 +245,10 @@ def _standings(made: Sequence[Board]) -> dict[str, list[dict[str, Any]]]:
         last = {row.key: row for row in one.table.rows if row.checkpoint == "last"}
         for row in one.table.rows:
             if row.checkpoint == "best":
-                entry = board_page.standing(one.table, row) | {
+                entry = board_page.summarize_row(one.table, row) | {
                     "board": one.table.protocol,
                     "slug": one.slug,
-                    "last": board_page.standing(one.table, last[row.key])["robust"] if row.key in last else "",
+                    "last": board_page.summarize_row(one.table, last[row.key])["robust"] if row.key in last else "",
                     "runs": [
                         {"seed": seed, "slug": file_names.slug(run)}
                         for seed, run in zip(row.seeds, row.runs, strict=True)

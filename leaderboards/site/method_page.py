@@ -5,10 +5,10 @@ from typing import Any
 
 from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards import bibtex
-from advbench.leaderboards.site.column_guide import marker
 from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.render import markdown, page
 from advbench.leaderboards.table import BoardError
+from advbench.leaderboards.writers.html.column_guide import marker
 
 Standing = Mapping[str, Any]
 

@@ -5,14 +5,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from advbench.leaderboards.correction_notes import MOVED
-from advbench.leaderboards.measures import ACCURACIES, test_images
+from advbench.leaderboards.measures import test_images
 from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.source import Corrected
 from advbench.leaderboards.table import Change, Table, decimals
 
 WORDS = {"replaced": "measured again", "withdrawn": "withdrawn"}
-HEADS = tuple(f"{ACCURACIES[key][0]}, best" for key in MOVED)
-"""Columns whose change on the best checkpoint a correction shows."""
 
 
 def entries(table: Table, corrected: Sequence[Corrected], files: Mapping[str, PurePosixPath]) -> list[dict[str, Any]]:

@@ -310,8 +310,10 @@ class TestPublished:
         parser = Tables()
         page = html.write(table)
         parser.feed(page)
-        assert [row[0] for row in parser.tables[1]] == ["TRADES <i> | other", "TRADES", "nobody"]
-        assert [row[2:5] for row in parser.tables[1]] == [["90.25", "61.50", "55.00"], ["90", "", ""], ["", "", ""]]
+        names = ["TRADES <i> | other", "TRADES", "nobody"]
+        assert [row[0] for row in parser.tables[1]] == [f"{name} as published" for name in names]
+        numbers = [["90.25", "61.50", "55.00"], ["90", "–", "–"], ["–", "–", "–"]]
+        assert [row[2:5] for row in parser.tables[1]] == numbers
         assert "<i>" not in page
         assert '<a href="https://example.org/a">' in page
         assert len(parser.tables[0]) == len(table.rows)

@@ -13,7 +13,7 @@ import pytest
 
 from advbench.benchmark.protocol import published
 from advbench.leaderboards.site.file_names import board_slug
-from advbench.leaderboards.site.render import static
+from advbench.leaderboards.writers.html.environment import static
 
 AXE = "4.10.3"
 RULES = {"light": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"], "dark": ["cat.color"]}
@@ -120,9 +120,8 @@ def contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_have_contrast_in_both_themes(scheme):
     """Text has at least 4.5 : 1 (WCAG 1.4.3), markers and focus rings 3 : 1 (1.4.11)."""
-    style = static()["site.css"].decode()
-    selector = ":root {" if scheme == "light" else ":root[data-theme=dark] {"
-    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]+)", style.partition(selector)[2].partition("}")[0]))
+    pairs = re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]+), (#[0-9a-f]+)\);", static()["site.css"].decode())
+    colours = {name: light if scheme == "light" else dark for name, light, dark in pairs}
     for text, grounds in {
         "ink": ("paper", "raised", "wash", "warn-paper"),
         "soft": ("paper", "raised"),
@@ -135,9 +134,11 @@ def test_colours_have_contrast_in_both_themes(scheme):
         assert contrast(colours[f"f{family}"], colours["paper"]) >= 3, f"marker of family {family}"
 
 
-def test_dark_by_system_and_dark_by_choice_are_the_same_colours():
+def test_every_colour_has_a_light_and_a_dark_form():
     style = static()["site.css"].decode()
-    chosen = style.partition(":root[data-theme=dark] {")[2].partition("}")[0]
-    system = style.partition(":root:not([data-theme=light]) {")[2].partition("}")[0]
-    pairs = [dict(re.findall(r"--([\w-]+): ([^;]+);", block)) for block in (chosen, system)]
-    assert pairs[0] == pairs[1] != {}
+    named = set(re.findall(r"--([\w-]+): light-dark\(#", style))
+    assert {"paper", "ink", "line", "f0", "f10"} < named
+    assert re.findall(r"var\(--([\w-]+)", style)
+    assert set(re.findall(r"var\(--([\w-]+)", style)) - {"share"} <= named
+    rest = re.sub(r"light-dark\([^)]*\)", "", style)
+    assert not re.search(r":[^;{]*#[0-9a-f]{3,6}\b", rest), "a colour in one form only"

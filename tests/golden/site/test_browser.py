@@ -13,6 +13,7 @@ from advbench.benchmark.protocol import published
 from advbench.leaderboards.board import build
 from advbench.leaderboards.site.file_names import board_slug
 from advbench.leaderboards.table import show
+from advbench.leaderboards.writers.html.view import minus
 
 pytestmark = pytest.mark.xdist_group("chromium")
 BOARD = "digits-linf-full/1"
@@ -23,7 +24,7 @@ def test_the_table_shows_the_numbers_of_the_board(page, records):
     table = build(records)
     for key in ("rank", "clean", "autoattack", "gap_autoattack", "hours", "seeds"):
         expected = [
-            " ".join(show(row.cells[key], table.column(key), table.decimals)._replace(unit="").plain.split())
+            minus(" ".join(show(row.cells[key], table.column(key), table.decimals)._replace(unit="").plain.split()))
             for row in table.rows
         ]
         assert [" ".join(text.split()) for text in page.column(key)] == expected, key
@@ -146,7 +147,7 @@ def test_two_methods_are_compared_with_the_test_of_the_board(page, records):
         page.choose("#comparison select", index, str(order.index(key)))
     said = page.js("document.querySelector('.verdict').textContent")
     assert f"{names[pair.winner]} is significantly ahead" in said
-    assert f"{100 * pair.difference:+.1f} points" in said
+    assert minus(f"{100 * pair.difference:+.1f} points") in said
     assert re.search(r"compare=[\w.-]+,[\w.-]+", page.js("location.hash"))
     lines = page.js(
         "[...document.querySelectorAll('#comparison tbody tr')].map(row => row.innerText.split(/\\s*\\t\\s*/))"
@@ -154,7 +155,7 @@ def test_two_methods_are_compared_with_the_test_of_the_board(page, records):
     best = {row.key: row for row in table.rows if row.checkpoint == "best"}
     clean = [best[key].cells["clean"].mean for key in (pair.a, pair.b)]
     found = next(line for line in lines if line[0] == "Clean best")
-    assert found[3].strip() == f"{clean[0] - clean[1]:+.1f}"
+    assert found[3].strip() == minus(f"{clean[0] - clean[1]:+.1f}")
 
 
 def test_a_row_without_rank_says_why_it_is_not_compared(page):
@@ -186,7 +187,7 @@ def test_light_and_dark_follow_the_system_until_the_reader_chooses(browser, site
     browser.resize(DESKTOP)
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, (360, 740), (320, 640)], ids=["desktop", "phone", "360", "320"])
 def test_every_kind_of_page_fits_its_screen_and_links_lead_somewhere(browser, site, records, size):
     slug = board_slug(BOARD, records[0].protocol_digest)
     empty = board_slug("imagenet-linf/1", published()["imagenet-linf/1"].digest)
@@ -201,6 +202,7 @@ def test_every_kind_of_page_fits_its_screen_and_links_lead_somewhere(browser, si
     browser.resize(size)
     for name in pages:
         browser.open(site / name)
+        browser.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         wide = browser.js("document.documentElement.scrollWidth")
         assert wide <= size[0], f"{name} is {wide} pixels wide"
         assert browser.js("document.querySelectorAll('h1').length") == 1

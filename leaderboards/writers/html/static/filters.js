@@ -2,28 +2,29 @@
 /* What of a board is shown: text, family, checkpoint, division, flags, days, a box drawn in the plot; groups of columns. */
 
 class Filters {
-  /* `rows` are the board's; `changed` is called after every change. */
-  constructor(table, rows, markers, changed) {
-    Object.assign(this, { table, rows, changed });
+  /* `page` is the element of the board; `rows` are its rows; `changed` is called after every change. */
+  constructor(page, rows, markers, changed) {
+    this.at = name => document.getElementById(name + page.dataset.suffix);
+    Object.assign(this, { table: this.at("board"), rows, changed });
     this.state = { text: "", checkpoint: "both", division: "all", flags: "", since: "", until: "", hidden: new Set(), chosen: null };
-    this.heads = [...table.tHead.rows[0].cells];
-    this.quoted = [...document.querySelectorAll(".published tbody tr")];
-    this.tools = document.getElementById("tools");
-    this.more = document.getElementById("more");
+    this.heads = [...this.table.tHead.rows[0].cells];
+    this.quoted = [...page.querySelectorAll(".published tbody tr")];
+    this.tools = this.at("tools");
+    this.more = this.at("more");
     this.tools.hidden = this.more.hidden = false;
-    const listen = (id, key, kind = "input") => document.getElementById(id).addEventListener(kind, event => this.set(key, event.target.value.trim().toLowerCase()));
+    const listen = (id, key, kind = "input") => this.at(id).addEventListener(kind, event => this.set(key, event.target.value.trim().toLowerCase()));
     listen("find", "text");
     listen("flags", "flags", "change");
     for (const day of ["since", "until"]) listen(day, day);
     for (const name of ["checkpoint", "division"]) {
-      for (const input of document.getElementsByName(name)) input.addEventListener("change", () => this.set(name, input.value));
+      for (const input of page.querySelectorAll(`[name=${name}${page.dataset.suffix}]`)) input.addEventListener("change", () => this.set(name, input.value));
     }
-    document.getElementById("reset").addEventListener("click", () => this.reset());
+    this.at("reset").addEventListener("click", () => this.reset());
     this.families(markers);
     this.columns();
-    if (window.matchMedia("(max-width: 46rem)").matches) {
+    if (window.matchMedia("(max-width: 46rem)").matches && rows.some(row => row.checkpoint === "best")) {
       this.state.checkpoint = "best";
-      this.tools.querySelector("[name=checkpoint][value=best]").checked = true;
+      this.tools.querySelector("[value=best]").checked = true;
     }
   }
 
@@ -52,15 +53,15 @@ class Filters {
     /* What a source does not say passes no filter. */
     const unsaid = division !== "all" || flags || since || until;
     for (const row of this.quoted) row.hidden = Boolean(unsaid) || hidden.has(row.dataset.family) || !row.dataset.text.includes(text);
-    const quoted = document.getElementById("quoted");
+    const quoted = this.at("quoted");
     if (quoted) quoted.textContent = this.count(this.quoted.filter(row => !row.hidden).length, this.quoted.length);
     this.hide(this.heads.findIndex(head => head.dataset.key === "checkpoint"), single);
     this.table.classList.toggle("single", single);
     const variants = some => new Set(some.map(row => row.variant)).size;
     const all = variants(this.rows), seen = variants(this.rows.filter(row => this.shows(row)));
     const narrowed = text || unsaid || hidden.size || chosen;
-    document.getElementById("tally").textContent = seen < all ? `${seen} of ${plural(all, "method")} shown; ranks are those of the whole board.` : "";
-    document.getElementById("reset").hidden = !narrowed;
+    this.at("tally").textContent = seen < all ? `${seen} of ${plural(all, "method")} shown; ranks are those of the whole board.` : "";
+    this.at("reset").hidden = !narrowed;
     this.more.querySelector("summary").textContent = `More filters${unsaid ? " (in use)" : ""}`;
     sortAgain(this.table);
     this.changed();
@@ -71,17 +72,17 @@ class Filters {
   reset() {
     Object.assign(this.state, { text: "", division: "all", flags: "", since: "", until: "", chosen: null });
     this.state.hidden.clear();
-    for (const id of ["find", "flags", "since", "until"]) document.getElementById(id).value = "";
-    this.more.querySelector("[name=division][value=all]").checked = true;
-    for (const chip of document.querySelectorAll("#families button")) chip.setAttribute("aria-pressed", "true");
-    document.getElementById("find").focus({ preventScroll: true });
+    for (const id of ["find", "flags", "since", "until"]) this.at(id).value = "";
+    this.more.querySelector("[value=all]").checked = true;
+    for (const chip of this.at("families").querySelectorAll("button")) chip.setAttribute("aria-pressed", "true");
+    this.at("find").focus({ preventScroll: true });
     this.apply();
   }
 
   families(markers) {
     const names = [...new Map(this.rows.map(row => [row.family, row.marker]))].sort((a, b) => a[1] - b[1]);
     if (names.length < 2) return;
-    const root = document.getElementById("families");
+    const root = this.at("families");
     root.append(...names.map(([family, marker]) => make("button", {
       type: "button", class: "chip", "aria-pressed": "true",
       onclick: event => {
@@ -95,13 +96,14 @@ class Filters {
   }
 
   hide(index, hide) {
+    if (index < 0) return;
     this.heads[index].hidden = hide;
     for (const row of this.rows) row.element.cells[index].hidden = hide;
   }
 
   columns() {
     const open = { attacks: "(min-width: 50rem)", gap: "(min-width: 70rem)", cost: "(min-width: 110rem)", evidence: "(min-width: 130rem)" };
-    for (const input of this.tools.querySelectorAll("[name=group]")) {
+    for (const input of this.tools.querySelectorAll("[type=checkbox]")) {
       const change = () => this.heads.forEach((head, index) => { if (head.dataset.group === input.value) this.hide(index, !input.checked); });
       input.addEventListener("change", change);
       input.checked = window.matchMedia(open[input.value]).matches;

@@ -10,7 +10,7 @@ class Plot {
     const choices = board.columns.filter(column => ["accuracy", "points", "amount"].includes(column.kind));
     const axis = (label, chosen) => make("select", { "aria-label": label }, ...choices.map(column => option(column, chosen)));
     this.x = axis("Horizontal axis", "clean");
-    this.y = axis("Vertical axis", "autoattack");
+    this.y = axis("Vertical axis", choices.some(column => column.key === "autoattack") ? "autoattack" : choices[1].key);
     this.whole = make("input", { type: "checkbox" });
     this.clear = make("button", { type: "button", class: "quiet", hidden: true }, "Clear selection");
     this.canvas = make("svg", { class: "canvas", role: "group" });
@@ -56,7 +56,7 @@ class Plot {
     for (const point of this.points) parts.push(this.mark(point));
     const taken = [];
     if (below.length) {
-      const names = below.map(point => `${point.label} (${point.x.toFixed(1)}, ${point.y.toFixed(1)})`).join("; ");
+      const names = below.map(point => `${point.label} (${minus(point.x.toFixed(1))}, ${minus(point.y.toFixed(1))})`).join("; ");
       const [x, y] = [this.size.left + 6, this.size.h - this.size.bottom - 8];
       taken.push([x, y - 12, this.size.w, y + 4]);
       parts.push(make("text", { class: "label", x, y }, `↓ below: ${names}`));
@@ -91,11 +91,11 @@ class Plot {
     const { w, h, left, right, top, bottom } = this.size, parts = [];
     for (const value of this.ticks(this.scale.x, w / 90)) {
       const x = this.scale.x.place(value);
-      parts.push(make("line", { class: "grid", x1: x, x2: x, y1: top, y2: h - bottom }), make("text", { x, y: h - bottom + 17, "text-anchor": "middle" }, value));
+      parts.push(make("line", { class: "grid", x1: x, x2: x, y1: top, y2: h - bottom }), make("text", { x, y: h - bottom + 17, "text-anchor": "middle" }, minus(value)));
     }
     for (const value of this.ticks(this.scale.y, h / 60)) {
       const y = this.scale.y.place(value);
-      parts.push(make("line", { class: "grid", x1: left, x2: w - right, y1: y, y2: y }), make("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, value));
+      parts.push(make("line", { class: "grid", x1: left, x2: w - right, y1: y, y2: y }), make("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, minus(value)));
     }
     const name = column => column.label + (column.unit ? ` (${column.unit})` : "");
     parts.push(

@@ -26,6 +26,7 @@ const showTheme = value => {
   button.hidden = false;
 };
 
+const minus = number => String(number).replaceAll("-", "−");
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 /* Sort a table by one of its columns; rows of one unit (best and last of a method) stay together, at the place of the
