@@ -2,9 +2,8 @@
 
 Why no plotting or table library: plotly's smallest bundle weighs over a megabyte, Vega-Lite and DataTables do not come
 from an installed Python package, and third-party code is not committed here. A table that sorts, a scatter plot with a
-brush and a dialog are a few hundred lines of plain JavaScript (`writers/html/static/`, 36 kB): a board of thirty methods with three
-seeds weighs 280 kB (36 kB compressed) and needs no updates of anybody's bundle. Pages are Jinja2 templates, escaped
-throughout; numbers are the texts of `table.show`, as in every other format.
+brush and a dialog are a few hundred lines of plain JavaScript (`leaderboards/writers/html/static`). The page of a board
+is `leaderboards/writers/html`; here are the pages around it, and the folder they are written to.
 """
 
 from advbench.leaderboards.site.build import Site, compose
