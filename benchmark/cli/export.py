@@ -71,7 +71,7 @@ def _compare(exported: "Exported", network: "torch.nn.Module") -> None:
         Failed: if it makes another.
     """
     from advbench.benchmark.models.robustbench import BridgeError
-    from advbench.benchmark.models.robustbench_export import compare
+    from advbench.benchmark.models.robustbench_reload import compare
 
     try:
         found = compare(exported, network)

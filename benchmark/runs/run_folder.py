@@ -61,7 +61,7 @@ class Trained(Part):
 
 
 class Measured(Part):
-    """The outcome of one family of attacks on one shard of test images."""
+    """The outcome of one family of attacks on one shard of test images; `result` is `ShardResult.to_plain()`."""
 
     shard: Count
     checkpoint_sha256: Sha256
@@ -69,7 +69,6 @@ class Measured(Part):
     seconds: Seconds
     passes: Passes
     result: dict[str, Any]
-    """`ShardResult.to_plain()`."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +188,6 @@ class RunFolder:
                 f"{self.path}: cannot be written ({error.strerror or error}); point $ADVBENCH_STORE elsewhere"
             ) from None
 
-    # Locks ------------------------------------------------------------------------------------------------------------
-
     def _lock_path(self, key: str) -> Path:
         return self.path / "locks" / f"{key}.lock"
 
@@ -242,8 +239,6 @@ class RunFolder:
                 continue
         return held
 
-    # Training ---------------------------------------------------------------------------------------------------------
-
     def said_trained(self) -> Trained | None:
         """Return what `training.json` says, whatever has become of the weights; None if it is missing or torn."""
         try:
@@ -270,8 +265,6 @@ class RunFolder:
         """Make the run untrained: its weights are not what they should be."""
         (self.path / "training.json").unlink(missing_ok=True)
         self.resume.unlink(missing_ok=True)
-
-    # Evaluation -------------------------------------------------------------------------------------------------------
 
     def journal(self, checkpoint: CheckpointName, family: str, trained: Trained) -> Path:
         """Return the journal of a family of attacks on a checkpoint.
@@ -308,8 +301,6 @@ class RunFolder:
         with self.writing():
             files.append_sealed(self.journal(checkpoint, family, trained), measured.model_dump(mode="json"))
 
-    # Records ----------------------------------------------------------------------------------------------------------
-
     def write_record(self, build: Callable[["RunFolder"], Record]) -> Record:
         """Build the record from what is here and put it on disk, with its checksum in the format of sha256sum.
 
@@ -334,8 +325,6 @@ class RunFolder:
             return Record.load(self.record_path)
         except (OSError, RecordError):
             return None
-
-    # Failures ---------------------------------------------------------------------------------------------------------
 
     def fail(self, job: Job, reason: str) -> None:
         """Say why a job failed; its log holds the rest."""

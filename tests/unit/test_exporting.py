@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
 from advbench.benchmark.files import file_sha256
-from advbench.benchmark.models import architectures, robustbench, robustbench_export, weight_files
+from advbench.benchmark.models import architectures, robustbench, robustbench_export, robustbench_reload, weight_files
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import Checkpoint, Evaluation, Flag, Outcomes, Record
 
@@ -115,13 +115,13 @@ def test_every_method_of_the_repository_gets_a_name_by_their_habit():
 def test_robustbench_loads_what_was_exported_with_the_same_predictions(architecture, protocol, classes, tmp_path):
     net = network(architecture, classes)
     exported = robustbench_export.export(row(protocol, network=architecture), "best", net, tmp_path)
-    found = robustbench_export.compare(exported, net)
+    found = robustbench_reload.compare(exported, net)
     assert found.same == found.images == 16
     assert found.difference <= (0 if architecture == "smallcnn" else 1e-6)  # they average pixels by another routine
     exported.weights.unlink()
     torch.save({**net.state_dict(), "more": torch.zeros(1)}, exported.weights)
     with pytest.raises(robustbench_export.ExportError, match="RobustBench cannot load it"):
-        robustbench_export.compare(exported, net)
+        robustbench_reload.compare(exported, net)
     tables = robustbench.robustbench("utils").all_models
     assert not any(exported.name in models for every in tables.values() for models in every.values())
 
@@ -132,7 +132,7 @@ def test_other_weights_are_noticed(tmp_path):
     other = network("preactresnet18")
     with torch.no_grad():
         other.linear.bias += torch.arange(10)
-    assert robustbench_export.compare(exported, other).same < 16
+    assert robustbench_reload.compare(exported, other).same < 16
 
 
 def test_the_other_architectures_have_entries_that_are_python():
