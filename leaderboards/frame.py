@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -12,8 +12,8 @@ from advbench.leaderboards.board import group, load, load_records
 from advbench.leaderboards.correction_notes import FIELDS, MOVED, changes
 from advbench.leaderboards.exclusions import masking
 from advbench.leaderboards.measures import ACCURACIES, GAPPED, Variant, columns, on_cpu
-from advbench.leaderboards.selection import Day, Names, Selection, listed, sorting
-from advbench.leaderboards.table import BoardError
+from advbench.leaderboards.selection import Filters, Names, Selection, Traits, named, names_of, sorting
+from advbench.leaderboards.table import BoardError, Cell
 
 DTYPES = {
     "protocol": "category",
@@ -49,18 +49,7 @@ checkpoint: a sign of gradient masking is raised.
 """
 
 
-def load_board(
-    path: str | Path | None = None,
-    *,
-    methods: Names = None,
-    dataset: Names = None,
-    network: Names = None,
-    family: Names = None,
-    since: Day = None,
-    until: Day = None,
-    division: str | None = None,
-    sort: str | None = None,
-) -> pd.DataFrame:
+def load_board(path: str | Path | None = None, **filters: Unpack[Filters]) -> pd.DataFrame:
     """Return the current records of a folder as a tidy frame with the dtypes of `DTYPES`.
 
     Every protocol in the folder is in it; select one by `protocol` or `digest` before comparing methods. Superseded
@@ -69,30 +58,36 @@ def load_board(
 
     Args:
         path: a records folder or file; in a checkout the repository's own by default.
-        methods: only these, by name, label or variant.
-        dataset: only these, by the names of protocols or of papers.
-        network: the same.
-        family: only methods of these families.
-        since: only records written on this day (ISO text or `date`) or later.
-        until: only records written on this day or earlier.
-        division: "closed" or "open".
-        sort: a column of the frame, or a metric, read on best, by which runs are ordered; with ":asc" or ":desc".
-            Without a direction values rise, metrics fall. By default in order of protocols and paths.
+        filters: as for boards, see `Filters`. `columns` are metrics. `sort` is a column of the frame, or a metric, read
+            on best, by which runs are ordered; without a direction values rise, metrics fall; by default in order of
+            protocols and paths.
 
     Raises:
         BoardError: if there is no such folder, or no record in it, or a filter or sort key names what is not there.
         RecordError: if a file fails the schema.
         CorrectionError: if the history of corrections does not hold together.
     """
-    wanted = Selection.read(
-        methods=methods, dataset=dataset, network=network, family=family, since=since, until=until, division=division
-    )
+    wanted = Selection.read(filters)
     folder = _folder(path, "load_board")
     records = load_records(folder)
     if not records:
         raise BoardError(f"{folder}: no record (*.json) in this folder; point load_board to one that holds records")
-    frame = _select(tidy(records), wanted)
-    return frame if sort is None else _sort(frame, sort)
+    kept = [one for one in wanted.keep(records, _traits) if wanted.covers(one.data.name, one.network)]
+    frame = tidy(kept)
+    if wanted.checkpoints is not None:
+        frame = frame[frame["checkpoint"].isin([*wanted.checkpoints, "both"])]
+    if (metrics := filters.get("columns")) is not None:
+        known = {column.key for column in columns(standard=True, hour="", teachers=True)}
+        if unknown := [key for key in metrics if key not in known]:
+            raise BoardError(f"no column {unknown[0]!r}; columns: {', '.join(sorted(known))}")
+        frame = frame[frame["metric"].isin(list(metrics))]
+    sort = filters.get("sort")
+    return (frame if sort is None else _sort(frame, sort)).reset_index(drop=True)
+
+
+def _traits(record: Record) -> Traits:
+    method = record.method
+    return Traits(names_of(method, method.row), method.row, method.family, record.division, record.created[:10])
 
 
 def load_history(path: str | Path | None = None) -> pd.DataFrame:
@@ -135,32 +130,19 @@ def load_published(*, methods: Names = None, dataset: Names = None, network: Nam
     Raises:
         PublishedError: if a file of numbers does not fit the schema.
     """
-    wanted = {"method": listed(methods), "dataset": listed(dataset), "network": listed(network)}
-    columns = (
-        "method",
-        "row",
-        "dataset",
-        "network",
-        "norm",
-        "eps",
-        "checkpoint",
-        "metric",
-        "value",
-        "attack",
-        "source",
-    )
+    keys = ("method", "row", "dataset", "network", "norm", "eps", "checkpoint", "metric", "value", "attack", "source")
     lines = [
-        one.model_dump() | {"method": method, "metric": metric, "value": value}
-        for method, several in published_numbers.load_all().items()
-        for one in several
+        row.model_dump() | {"method": method, "metric": metric, "value": value}
+        for method, rows in published_numbers.load_all().items()
+        for row in rows
         for metric in (*published_numbers.QUOTED, "other")
-        if (value := getattr(one, metric)) is not None
+        if (value := getattr(row, metric)) is not None
     ]
-    frame = pd.DataFrame(lines, columns=list(columns))
-    for name, names in wanted.items():
-        if names is not None:
-            frame = frame[frame[name].str.casefold().isin([one.casefold() for one in names])]
-    return frame.reset_index(drop=True).astype({name: "float64" if name == "value" else "string" for name in columns})
+    frame = pd.DataFrame(lines, columns=list(keys))
+    for name, names in (("method", methods), ("dataset", dataset), ("network", network)):
+        if (wanted := named(names)) is not None:
+            frame = frame[frame[name].str.casefold().isin(list(wanted))]
+    return frame.reset_index(drop=True).astype({name: "float64" if name == "value" else "string" for name in keys})
 
 
 def _folder(path: str | Path | None, name: str) -> Path:
@@ -170,42 +152,19 @@ def _folder(path: str | Path | None, name: str) -> Path:
     return folder
 
 
-def _select(frame: pd.DataFrame, wanted: Selection) -> pd.DataFrame:
-    """Return the lines of a frame that a selection takes."""
-    keep = pd.Series(data=True, index=frame.index)
-    if wanted.methods is not None:
-        named = [frame[name].astype("string").str.casefold() for name in ("method", "label", "variant")]
-        wanted.check("method", {value for several in named for value in several}, set(frame["variant"]))
-        keep &= named[0].isin(wanted.methods) | named[1].isin(wanted.methods) | named[2].isin(wanted.methods)
-    if wanted.family is not None:
-        families = frame["family"].astype("string").str.casefold()
-        wanted.check("family", set(families), set(frame["family"]))
-        keep &= families.isin(wanted.family)
-    pairs = frame[["dataset", "network"]].astype("string").itertuples(index=False)
-    keep &= pd.Series([wanted.covers(str(dataset), str(network)) for dataset, network in pairs], dtype=bool)
-    if wanted.division is not None:
-        keep &= frame["division"] == wanted.division
-    if wanted.since:
-        keep &= frame["date"] >= pd.Timestamp(wanted.since)
-    if wanted.until:
-        keep &= frame["date"] <= pd.Timestamp(wanted.until)
-    return frame[keep].reset_index(drop=True)
-
-
 def _sort(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
     """Return a frame ordered by a column, or its runs by a metric on best; what has no value comes last."""
     key, down = sorting(sort)
     if key in frame.columns:
         values = frame[key].astype("string") if str(frame[key].dtype) == "category" else frame[key]
-        order = values.sort_values(ascending=not down, kind="stable").index
-        return frame.loc[order].reset_index(drop=True)
-    of_key = frame[(frame["metric"] == key) & frame["checkpoint"].isin(["best", "both"])]
-    if of_key.empty:
-        known = ", ".join([*frame.columns, *sorted(set(frame["metric"]))])
-        raise BoardError(f"cannot sort by {key!r}; keys: {known}")
-    values = frame["run"].map(of_key.drop_duplicates("run").set_index("run")["value"])
-    order = values.sort_values(ascending=down is False, kind="stable").index
-    return frame.loc[order].reset_index(drop=True)
+    else:
+        of_key = frame[(frame["metric"] == key) & frame["checkpoint"].isin(["best", "both"])]
+        if of_key.empty:
+            known = ", ".join([*frame.columns, *sorted(set(frame["metric"]))])
+            raise BoardError(f"cannot sort by {key!r}; keys: {known}")
+        values = frame["run"].map(of_key.drop_duplicates("run").set_index("run")["value"])
+        down = down is not False
+    return frame.loc[values.sort_values(ascending=not down, kind="stable").index]
 
 
 def tidy(records: list[Record]) -> pd.DataFrame:
@@ -237,34 +196,20 @@ def _lines(record: Record) -> Iterator[dict[str, Any]]:
         "collapsed": bool(variant.collapsed),
         "device": "cpu" if on_cpu(record) else record.training.environment.device,
     }
-    for checkpoint in CHECKPOINTS:
-        cells = variant.cells(checkpoint)
-        masked = bool(masking(variant.evaluation(record, checkpoint)))
-        for metric in (*ACCURACIES, "nrr"):
-            value = cells[metric].mean
-            yield common | {
-                "checkpoint": checkpoint,
-                "metric": metric,
-                "value": value,
-                "unit": known[metric].unit,
-                "masked": masked,
-            }
-    cells = variant.cells("best")
-    masked = any(masking(variant.evaluation(record, checkpoint)) for checkpoint in CHECKPOINTS)
-    belonging = (
-        *(f"gap_{column}" for column in GAPPED),
-        "hours",
-        "teacher_hours",
-        "memory",
-        "passes",
-        "parameters",
-        "trained",
-    )
-    for metric in belonging:
+    masked: dict[str, bool] = {
+        checkpoint: bool(masking(variant.evaluation(record, checkpoint))) for checkpoint in CHECKPOINTS
+    }
+    measured: list[tuple[str, str]] = [
+        (checkpoint, metric) for checkpoint in CHECKPOINTS for metric in (*ACCURACIES, "nrr")
+    ]
+    measured += [("both", f"gap_{column}") for column in GAPPED]
+    measured += [("both", cost) for cost in ("hours", "teacher_hours", "memory", "passes", "parameters", "trained")]
+    cells: dict[str, dict[str, Cell]] = {checkpoint: variant.cells(checkpoint) for checkpoint in CHECKPOINTS}
+    for checkpoint, metric in measured:
         yield common | {
-            "checkpoint": "both",
+            "checkpoint": checkpoint,
             "metric": metric,
-            "value": cells[metric].mean,
+            "value": cells["best" if checkpoint == "both" else checkpoint][metric].mean,
             "unit": known[metric].unit,
-            "masked": masked,
+            "masked": any(masked.values()) if checkpoint == "both" else masked[checkpoint],
         }

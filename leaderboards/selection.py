@@ -1,10 +1,11 @@
 """Which rows of a board are shown and in which order; ranks are never touched."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, Self
+from typing import NamedTuple, Self, TypedDict, TypeVar
 
+from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.cells import BoardError, Column
 from advbench.leaderboards.table_rows import Note, Quoted, Row
 from advbench.leaderboards.writers.escaping import display
@@ -15,55 +16,85 @@ Day = str | date | None
 DIVISIONS = ("closed", "open")
 ATTRIBUTES = ("family", "year", "date")
 """What rows can be sorted by beside their columns."""
+Item = TypeVar("Item")
+
+
+class Filters(TypedDict, total=False):
+    """Which part of boards is wanted: the arguments of `Table.select`, `select_all` and `load_board`, and of commands.
+
+    Attributes:
+        columns: keys of the columns, in the order wanted.
+        methods: by name, label or row label.
+        checkpoints: among "best" and "last".
+        dataset: by the names of protocols or of papers.
+        network: the same.
+        family: of methods, such as "regularised".
+        since: rows whose newest record was written on this day (ISO text or `date`) or later.
+        until: rows whose newest record was written on this day or earlier.
+        division: "closed" or "open".
+        sort: "KEY", "KEY:asc" or "KEY:desc", where the key is a column, "family", "year" (of the paper) or "date".
+    """
+
+    columns: Sequence[str] | None
+    methods: Names
+    checkpoints: Iterable[str] | None
+    dataset: Names
+    network: Names
+    family: Names
+    since: Day
+    until: Day
+    division: str | None
+    sort: str | None
+
+
+class Traits(NamedTuple):
+    """What filters look at, of a row of a board or of a record; `names` are casefolded, `label` is the row's."""
+
+    names: frozenset[str]
+    label: str
+    family: str
+    division: str
+    date: str
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Filters that were read and understood; None stands for everything. Names are casefolded."""
+    """Filters of rows that were read and understood; None stands for everything. Names are casefolded."""
 
-    methods: dict[str, str] | None = None
-    checkpoints: frozenset[str] | None = None
-    dataset: frozenset[str] | None = None
-    network: frozenset[str] | None = None
-    family: dict[str, str] | None = None
-    since: str = ""
-    until: str = ""
-    division: str | None = None
+    methods: dict[str, str] | None
+    checkpoints: frozenset[str] | None
+    dataset: dict[str, str] | None
+    network: dict[str, str] | None
+    family: dict[str, str] | None
+    since: str
+    until: str
+    division: str | None
 
     @classmethod
-    def read(
-        cls,
-        *,
-        methods: Names = None,
-        checkpoints: Iterable[str] | None = None,
-        dataset: Names = None,
-        network: Names = None,
-        family: Names = None,
-        since: Day = None,
-        until: Day = None,
-        division: str | None = None,
-    ) -> Self:
-        """Read filters as `Table.select` takes them.
+    def read(cls, filters: Filters) -> Self:
+        """Read filters.
 
         Raises:
             BoardError: for a checkpoint, day or division that there is not.
         """
-        points = None if checkpoints is None else frozenset(checkpoints)
-        if points is not None and not points <= {"best", "last"}:
-            raise BoardError(f"checkpoints are best and last, got {', '.join(sorted(points))}")
+        points = filters.get("checkpoints")
+        checkpoints = None if points is None else frozenset(points)
+        if checkpoints is not None and not checkpoints <= {"best", "last"}:
+            raise BoardError(f"checkpoints are best and last, got {', '.join(sorted(checkpoints))}")
+        division = filters.get("division")
         if division is not None and division not in DIVISIONS:
             raise BoardError(f"no division {division!r}; there are: {', '.join(DIVISIONS)}")
-        first, last = _day(since, "since"), _day(until, "until")
-        if first and last and first > last:
-            raise BoardError(f"no day is since {first} and until {last}")
+        since, until = _day(filters.get("since"), "since"), _day(filters.get("until"), "until")
+        if since and until and since > until:
+            raise BoardError(f"no day is since {since} and until {until}")
         return cls(
-            methods=_named(methods),
-            checkpoints=points,
-            dataset=None if dataset is None else frozenset(_named(dataset) or ()),
-            network=None if network is None else frozenset(_named(network) or ()),
-            family=_named(family),
-            since=first,
-            until=last,
+            methods=named(filters.get("methods")),
+            checkpoints=checkpoints,
+            dataset=named(filters.get("dataset")),
+            network=named(filters.get("network")),
+            family=named(filters.get("family")),
+            since=since,
+            until=until,
             division=division,
         )
 
@@ -71,52 +102,65 @@ class Selection:
         """Whether a board of this data set and network is wanted, by the names of protocols or of papers."""
         pairs = ((self.dataset, dataset), (self.network, network))
         return all(
-            wanted is None or bool(wanted & {name.casefold(), display(name).casefold()}) for wanted, name in pairs
+            wanted is None or not wanted.keys().isdisjoint({name.casefold(), display(name).casefold()})
+            for wanted, name in pairs
         )
 
-    def check(self, what: Literal["method", "family"], there: set[str], shown: Iterable[str]) -> None:
-        """Refuse a method or family that is wanted and not among the casefolded names `there`.
+    def keep(self, items: Sequence[Item], traits: Callable[[Item], Traits]) -> list[Item]:
+        """Return the items that are wanted, whatever their checkpoint, data set and network.
 
         Raises:
-            BoardError: listing what is `shown`.
+            BoardError: if no item has a wanted method or family; the message lists what there is.
         """
-        wanted, plural = (self.methods, "methods") if what == "method" else (self.family, "families")
-        for low, name in (wanted or {}).items():
-            if low not in there:
-                raise BoardError(f"no {what} {name!r} on this board; {plural}: {', '.join(sorted(shown)) or 'none'}")
-
-    def rows(self, rows: Sequence[Row]) -> tuple[Row, ...]:
-        """Return the rows that are wanted.
-
-        Raises:
-            BoardError: if no row has a wanted method or family; the message lists what there is.
-        """
-        self.check("method", {name for row in rows for name in _names_of(row)}, {row.label for row in rows})
-        families = {row.identity.family for row in rows}
-        self.check("family", {name.casefold() for name in families}, families)
-        return tuple(row for row in rows if self._takes(row))
+        of = [traits(item) for item in items]
+        _check("method", self.methods, {name for one in of for name in one.names}, {one.label for one in of})
+        families = {one.family for one in of}
+        _check("family", self.family, {name.casefold() for name in families}, families)
+        return [item for item, one in zip(items, of, strict=True) if self._takes(one)]
 
     def quoted(self, published: Sequence[Quoted]) -> tuple[Quoted, ...]:
         """Return the quoted rows that are wanted; what the source does not say passes no filter."""
         if self.since or self.until or self.division is not None:
             return ()
         return tuple(
-            one
-            for one in published
-            if (self.methods is None or {one.method.casefold(), one.label.casefold()} & set(self.methods))
-            and (self.family is None or one.family.casefold() in self.family)
-            and (self.checkpoints is None or one.checkpoint in self.checkpoints)
+            row
+            for row in published
+            if (self.methods is None or {row.method.casefold(), row.label.casefold()} & self.methods.keys())
+            and (self.family is None or row.family.casefold() in self.family)
+            and self.shows(row.checkpoint)
         )
 
-    def _takes(self, row: Row) -> bool:
+    def shows(self, checkpoint: str) -> bool:
+        """Whether a checkpoint is wanted."""
+        return self.checkpoints is None or checkpoint in self.checkpoints
+
+    def _takes(self, traits: Traits) -> bool:
         return (
-            (self.methods is None or bool(_names_of(row) & set(self.methods)))
-            and (self.family is None or row.identity.family.casefold() in self.family)
-            and (self.checkpoints is None or row.checkpoint in self.checkpoints)
-            and (self.division is None or row.division == self.division)
-            and (not self.since or row.date >= self.since)
-            and (not self.until or "" < row.date <= self.until)
+            (self.methods is None or bool(traits.names & self.methods.keys()))
+            and (self.family is None or traits.family.casefold() in self.family)
+            and (self.division is None or traits.division == self.division)
+            and (not self.since or traits.date >= self.since)
+            and (not self.until or "" < traits.date <= self.until)
         )
+
+
+def _check(kind: str, wanted: dict[str, str] | None, there: set[str], shown: set[str]) -> None:
+    for low, name in (wanted or {}).items():
+        if low not in there:
+            several = "methods" if kind == "method" else "families"
+            raise BoardError(f"no {kind} {name!r} on this board; {several}: {', '.join(sorted(shown)) or 'none'}")
+
+
+def names_of(method: MethodIdentity, row: str) -> frozenset[str]:
+    """Return the casefolded names by which the rows of a method are known; a name also with hyphens."""
+    names = (method.name, method.name.replace("_", "-"), method.label, row)
+    return frozenset(name.casefold() for name in names)
+
+
+def traits_of(row: Row) -> Traits:
+    """Return what filters look at in a row of a board."""
+    names = names_of(row.identity, row.label)
+    return Traits(names, row.label, row.identity.family, row.division, row.date)
 
 
 def hidden(
@@ -142,7 +186,7 @@ def ordered(rows: Sequence[Row], sort: str, columns: Sequence[Column]) -> tuple[
         BoardError: for a key or direction that there is not.
     """
     key, down = sorting(sort)
-    column = next((one for one in columns if one.key == key), None)
+    column = next((column for column in columns if column.key == key), None)
     if column is None and key not in ATTRIBUTES:
         keys = ", ".join([*ATTRIBUTES, *(one.key for one in columns)])
         raise BoardError(f"cannot sort by {key!r}; keys: {keys}")
@@ -186,23 +230,11 @@ def _value(row: Row, key: str, column: Column | None) -> tuple[float, str] | Non
     return None if cell.mean is None else (cell.mean, "")
 
 
-def listed(names: Names) -> list[str] | None:
-    """Return names as a list, one name as a list of it; None for no filter."""
+def named(names: Names) -> dict[str, str] | None:
+    """Return names by their casefolded form, in order; None for no filter."""
     if names is None:
         return None
-    return [names] if isinstance(names, str) else list(names)
-
-
-def _named(names: Names) -> dict[str, str] | None:
-    """Return names by their casefolded form, in order."""
-    if names is None:
-        return None
-    return {name.casefold(): name for name in listed(names) or ()}
-
-
-def _names_of(row: Row) -> set[str]:
-    name = row.identity.name.casefold()
-    return {name, name.replace("_", "-"), row.identity.label.casefold(), row.label.casefold()}
+    return {name.casefold(): name for name in ([names] if isinstance(names, str) else names)}
 
 
 def _day(value: Day, name: str) -> str:

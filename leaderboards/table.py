@@ -3,13 +3,13 @@
 Every writer shows `show(...)` of the same cells, so that no two formats can disagree on a number.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Unpack
 
 from advbench.benchmark.records.statistics import Comparison
 from advbench.leaderboards.cells import BoardError, Cell, Column, Shown, show
-from advbench.leaderboards.selection import Day, Names, Selection, hidden, listed, ordered
+from advbench.leaderboards.selection import Filters, Selection, hidden, named, ordered, traits_of
 from advbench.leaderboards.table_rows import ELSEWHERE, MARKS, Change, Note, Quoted, Row
 
 __all__ = [
@@ -92,103 +92,58 @@ class Table:
                 return column
         raise BoardError(f"no column {key!r}; columns: {', '.join(column.key for column in self.columns)}")
 
-    def select(
-        self,
-        *,
-        columns: Sequence[str] | None = None,
-        methods: Names = None,
-        checkpoints: Iterable[str] | None = None,
-        dataset: Names = None,
-        network: Names = None,
-        family: Names = None,
-        since: Day = None,
-        until: Day = None,
-        division: str | None = None,
-        sort: str | None = None,
-    ) -> "Table":
-        """Return the table with some columns and rows only, perhaps in another order.
+    def select(self, **filters: Unpack[Filters]) -> "Table":
+        """Return the table with some columns and rows only, perhaps in another order; see `Filters`.
 
         Ranks stay those of the whole board; a note says how many rows are left out, and another how they are sorted.
-        Notes about rows that are left out go with them.
-
-        Args:
-            columns: keys of the columns, in the order wanted.
-            methods: by name, label or row label.
-            checkpoints: among "best" and "last".
-            dataset: one or several; a board of another data set has no row left.
-            network: the same for its network.
-            family: of methods, such as "regularised".
-            since: rows whose newest record was written on this day (ISO text or `date`) or later.
-            until: rows whose newest record was written on this day or earlier.
-            division: "closed" or "open".
-            sort: key of a column, "family", "year" (of the paper) or "date", with ":asc" or ":desc"; best and last of a
-                method stay together, at the place of best. What has no value comes last.
+        Notes about rows that are left out go with them. Best and last of a method stay together, at the place of best;
+        what has no value to be sorted by comes last. A board of another data set or network has no row left.
 
         Raises:
             BoardError: if a column, method, family, checkpoint, day, division or sort key is not there.
         """
-        wanted = Selection.read(
-            methods=methods,
-            checkpoints=checkpoints,
-            dataset=dataset,
-            network=network,
-            family=family,
-            since=since,
-            until=until,
-            division=division,
-        )
-        chosen = self.columns if columns is None else tuple(self.column(key) for key in columns)
-        here = wanted.covers(self.dataset, self.network)
-        rows = wanted.rows(self.rows) if here else ()
-        quoted = wanted.quoted(self.published) if here else ()
+        wanted = Selection.read(filters)
+        columns, sort = filters.get("columns"), filters.get("sort")
+        rows: tuple[Row, ...] = ()
+        quoted: tuple[Quoted, ...] = ()
+        if wanted.covers(self.dataset, self.network):
+            rows = tuple(row for row in wanted.keep(self.rows, traits_of) if wanted.shows(row.checkpoint))
+            quoted = wanted.quoted(self.published)
         keys = {row.key for row in rows}
         kept = (note for note in self.notes if not note.rows or keys & set(note.rows))
         notes = (*kept, *hidden(self.rows, rows, self.published, quoted))
         if sort is not None:
             rows, note = ordered(rows, sort, self.columns)
             notes = (*notes, note)
+        chosen = self.columns if columns is None else tuple(self.column(key) for key in columns)
         return replace(self, columns=chosen, rows=rows, notes=notes, published=quoted)
 
 
-def select_all(
-    tables: Sequence[Table],
-    *,
-    methods: Names = None,
-    family: Names = None,
-    **others: Any,  # noqa: ANN401 (handed on)
-) -> list[Table]:
+def select_all(tables: Sequence[Table], **filters: Unpack[Filters]) -> list[Table]:
     """Select from several boards as `Table.select` does; of several, those without a row left are dropped.
 
     A method or family has to be on one of the boards only.
-
-    Args:
-        tables: the boards.
-        methods: as for `Table.select`.
-        family: as for `Table.select`.
-        others: the other arguments of `Table.select`.
 
     Raises:
         BoardError: as `Table.select`, for a method or family that is on none of the boards.
     """
     if len(tables) == 1:
-        return [tables[0].select(methods=methods, family=family, **others)]
-    wanted = {"methods": listed(methods), "family": listed(family)}
-    here: list[dict[str, list[str]]] = [{} for _ in tables]
-    for key, names in wanted.items():
-        for name in names or ():
-            there = [_has(table, key, name) for table in tables]
-            if not any(there):
-                raise BoardError(f"no {key.removesuffix('s')} {name!r} on any of these boards")
-            for found, is_there in zip(here, there, strict=True):
-                found.setdefault(key, []).extend([name] if is_there else [])
-    kept = [(table, found) for table, found in zip(tables, here, strict=True) if all(found.values())]
-    chosen = [table.select(methods=found.get("methods"), family=found.get("family"), **others) for table, found in kept]
+        return [tables[0].select(**filters)]
+    methods, family = named(filters.get("methods")), named(filters.get("family"))
+    traits = [[traits_of(row) for row in table.rows] for table in tables]
+    there = [{name for row in rows for name in row.names} for rows in traits]
+    families = [{row.family.casefold() for row in rows} for rows in traits]
+    for kind, names, known in (("method", methods, there), ("family", family, families)):
+        for low, name in (names or {}).items():
+            if not any(low in some for some in known):
+                raise BoardError(f"no {kind} {name!r} on any of these boards")
+    chosen = []
+    for table, here, of in zip(tables, there, families, strict=True):
+        narrowed = filters.copy()
+        if methods is not None:
+            narrowed["methods"] = [name for low, name in methods.items() if low in here]
+        if family is not None:
+            narrowed["family"] = [name for low, name in family.items() if low in of]
+        if narrowed.get("methods") != [] and narrowed.get("family") != []:
+            chosen.append(table.select(**narrowed))
     return [table for table in chosen if table.rows]
-
-
-def _has(table: Table, key: str, name: str) -> bool:
-    try:
-        Selection.read(**{key: name}).rows(table.rows)
-    except BoardError:
-        return False
-    return True

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -10,6 +10,7 @@ from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.options import NAMES, either_checkpoint, flag, gather, methods_option
 
 if TYPE_CHECKING:
+    from advbench.leaderboards.selection import Filters
     from advbench.leaderboards.table import Table
     from advbench.leaderboards.writers.latex import Layout
 
@@ -19,16 +20,16 @@ BLOCKS = {"best-last": "rows", "side-by-side": "columns", "per-attack": "attacks
 
 @dataclass(frozen=True)
 class Choice:
-    """Which columns and rows of boards are shown: arguments of `Table.select`, those that were given."""
+    """Which columns and rows of boards are shown: those `Filters` that were given."""
 
-    filters: dict[str, Any]
+    filters: "Filters"
 
     @classmethod
     def of(cls, *, checkpoint: str, **filters: Any) -> "Choice":  # noqa: ANN401 (options)
         """Return the choice that options ask for."""
         points = None if checkpoint == "both" else (checkpoint,)
         given = {"checkpoints": points, **filters}
-        return cls({name: value for name, value in given.items() if value is not None})
+        return cls(cast("Filters", {name: value for name, value in given.items() if value is not None}))
 
     def apply(self, tables: "Sequence[Table]") -> "list[Table]":
         """Return what is left of boards.
@@ -69,7 +70,7 @@ class Format:
             raise Refused("--decimals: CSV has every digit")
         return cls(kind, decimals, given)
 
-    def layout(self, columns: tuple[str, ...] | None) -> "Layout | None":
+    def layout(self, columns: Sequence[str] | None) -> "Layout | None":
         """Return how LaTeX sets boards; None for other formats."""
         from advbench.leaderboards.writers.latex import Layout
 
@@ -80,7 +81,7 @@ class Format:
             options["style"] = "plain"
         if "blocks" in options:
             options["blocks"] = BLOCKS[options["blocks"]]
-        return Layout(columns=columns, decimals=self.decimals, **options)
+        return Layout(columns=None if columns is None else tuple(columns), decimals=self.decimals, **options)
 
 
 choice_options = gather(

@@ -34,14 +34,19 @@ def best(table) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def dated(make_record):
-    """Four methods of different families, divisions and days."""
+def dated_records(make_record):
+    """Five methods of different families, divisions and days."""
 
     def made(name, day, **more):
         return make_record(name).model_copy(update={"created": f"2026-0{day}-15T10:00:00+00:00", **more})
 
     records = [made("pgd_at", 1), made("trades", 2), made("act", 3), made("sglr", 4, division="open")]
-    return board.build([*records, make_record("fat", without=("autoattack",), label="FAT")])
+    return [*records, make_record("fat", without=("autoattack",), label="FAT")]
+
+
+@pytest.fixture(scope="module")
+def dated(dated_records):
+    return board.build(dated_records)
 
 
 class TestFilters:
@@ -88,6 +93,14 @@ class TestFilters:
     def test_what_is_not_there_is_refused(self, dated, wanted, message):
         with pytest.raises(BoardError, match=re.escape(message)):
             dated.select(**wanted)
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [{"family": "regularised"}, {"since": "2026-02-15"}, {"division": "open"}, {"methods": ["fat", "ACT"]}, {}],
+    )
+    def test_frames_hold_what_boards_show(self, dated, dated_records, wanted, tmp_path):
+        publish(dated_records, tmp_path)
+        assert set(load_board(tmp_path, **wanted)["variant"]) == {row.label for row in dated.select(**wanted).rows}
 
     def test_of_several_boards_only_those_with_rows_stay(self, dated, make_record):
         other = board.build([make_record("mart", protocol="digits-linf/1")])
@@ -382,6 +395,8 @@ class TestFrames:
         values = ranked.query("metric == 'autoattack' and checkpoint == 'best'")["value"].tolist()
         assert values == sorted(values, reverse=True)
         assert load_board(tmp_path, sort="seed:desc")["seed"].iloc[0] == 2
-        for wrong in ({"family": "magic"}, {"methods": "nobody"}, {"sort": "beauty"}, {"division": "half"}):
+        last = load_board(tmp_path, checkpoints=["last"], columns=["clean", "gap_pgd20"])
+        assert set(zip(last["checkpoint"], last["metric"], strict=True)) == {("last", "clean"), ("both", "gap_pgd20")}
+        for wrong in ({"family": "magic"}, {"methods": "nobody"}, {"sort": "beauty"}, {"columns": ["half"]}):
             with pytest.raises(BoardError, match=r"magic|nobody|beauty|half"):
                 load_board(tmp_path, **wrong)
