@@ -132,15 +132,22 @@ def test_bad_input_is_refused_in_one_line(tmp_path, monkeypatch, words, said):
     assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
 
 
+def copied() -> str:
+    """A published protocol under a name of the user's, as docs/protocols.md says."""
+    text = advbench("protocols", "show", "digits-linf", "--toml").stdout
+    assert 'name = "digits-linf/1"' in text
+    return text.replace('name = "digits-linf/1"', 'name = "mine/1"')
+
+
 def test_a_protocol_that_is_wrong_names_file_and_key(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text(advbench("protocols", "show", "digits-linf", "--toml").stdout.replace('"3/20"', "0.15"))
+    path.write_text(copied().replace('"3/20"', "0.15"))
     assert f"{path}: threat.eps: " in refusal("run-all", "--protocol", path)
 
 
 def test_a_network_or_data_set_that_there_is_not_is_refused_before_any_work(tmp_path):
     path = tmp_path / "mine.toml"
-    text = advbench("protocols", "show", "digits-linf", "--toml").stdout
+    text = copied()
     path.write_text(text.replace('"smallcnn"', '"bignet"'))
     assert "no 'bignet'; there are: " in refusal("run-all", "--protocol", path, "--store", tmp_path / "runs")
     path.write_text(text.replace('name = "digits"', 'name = "imagenet"').replace('"none"', '"resized-crop-flip"'))
@@ -220,7 +227,7 @@ def test_a_protocol_shown_for_people_has_its_digest_and_every_key(tmp_path):
     assert f"official, sha256 {DIGITS.digest}" in said
     assert "threat.eps                  3/20" in said
     path = tmp_path / "mine.toml"
-    path.write_text(advbench("protocols", "show", "digits-linf", "--toml").stdout.replace("epochs = 12", "epochs = 2"))
+    path.write_text(copied().replace("epochs = 12", "epochs = 2"))
     assert "unofficial, sha256" in advbench("protocols", "show", path).stdout
 
 
