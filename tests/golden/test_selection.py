@@ -10,14 +10,7 @@ import pytest
 
 from advbench.benchmark.protocol import resolve
 from advbench.benchmark.records.publish import publish, withdraw
-from advbench.leaderboards import (
-    board,
-    correction_notes,
-    load_board,
-    load_history,
-    load_published,
-    published_numbers,
-)
+from advbench.leaderboards import board, correction_notes, load_board, load_history, load_published, published_numbers
 from advbench.leaderboards.published_numbers import Published, PublishedError
 from advbench.leaderboards.table import ELSEWHERE, BoardError, select_all
 from advbench.leaderboards.writers import csv, html, latex, markdown, terminal

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from pyautoattack import AutoAttack
 from torch import nn
 
 from advbench.benchmark.attacks import autoattack, pgd, random_starts
@@ -130,13 +131,13 @@ class TestAutoAttack:
 
     def test_engine_is_the_standard_one(self, net, images, monkeypatch):
         seen = []
-        real = autoattack.AutoAttack.run_standard_evaluation
+        real = AutoAttack.run_standard_evaluation
 
         def spy(engine, *args, **kwargs):
             seen.append((engine, kwargs))
             return real(engine, *args, **kwargs)
 
-        monkeypatch.setattr(autoattack.AutoAttack, "run_standard_evaluation", spy)
+        monkeypatch.setattr(AutoAttack, "run_standard_evaluation", spy)
         x, _ = images
         y = net(x).argmax(1)
         autoattack.propose(net, x, y, eps=0.05, attack="apgd-ce", seed=11, num_classes=10)

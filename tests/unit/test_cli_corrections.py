@@ -163,7 +163,9 @@ def test_filters_choose_among_boards(records):
     text = advbench("leaderboard", "--records", records, "--format", "latex", "--group-by", "dataset").stdout
     assert r"{CIFAR-10}" in text
     assert r"{Digits}" in text
-    assert advbench("leaderboard", "--records", records, "--format", "html").stdout.count("<section>") == 2
+    assert (
+        advbench("leaderboard", "--records", records, "--format", "html").stdout.count('<div class="board-page"') == 2
+    )
 
 
 def test_published_numbers_beside_ours(records):
