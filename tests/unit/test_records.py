@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from advbench.benchmark.cli import options
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records import corrections
+from advbench.benchmark.records import corrections, schema
 from advbench.benchmark.records.schema import (
     COLUMNS,
     Checkpoint,
@@ -254,3 +255,8 @@ def test_published_records_are_written_as_they_stand():
         found = json.loads(file.read_text(encoding="utf-8"))
         again = json.loads(Record.load(file).dumps())
         assert again["protocol"] == found["protocol"]
+
+
+def test_the_command_line_knows_the_families_of_the_records():
+    """It has a copy, so that help needs neither numpy nor pydantic."""
+    assert options.FAMILIES == schema.FAMILIES
