@@ -12,10 +12,9 @@ import numpy as np
 
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import corrections
-from advbench.benchmark.records.corrections import Event
+from advbench.benchmark.records.corrections import Correction
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.benchmark.records.statistics import Comparison, Correct, compare, ranks
-from advbench.leaderboards.correction_notes import changes
 from advbench.leaderboards.exclusions import invalid, masking
 from advbench.leaderboards.measures import Variant, columns, test_images
 from advbench.leaderboards.notes import board_marks, explain
@@ -31,13 +30,13 @@ def load_records(path: Path) -> list[Record]:
     return load(path)[0]
 
 
-def load(path: Path) -> tuple[list[Record], tuple[Event, ...]]:
+def load(path: Path) -> tuple[list[Record], tuple[Correction, ...]]:
     """Read a record file, or every current record below a folder with what was corrected there.
 
     Raises:
         BoardError: if the path does not exist.
         RecordError: if a file fails the schema; the message names file and key.
-        CorrectionError: if the history of corrections does not hold together; one line naming the file.
+        CorrectionError: if the corrections do not fit the records; one line naming the file.
     """
     if path.is_file():
         return [Record.load(path)], ()
@@ -55,7 +54,7 @@ def group(records: Iterable[Record]) -> dict[str, list[Record]]:
     return dict(found)
 
 
-def build(records: Sequence[Record], protocol: Protocol | None = None, *, history: Iterable[Event] = ()) -> Table:
+def build(records: Sequence[Record], protocol: Protocol | None = None, *, history: Iterable[Correction] = ()) -> Table:
     """Make the board of records that were all made under one protocol digest.
 
     Args:
@@ -96,7 +95,7 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
         rows=tuple(rows),
         marks=board_marks(records, protocol),
         comparisons=comparisons,
-        history=changes(history, protocol.digest),
+        history=tuple(change for change in history if change.digest == protocol.digest),
     )
     return replace(table, notes=explain(table, variants, protocol))
 

@@ -9,7 +9,7 @@ import pandas as pd
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.board import group, load, load_records
-from advbench.leaderboards.correction_notes import FIELDS, MOVED, changes
+from advbench.leaderboards.correction_notes import FIELDS
 from advbench.leaderboards.exclusions import masking
 from advbench.leaderboards.measures import ACCURACIES, GAPPED, Variant, columns, on_cpu
 from advbench.leaderboards.selection import Filters, Names, Selection, Traits, named, names_of, sorting
@@ -65,7 +65,7 @@ def load_board(path: str | Path | None = None, **filters: Unpack[Filters]) -> pd
     Raises:
         BoardError: if there is no such folder, or no record in it, or a filter or sort key names what is not there.
         RecordError: if a file fails the schema.
-        CorrectionError: if the history of corrections does not hold together.
+        CorrectionError: if the corrections do not fit the records.
     """
     wanted = Selection.read(filters)
     folder = _folder(path, "load_board")
@@ -93,27 +93,18 @@ def _traits(record: Record) -> Traits:
 def load_history(path: str | Path | None = None) -> pd.DataFrame:
     """Return the corrections of a records folder, oldest first: one line per record that was replaced or withdrawn.
 
-    Its columns are those of `history.FIELDS`, with accuracies in percent on best before and after.
+    Its columns are those of `correction_notes.FIELDS`, with accuracies in percent on best before and after.
 
     Args:
         path: a records folder; in a checkout the repository's own by default.
 
     Raises:
         BoardError: if there is no such folder.
-        CorrectionError: if the history does not hold together.
+        CorrectionError: if the corrections do not fit the records.
     """
-    _, events = load(_folder(path, "load_history"))
-    lines = []
-    for event in events:
-        (change,) = changes([event], event.before.protocol_digest)
-        told = {"protocol": event.before.protocol_name, "digest": event.before.protocol_digest}
-        line = told | {name: getattr(change, name) for name in FIELDS if name not in told}
-        for key in MOVED:
-            line[f"{key}_before"], line[f"{key}_after"] = change.moved[key]
-        lines.append(line)
-    moved = [f"{key}_{when}" for key in MOVED for when in ("before", "after")]
-    frame = pd.DataFrame(lines, columns=[*FIELDS, *moved])
-    kinds = {"date": "datetime64[ns]", "seed": "int64", **dict.fromkeys(moved, "float64")}
+    _, history = load(_folder(path, "load_history"))
+    frame = pd.DataFrame([change.model_dump() for change in history], columns=list(FIELDS))
+    kinds = {"date": "datetime64[ns]", "seed": "int64", **dict.fromkeys(FIELDS[-4:], "float64")}
     return frame.astype({name: kinds.get(name, "string") for name in frame.columns})
 
 

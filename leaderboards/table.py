@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Unpack
 
+from advbench.benchmark.records.corrections import Correction
 from advbench.benchmark.records.statistics import Comparison
 from advbench.leaderboards.cells import BoardError, Cell, Column, Shown, show
 from advbench.leaderboards.selection import Filters, Selection, hidden, named, ordered, traits_of
-from advbench.leaderboards.table_rows import ELSEWHERE, MARKS, Change, Note, Quoted, Row
+from advbench.leaderboards.table_rows import ELSEWHERE, MARKS, Note, Quoted, Row
 
 __all__ = [
     "ELSEWHERE",
     "MARKS",
     "BoardError",
     "Cell",
-    "Change",
     "Column",
     "Note",
     "Quoted",
@@ -62,7 +62,7 @@ class Table:
     marks: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     comparisons: tuple[Comparison, ...] = field(default=(), repr=False)
-    history: tuple[Change, ...] = ()
+    history: tuple[Correction, ...] = ()
     published: tuple[Quoted, ...] = ()
 
     @property

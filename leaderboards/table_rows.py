@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.cells import Cell
@@ -89,32 +89,3 @@ class Quoted:
     def cell(self, key: str) -> Cell:
         """Return a cell by column key, empty where the source gives none."""
         return self.cells.get(key, Cell(state="not applicable", reason="not given by the source"))
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One correction of a board: a record that was measured again or withdrawn.
-
-    Attributes:
-        date: day of the correction (UTC, ISO).
-        kind: "replaced" or "withdrawn".
-        label, method, seed: row, name of the method and seed of the record.
-        reason: why, in a line.
-        old, new: sha256 of the superseded record file and of what took its place (None: nothing).
-        old_run, new_run: identities of their runs.
-        moved: column key → accuracy in percent on the best checkpoint before and after, None where not measured.
-        text: all of it in a sentence.
-    """
-
-    date: str
-    kind: Literal["replaced", "withdrawn"]
-    label: str
-    method: str
-    seed: int
-    reason: str
-    old: str
-    new: str | None
-    old_run: str
-    new_run: str | None
-    moved: Mapping[str, tuple[float | None, float | None]]
-    text: str

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--records", type=FOLDER, default=Path("leaderboards/records"), show_default=True, help="Folder to publish into."
 )
-@flag("--replace", help="Replace published records that say something else; they are kept.")
+@flag("--replace", help="Replace published records that say something else.")
 @click.option(
     "--withdraw",
     metavar="RECORD",
@@ -41,7 +41,7 @@ def publish(
 ) -> None:
     """Copy the records of finished RUNS (identities, or their beginnings) to where boards read them.
 
-    What is replaced or withdrawn stays under superseded/ with the reason; `leaderboard --history` lists it.
+    What is replaced or withdrawn is noted in corrections.json with the reason; `leaderboard --history` lists it.
 
     \b
     Examples:

@@ -13,7 +13,7 @@ from advbench.benchmark.files import file_sha256
 if TYPE_CHECKING:
     from advbench.benchmark.data.labels import Labels
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.records.corrections import Event
+    from advbench.benchmark.records.corrections import Correction
     from advbench.benchmark.records.schema import Record
     from advbench.leaderboards.table import Table
 
@@ -26,18 +26,18 @@ class Source:
     records: Path | None = None
     store_root: Path | None = None
 
-    def load(self) -> "tuple[list[Record], tuple[Event, ...]]":
+    def load(self) -> "tuple[list[Record], tuple[Correction, ...]]":
         """Return the records and, of a folder, its corrections; a run of the store that was only trained is no row."""
         from advbench.leaderboards import board
 
-        events: tuple[Event, ...] = ()
+        events: tuple[Correction, ...] = ()
         if self.records is not None:
             found, events = board.load(self.records)
         else:
             found = [record for _, record in open_store(self.store_root).records() if _measured(record)]
         if self.protocol is not None:
             found = [record for record in found if record.protocol_digest == self.protocol.digest]
-            events = tuple(event for event in events if event.before.protocol_digest == self.protocol.digest)
+            events = tuple(event for event in events if event.digest == self.protocol.digest)
         return found, events
 
     def groups(self) -> "list[list[Record]]":
@@ -66,19 +66,19 @@ class Source:
         return groups[0]
 
     def boards(self, *, published: bool = False) -> "list[Table]":
-        """Return the board of every protocol, also of those whose every record was withdrawn.
+        """Return the board of every protocol, also of published ones whose every record was withdrawn.
 
         Raises:
             Refused: if there is none.
         """
+        from advbench.benchmark.protocol import published as frozen
         from advbench.leaderboards import board, published_numbers
 
         found, events = self.load()
         groups = list(board.group(found).values())
         pairs = [(records, records[0].protocol) for records in groups]
-        for event in events:
-            if event.before.protocol_digest not in {protocol.digest for _, protocol in pairs}:
-                pairs.append(([], event.before.protocol))
+        withdrawn = {event.digest for event in events} - {protocol.digest for _, protocol in pairs}
+        pairs += [([], protocol) for protocol in frozen().values() if protocol.digest in withdrawn]
         if not pairs:
             raise self.nothing()
         tables = [board.build(records, protocol, history=events) for records, protocol in pairs]

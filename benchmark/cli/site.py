@@ -36,8 +36,7 @@ def site(*, source: Source, out: Path) -> None:
     folder.check(out, source.records)
     shown = _shown(source)
     protocols = list(published().values()) if source.protocol is None else [source.protocol]
-    recorded = [*(filed.record for filed in shown.files), *(filed.old.record for filed in shown.corrected)]
-    every = {protocol.digest: protocol for protocol in [*protocols, *(record.protocol for record in recorded)]}
+    every = {protocol.digest: protocol for protocol in [*protocols, *(filed.record.protocol for filed in shown.files)]}
     cards, methods = _cards()
     made = compose(
         shown.files,

@@ -1,57 +1,61 @@
-"""Corrections: published records that were replaced or withdrawn, kept with the reason and their hash. Torch-free.
+"""Corrections: published records that were replaced or withdrawn, with their reasons. Torch-free.
 
-Beside the records of a method lies `superseded/`: the old file byte for byte as `seed0-<digest>.json`, where <digest>
-is the start of its sha256, and one file that says why: `seed0-<digest>.replaced.json` names what took its place,
-`seed0-<digest>.withdrawn.json` takes the row off the board. The names come from the old file, so that two pull requests
-that correct the same record clash in git instead of being merged.
+Beside the records of a method lies `corrections.json`, a list of what was corrected there, oldest first. The superseded
+file itself is in git's history; its entry names the sha256 and what a board must show of it.
 """
 
 import logging
-import re
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from advbench.benchmark.files import file_sha256
+from advbench.benchmark.files import file_sha256, write_bytes
+from advbench.benchmark.protocol import explain
 from advbench.benchmark.records.schema import ObsoleteError, Part, Record, Sha256
 
 log = logging.getLogger(__name__)
-
-FOLDER = "superseded"
-KINDS = ("replaced", "withdrawn")
-NAMED = 16
-"""Hex digits of the old file's sha256 in the names of what is kept of it."""
-OLD = re.compile(r"(?P<stem>.+)-(?P<digest>[0-9a-f]{16})\.json")
-CORRECTION = re.compile(r"(?P<stem>.+)-(?P<digest>[0-9a-f]{16})\.(?P<kind>replaced|withdrawn)\.json")
+NAME = "corrections.json"
+Percent = float | None
 
 
 class CorrectionError(ValueError):
-    """A history of records that does not hold together; the message is one line naming the file and the mend."""
+    """Corrections that do not fit the records; the message is one line naming the file and the hint."""
 
 
 class Correction(Part):
-    """One file beside a superseded record: what happened to it, when and why.
+    """What happened to a published record, when and why.
 
     Attributes:
-        record: file name of the record that stood there, such as "seed0.json".
-        old: sha256 of its file.
-        new: sha256 of the file that took its place when it was replaced; None where it was withdrawn.
-        date: day of the correction (UTC).
+        record: name of its file, such as "seed0.json".
         reason: one line, shown on the board.
+        label: the board's row: "TRADES (beta=3.0)".
+        images: test images of the superseded record.
+        old, new: sha256 of the file before and after; `new` is None where it was withdrawn, and so is all of "after".
+        clean_before, …: accuracies in percent on the best checkpoint, None where not measured.
     """
 
-    schema_version: Literal[1] = 1
+    protocol: str
+    digest: Sha256
+    date: date
     kind: Literal["replaced", "withdrawn"]
     record: str = Field(pattern=r"^[^/\\]+\.json$")
+    method: str
+    label: str
+    seed: int
+    images: int
+    reason: str
     old: Sha256
     new: Sha256 | None = None
-    date: date
-    reason: str
+    old_run: str
+    new_run: str | None = None
+    clean_before: Percent
+    clean_after: Percent = None
+    autoattack_before: Percent
+    autoattack_after: Percent = None
 
     @field_validator("reason")
     @classmethod
@@ -60,30 +64,32 @@ class Correction(Part):
             raise ValueError("write the reason in one line")
         return reason
 
-    def dumps(self) -> str:
-        """Serialise as stable, readable JSON."""
-        return self.model_dump_json(indent=1) + "\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One correction together with the records before and after it, read from their files and verified.
-
-    Attributes:
-        correction: kind, date, reason, digests.
-        before, after: the superseded record, and the one that took its place; None after a withdrawal.
-        path: the correction's file.
-    """
-
-    correction: Correction
-    before: Record
-    after: Record | None = field(repr=False)
-    path: Path
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.new is None) != (self.kind == "withdrawn"):
+            raise ValueError("`new` is the sha256 of what took the record's place, and missing if it was withdrawn")
+        return self
 
     @property
-    def title(self) -> str:
-        """The row and seed: "TRADES (beta=3.0), seed 1"."""
-        return f"{self.before.method.row}, seed {self.before.seed}"
+    def identity(self) -> tuple[str, str, int]:
+        """What a correction never changes: protocol digest, method, seed."""
+        return self.digest, self.method, self.seed
+
+    def moved(self, column: Literal["clean", "autoattack"]) -> tuple[Percent, Percent]:
+        """Return the accuracy before and after, in percent on the best checkpoint."""
+        if column == "clean":
+            return self.clean_before, self.clean_after
+        return self.autoattack_before, self.autoattack_after
+
+
+_ENTRIES = TypeAdapter(tuple[Correction, ...])
+
+
+class Entry(NamedTuple):
+    """A correction and the path of the record that it speaks of."""
+
+    correction: Correction
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +97,29 @@ class Published:
     """A records folder as it is read: the current records with their files, and what was corrected, oldest first."""
 
     records: dict[Path, Record]
-    history: tuple[Event, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
-
-def kept(path: Path, digest: str) -> Path:
-    """Return where the superseded file of a record is kept."""
-    return path.parent / FOLDER / f"{path.stem}-{digest[:NAMED]}.json"
-
-
-def place(path: Path, digest: str, kind: str) -> Path:
-    """Return where the correction of a record is kept."""
-    return path.parent / FOLDER / f"{path.stem}-{digest[:NAMED]}.{kind}.json"
+    @property
+    def history(self) -> tuple[Correction, ...]:
+        """The corrections without their places."""
+        return tuple(entry.correction for entry in self.entries)
 
 
 def record_files(folder: Path) -> list[Path]:
     """Return the files of the current records below a folder, in order of their paths."""
-    return [file for file in sorted(folder.rglob("*.json")) if FOLDER not in file.relative_to(folder).parts]
+    return [file for file in sorted(folder.rglob("*.json")) if file.name != NAME]
 
 
 def read(folder: Path) -> Published:
-    """Read the records below a folder and verify the whole history of corrections.
+    """Read the records below a folder with their corrections.
 
     Raises:
         RecordError: if a record fails the schema.
-        CorrectionError: if a correction fails its schema, names a file that is missing or was edited, or the
-            corrections of a record do not lead from one to the next up to the record that stands there today.
+        CorrectionError: if a list of corrections fails its schema, or its last entry on a record is not what stands
+            there today.
     """
-    records = dict(_current(folder))
-    events: list[Event] = []
-    for past in sorted(path for path in folder.rglob(FOLDER) if path.is_dir()):
-        events += _past(past, records)
-    return Published(records, tuple(sorted(events, key=lambda one: one.correction.date)))
+    entries = [entry for file in sorted(folder.rglob(NAME)) for entry in _checked(file)]
+    return Published(dict(_current(folder)), tuple(sorted(entries, key=lambda entry: entry.correction.date)))
 
 
 def _current(folder: Path) -> Iterator[tuple[Path, Record]]:
@@ -133,91 +131,48 @@ def _current(folder: Path) -> Iterator[tuple[Path, Record]]:
             log.warning("left out: %s", error)
 
 
-def load(path: Path) -> Correction:
-    """Read a correction file.
+def load(folder: Path) -> tuple[Correction, ...]:
+    """Return the corrections of the records in a folder, oldest first; none if there is no list.
 
     Raises:
-        CorrectionError: if it cannot be read, fails the schema, or its name is not that of what it corrects.
+        CorrectionError: if the list cannot be read or fails the schema.
     """
+    path = folder / NAME
     try:
-        found = Correction.model_validate_json(path.read_text(encoding="utf-8"))
+        return parse(path.read_bytes(), path)
+    except FileNotFoundError:
+        return ()
     except OSError as error:
         raise CorrectionError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def parse(raw: bytes, path: Path) -> tuple[Correction, ...]:
+    """Return the corrections in the contents of a list.
+
+    Raises:
+        CorrectionError: if they fail the schema; one line naming the file.
+    """
+    try:
+        return _ENTRIES.validate_json(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "correction"
-        raise CorrectionError(f"{path}: not a valid correction: {key}: {first['msg']}") from None
-    if path != place(path.parent.parent / found.record, found.old, found.kind):
-        raise CorrectionError(f"{path}: its name is not that of the {found.record} it says was {found.kind}")
-    if (found.new is None) != (found.kind == "withdrawn"):
-        raise CorrectionError(f"{path}: `new` is the sha256 of what took its place, and missing if it was withdrawn")
-    return found
+        raise CorrectionError(f"{path}: not a valid correction: {explain(error, 'list', 1)}") from None
 
 
-def _past(folder: Path, records: dict[Path, Record]) -> list[Event]:
-    """Verify one folder of superseded records and return its events."""
-    corrections: dict[str, list[tuple[Path, Correction]]] = defaultdict(list)
-    old: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if CORRECTION.fullmatch(file.name):
-            found = load(file)
-            corrections[found.record].append((file, found))
-        elif OLD.fullmatch(file.name):
-            old[file_sha256(file)] = file
-        else:
-            raise CorrectionError(f"{file}: neither a superseded record nor a correction; move it elsewhere")
-    events, explained = [], set()
-    for name, several in corrections.items():
-        current = folder.parent / name
-        for file, found in several:
-            if found.old not in old or old[found.old] != kept(current, found.old):
-                where = kept(current, found.old)
-                what = "was edited" if where.is_file() else "is missing"
-                raise CorrectionError(f"{file}: {where.name}, the record it was made for, {what}; restore it from git")
-            explained.add(old[found.old])
-        events += _chain(current, several, old, records)
-    if unexplained := sorted(set(old.values()) - explained):
-        raise CorrectionError(
-            f"{unexplained[0]}: no correction says why it was superseded; `advbench publish` makes one"
-        )
-    return events
+def add(folder: Path, correction: Correction) -> Path:
+    """Write one correction more into the list of a folder; return its file."""
+    path = folder / NAME
+    write_bytes(path, _ENTRIES.dump_json((*load(folder), correction), indent=1) + b"\n")
+    return path
 
 
-def _chain(
-    current: Path, several: list[tuple[Path, Correction]], old: dict[str, Path], records: dict[Path, Record]
-) -> list[Event]:
-    """Follow the corrections of one record from the first to what stands there today."""
-    following = {found.old: found.new for _, found in several if found.new is not None}
-    first = sorted({found.old for _, found in several} - set(following.values()))
-    if not first:
-        raise CorrectionError(f"{current}: its corrections go in a circle; restore {FOLDER}/ from git")
-    digest, reached = first[0], [first[0]]
-    while digest in following:
-        digest = str(following[digest])
-        if digest in reached:
-            raise CorrectionError(f"{current}: its corrections go in a circle; restore {FOLDER}/ from git")
-        reached.append(digest)
-    lost = sorted(str(path) for path, found in several if found.old not in reached)
-    if lost:
-        raise CorrectionError(f"{lost[0]}: no correction leads from what it supersedes to {current.name}; restore it")
-    withdrawn = digest in {found.old for _, found in several if found.kind == "withdrawn"}
-    if withdrawn and current in records:
-        raise CorrectionError(f"{current}: was withdrawn and stands there; publish it with --replace and --reason")
-    if not withdrawn and current not in records:
-        raise CorrectionError(f"{current}: is missing and was not withdrawn; `advbench publish --withdraw` says why")
-    if not withdrawn and file_sha256(current) != digest:
-        raise CorrectionError(f"{current}: is not what its last correction put there; publish it with --replace")
-    past = {digest: Record.load(path) for digest, path in old.items() if digest in reached}
-    events = []
-    for path, found in sorted(several, key=lambda one: (reached.index(one[1].old), one[1].kind == "replaced")):
-        after = past.get(found.new, records.get(current)) if found.new is not None else None
-        before = past[found.old]
-        if after is not None and identity(after) != identity(before):
-            raise CorrectionError(f"{path}: protocol, method or seed differ before and after; that is no correction")
-        events.append(Event(found, before, after, path))
-    return events
-
-
-def identity(record: Record) -> tuple[str, str, int]:
-    """Return what a correction never changes: protocol digest, method, seed."""
-    return record.protocol_digest, record.method.name, record.seed
+def _checked(file: Path) -> Iterator[Entry]:
+    """Yield the entries of a list, whose last on each record must be what stands there."""
+    entries = [Entry(correction, file.parent / correction.record) for correction in load(file.parent)]
+    for path, new in {path: correction.new for correction, path in entries}.items():
+        if new is None and path.exists():
+            raise CorrectionError(f"{path}: was withdrawn and stands there; publish it with --replace and --reason")
+        if new is not None and not path.exists():
+            raise CorrectionError(f"{path}: is missing and was not withdrawn; `advbench publish --withdraw` says why")
+        if new is not None and file_sha256(path) != new:
+            raise CorrectionError(f"{path}: is not what its last correction put there; publish it with --replace")
+    yield from entries

@@ -6,19 +6,11 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from advbench.benchmark.files import file_sha256, write_bytes
-from advbench.benchmark.records.corrections import (
-    FOLDER,
-    KINDS,
-    Correction,
-    identity,
-    kept,
-    load,
-    place,
-    record_files,
-)
+from advbench.benchmark.records import corrections
+from advbench.benchmark.records.corrections import Correction, record_files
 from advbench.benchmark.records.schema import Record
 
 
@@ -45,14 +37,6 @@ def destination(record: Record, root: Path) -> Path:
     return root / slug / variant(record) / f"seed{record.seed}.json"
 
 
-class _Due(NamedTuple):
-    """One file to write: the record, and the corrections of what it supersedes with the kept bytes."""
-
-    path: Path
-    record: Record
-    supersedes: Correction | None
-
-
 def publish(
     records: Iterable[Record], root: Path, *, replace: bool = False, reason: str = "", day: date | None = None
 ) -> tuple[Path, ...]:
@@ -61,8 +45,8 @@ def publish(
     Args:
         records: what to publish.
         root: such as `leaderboards/records`.
-        replace: supersede records that say something else: the old file is kept, with the reason, and the board shows
-            both. A record that was withdrawn is brought back only so.
+        replace: supersede records that say something else; the board shows that, and the reason. A record that was
+            withdrawn is brought back only so.
         reason: why; needed as soon as a record is superseded.
         day: of the correction; today in UTC by default.
 
@@ -72,7 +56,7 @@ def publish(
         CorrectionError: if an earlier correction of the place is spoilt.
     """
     taken: dict[Path, str] = {}
-    due: list[_Due] = []
+    due: list[tuple[Path, Record, Correction | None]] = []
     for record in records:
         path = destination(record, root)
         if path in taken:
@@ -81,11 +65,11 @@ def publish(
         old = Record.load(path) if path.exists() else None
         if old is not None and old.model_copy(update={"created": record.created}) == record:
             continue
-        due.append(_Due(path, record, _superseding(record, path, old, reason if replace else None, day)))
+        due.append((path, record, _superseding(record, path, old, reason if replace else None, day)))
     for path, record, correction in due:
-        if correction is not None:
-            _keep(path, correction)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if correction is not None:
+            corrections.add(path.parent, correction)
         write_bytes(path, record.dumps().encode())
     return tuple(path for path, _, _ in due)
 
@@ -96,13 +80,10 @@ def withdraw(path: Path, *, reason: str, day: date | None = None) -> Path:
     Raises:
         PublishError: if there is no such record or no reason.
     """
-    if FOLDER in path.parts or not path.is_file():
+    if path.name == corrections.NAME or not path.is_file():
         raise PublishError(f"{path}: no published record; name its file, or the run it holds")
-    Record.load(path)
-    correction = Correction(
-        kind="withdrawn", record=path.name, old=file_sha256(path), date=day or _today(), reason=_said(reason)
-    )
-    written = _keep(path, correction)
+    before = _before(Record.load(path), path)
+    written = corrections.add(path.parent, Correction(kind="withdrawn", **before, **_why(reason, day)))
     path.unlink()
     return written
 
@@ -127,83 +108,83 @@ def find(root: Path, word: str) -> Path:
     return found[0]
 
 
-def history_of(path: Path) -> list[Correction]:
-    """Return the corrections of the record that belongs at a path, in order of their dates.
-
-    Raises:
-        CorrectionError: if one of them is spoilt.
-    """
-    files = [file for kind in KINDS for file in (path.parent / FOLDER).glob(f"{path.stem}-*.{kind}.json")]
-    found = [correction for file in files if (correction := load(file)).record == path.name]
-    return sorted(found, key=lambda one: (one.date, one.kind))
-
-
 def _superseding(
     record: Record, path: Path, old: Record | None, reason: str | None, day: date | None
 ) -> Correction | None:
-    """Return the correction with which a record takes its place; None where the place is free.
+    """Return the correction that a record needs to take its place; None if the place was always empty.
 
     Args:
-        record: what is to stand at `path`.
+        record: what is to be published.
         path: its place.
-        old: what stands there.
+        old: another record that stands there, if one does.
         reason: why it may supersede, empty if that was not said; None where it must not.
         day: of the correction.
     """
-    past = history_of(path)
+    past = [correction for correction in corrections.load(path.parent) if correction.record == path.name]
     new = hashlib.sha256(record.dumps().encode()).hexdigest()
-    for one in past:
-        if one.old == new:
-            what = f"this record was {one.kind} on {one.date} ({one.reason})"
-            raise PublishError(f"{path}: {what} and does not come back; evaluate the run again, or revert that in git")
+    for earlier in past:
+        if earlier.old == new:
+            raise PublishError(
+                f"{path}: this record was {earlier.kind} on {earlier.date} ({earlier.reason}) and does not come back; "
+                "evaluate the run again, or revert that in git"
+            )
     if old is not None:
-        digest = file_sha256(path)
-    elif past:
-        digest = _withdrawn(path, past).old
-        old = Record.load(kept(path, digest))
-    else:
+        before = _before(old, path)
+    elif not past:
         return None
+    elif past[-1].kind == "withdrawn":
+        before = past[-1].model_dump(exclude={"kind", "date", "reason"})
+    else:
+        raise PublishError(f"{path}: is missing and was not withdrawn; restore it from git")
     if reason is None:
-        state = "is published" if path.exists() else "was withdrawn from"
+        state = "was withdrawn from" if old is None else "is published"
         raise PublishError(
-            f"{path}: another record (run {old.run}) {state} there; replace it on purpose with --replace --reason"
+            f"{path}: another record (run {before['old_run']}) {state} there; "
+            "replace it on purpose with --replace --reason"
         )
-    if identity(old) != identity(record):
+    after = {
+        "new": new,
+        "new_run": record.run,
+        "clean_after": _percent(record, "clean"),
+        "autoattack_after": _percent(record, "autoattack"),
+    }
+    correction = Correction(kind="replaced", **before | after, **_why(reason, day))
+    if correction.identity != (record.protocol_digest, record.method.name, record.seed):
         raise PublishError(f"{path}: the record there has another protocol digest, method or seed: publish elsewhere")
-    return Correction(
-        kind="replaced", record=path.name, old=digest, new=new, date=day or _today(), reason=_said(reason)
-    )
+    return correction
 
 
-def _withdrawn(path: Path, past: list[Correction]) -> Correction:
-    """Return the withdrawal that left a place empty: the one that nothing replaced."""
-    replaced = {one.old for one in past if one.kind == "replaced"}
-    for one in past:
-        if one.kind == "withdrawn" and one.old not in replaced:
-            return one
-    raise PublishError(f"{path}: is missing and was not withdrawn; restore it from git")
+def _before(record: Record, path: Path) -> dict[str, Any]:
+    """Return what a correction says of the record that stands at a path."""
+    tested = [outcomes.n for saved in record.checkpoints.values() for outcomes in saved.evaluation.columns.values()]
+    return {
+        "protocol": record.protocol_name,
+        "digest": record.protocol_digest,
+        "record": path.name,
+        "method": record.method.name,
+        "label": record.method.row,
+        "seed": record.seed,
+        "images": max(tested, default=record.data.test),
+        "old": file_sha256(path),
+        "old_run": record.run,
+        "clean_before": _percent(record, "clean"),
+        "autoattack_before": _percent(record, "autoattack"),
+    }
 
 
-def _keep(path: Path, correction: Correction) -> Path:
-    """Keep the bytes of the record at a path, and say beside them why it goes; return the correction's file."""
-    (path.parent / FOLDER).mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        write_bytes(kept(path, correction.old), path.read_bytes())
-    written = place(path, correction.old, correction.kind)
-    write_bytes(written, correction.dumps().encode())
-    return written
+def _percent(record: Record, column: str) -> float | None:
+    """Return an accuracy on the best checkpoint in percent."""
+    best = record.checkpoints.get("best")
+    share = None if best is None else best.evaluation.accuracy(column)
+    return None if share is None else 100 * share
 
 
-def _said(reason: str) -> str:
-    """Return a reason in one line.
+def _why(reason: str, day: date | None) -> dict[str, Any]:
+    """Return reason and day of a correction.
 
     Raises:
-        PublishError: if there is none.
+        PublishError: if there is no reason.
     """
     if not reason.strip():
         raise PublishError('a published record is superseded only with its reason: add --reason "why"')
-    return " ".join(reason.split())
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
+    return {"reason": " ".join(reason.split()), "date": day or datetime.now(UTC).date()}

@@ -22,19 +22,22 @@ def changed(base: str, records: Path) -> list[Path]:
     Raises:
         RevisionError: if git cannot say.
     """
-    return [path for path in _differing(base, records, "--diff-filter=d") if corrections.FOLDER not in path.parts]
+    return [path for path in _differing(base, records, "--diff-filter=d") if path.name != corrections.NAME]
 
 
 def silent_corrections(base: str, records: Path) -> Iterator[Finding]:
-    """Refuse published records that were replaced or removed since a revision and are not kept with the reason."""
+    """Refuse published records that were replaced or removed since a revision without a correction that says why."""
     for path in _differing(base, records, "--diff-filter=MD", "--no-renames"):
-        digest = hashlib.sha256(_git(base, "show", f"{base}:./{path.as_posix()}")).hexdigest()
-        if corrections.FOLDER in path.parts:
-            message = "what is kept of a superseded record never changes: restore it"
-        elif corrections.kept(path, digest).is_file():
+        before = _git(base, "show", f"{base}:./{path.as_posix()}")
+        now = corrections.load(path.parent)
+        if path.name == corrections.NAME:
+            if set(corrections.parse(before, path)) <= set(now):
+                continue
+            message = "what is recorded of a correction never changes: restore it"
+        elif (path.name, hashlib.sha256(before).hexdigest()) in {(entry.record, entry.old) for entry in now}:
             continue
         else:
-            message = "a published record was changed or removed: `advbench publish --replace` or --withdraw keeps it"
+            message = "a published record was changed or removed: `advbench publish --replace` or --withdraw says why"
         yield Finding("silent correction", "refused", str(path), message)
 
 

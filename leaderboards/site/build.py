@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.schema import MethodIdentity, Record
 from advbench.leaderboards import board as boards
 from advbench.leaderboards import published_numbers
@@ -61,7 +61,7 @@ def compose(
 
     Args:
         files: the records; those of each protocol digest become one board.
-        corrected: superseded records with their corrections, oldest first.
+        corrected: the corrections of records, oldest first.
         protocols: get a page, and a board that may be empty, even without records.
         cards: method name → its card in Markdown; a method without one is described from its records.
         methods: who the methods of the cards are, where no record says so.
@@ -79,7 +79,7 @@ def compose(
     for name, times in Counter(one.protocol.name for one in made).items():
         if times > 1:
             warnings.append(f"{times} protocols are named {name}: their boards are kept apart by digest")
-    identities = _identities(made, methods, corrected)
+    identities = _identities(made, methods)
     pages = {name: f"../methods/{file_names.slug(name)}.html" for name in {*identities, *(cards or {})}}
     out = _record_files(source)
     at = places(files)
@@ -124,11 +124,9 @@ def weigh(*contents: bytes) -> dict[str, str]:
 
 
 def _record_files(source: Source) -> dict[str, bytes]:
-    """Return every record file and what was superseded, as they lie in the folder of records."""
+    """Return every record file and list of corrections, as they lie in the folder of records."""
     found = {f"records/{path}": content for path, _, content in source.files}
-    for one in source.corrected:
-        found |= {f"records/{one.old.path}": one.old.content, f"records/{one.path}": one.content}
-    return found
+    return found | {f"records/{corrected.path}": corrected.content for corrected in source.corrected}
 
 
 def _boards(
@@ -140,15 +138,16 @@ def _boards(
     """Build the board of every digest, those with records first, each group in order of names."""
     grouped = boards.group([filed.record for filed in source.files])
     known = {several[0].protocol_digest: several[0].protocol for several in grouped.values()}
-    withdrawn = [one.event.before.protocol for one in source.corrected]
-    for protocol in sorted([*protocols, *withdrawn], key=lambda one: one.name):
+    gone = {corrected.correction.digest for corrected in source.corrected}
+    withdrawn = [protocol for protocol in published().values() if protocol.digest in gone]
+    for protocol in sorted([*protocols, *withdrawn], key=lambda protocol: protocol.name):
         known.setdefault(protocol.digest, protocol)
     times = Counter(protocol.name for protocol in known.values())
-    events, files = [one.event for one in source.corrected], by_digest(source)
+    history, files = [corrected.correction for corrected in source.corrected], by_digest(source)
     made = []
     for digest, protocol in known.items():
         records = grouped.get(digest, [])
-        table = boards.build(records, protocol, history=events)
+        table = boards.build(records, protocol, history=history)
         made.append(
             Board(
                 published_numbers.beside(table, protocol, methods=methods, numbers=numbers),
@@ -157,7 +156,7 @@ def _boards(
                 tuple(records),
                 file_names.board_slug(protocol.name, digest),
                 times[protocol.name] - 1,
-                tuple(superseded.entries(table, source.under(digest).corrected, files)),
+                tuple(superseded.entries(source.under(digest).corrected, files)),
             )
         )
     return made
@@ -213,19 +212,12 @@ def _summary(one: Board) -> dict[str, Any]:
     }
 
 
-def _identities(
-    made: Sequence[Board], methods: Sequence[MethodIdentity], corrected: Sequence[Corrected]
-) -> dict[str, MethodIdentity]:
-    """Return each method as this installation or one of its records names it, the unchanged variant where there is.
-
-    A method all of whose records were withdrawn is described from them, since the history names it.
-    """
+def _identities(made: Sequence[Board], methods: Sequence[MethodIdentity]) -> dict[str, MethodIdentity]:
+    """Return each method as this installation or one of its records names it, the unchanged variant where there is."""
     found = {identity.name: identity for identity in methods}
     for one in made:
         for record in sorted(one.records, key=lambda record: len(record.method.changed)):
             found.setdefault(record.method.name, record.method)
-    for correction in corrected:
-        found.setdefault(correction.event.before.method.name, correction.event.before.method)
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from advbench.benchmark.records import corrections
-from advbench.benchmark.records.corrections import Event
+from advbench.benchmark.records.corrections import NAME, Correction, Entry
 from advbench.benchmark.records.schema import Record
 from advbench.leaderboards.table import BoardError
 
@@ -25,24 +25,21 @@ class Filed(NamedTuple):
 
 
 class Corrected(NamedTuple):
-    """A correction with its files: the superseded record, and what says why it is.
+    """A correction with the list that it stands in.
 
     Attributes:
-        event: what happened, verified.
-        old: the superseded record as it is kept.
-        path: where the correction's file lies below the folder of records.
+        path: where the list lies below the folder of records.
         content: its bytes.
     """
 
-    event: Event
-    old: Filed
+    correction: Correction
     path: PurePosixPath
     content: bytes
 
     @property
     def place(self) -> PurePosixPath:
         """Where the record stood, and where what took its place stands."""
-        return self.path.parent.parent / self.event.correction.record
+        return self.path.parent / self.correction.record
 
 
 class Source(NamedTuple):
@@ -55,7 +52,7 @@ class Source(NamedTuple):
         """Return what is of one protocol digest."""
         return Source(
             tuple(one for one in self.files if one.record.protocol_digest == digest),
-            tuple(one for one in self.corrected if one.event.before.protocol_digest == digest),
+            tuple(one for one in self.corrected if one.correction.digest == digest),
         )
 
 
@@ -65,7 +62,7 @@ def load(source: Path) -> Source:
     Raises:
         BoardError: if there is no such file or folder.
         RecordError: if a file fails the schema; the message names file and key.
-        CorrectionError: if the history of corrections does not hold together; one line naming the file.
+        CorrectionError: if the corrections do not fit the records; one line naming the file.
     """
     if source.is_file():
         return Source((_file(source, source.parent, Record.load(source)),))
@@ -73,17 +70,16 @@ def load(source: Path) -> Source:
         raise BoardError(f"{source}: no such records folder; give the folder that holds the records' JSON files")
     found = corrections.read(source)
     files = tuple(_file(path, source, record) for path, record in found.records.items())
-    return Source(files, tuple(_corrected(event, source) for event in found.history))
+    return Source(files, tuple(_corrected(entry, source) for entry in found.entries))
 
 
 def _file(path: Path, folder: Path, record: Record) -> Filed:
     return Filed(PurePosixPath(path.relative_to(folder).as_posix()), record, path.read_bytes())
 
 
-def _corrected(event: Event, folder: Path) -> Corrected:
-    current = event.path.parent.parent / event.correction.record
-    old = _file(corrections.kept(current, event.correction.old), folder, event.before)
-    return Corrected(event, old, PurePosixPath(event.path.relative_to(folder).as_posix()), event.path.read_bytes())
+def _corrected(entry: Entry, folder: Path) -> Corrected:
+    path = entry.path.parent / NAME
+    return Corrected(entry.correction, PurePosixPath(path.relative_to(folder).as_posix()), path.read_bytes())
 
 
 def places(files: Iterable[Filed]) -> dict[str, PurePosixPath]:
@@ -95,6 +91,5 @@ def places(files: Iterable[Filed]) -> dict[str, PurePosixPath]:
 
 
 def by_digest(source: Source) -> dict[str, PurePosixPath]:
-    """Return the file of each sha256, superseded ones included: corrections name files by it."""
-    every = [*source.files, *(one.old for one in source.corrected)]
-    return {hashlib.sha256(one.content).hexdigest(): one.path for one in every}
+    """Return the current record file of each sha256: corrections name files by it."""
+    return {hashlib.sha256(filed.content).hexdigest(): filed.path for filed in source.files}

@@ -3,6 +3,7 @@
 import csv
 import io
 
+from advbench.leaderboards import correction_notes
 from advbench.leaderboards.table import Cell, Column, Quoted, Row, Table
 from advbench.leaderboards.writers.escaping import plain_cell
 
@@ -58,7 +59,7 @@ def _fields(table: Table, row: Row | None, quoted: Quoted | None) -> dict[str, s
         "division": row.division if row else "",
         "origin": ORIGINS[0] if row else ORIGINS[1],
         "source": plain_cell(quoted.source) if quoted else "",
-        "corrections": plain_cell(" | ".join(change.text for change in table.history)),
+        "corrections": plain_cell(" | ".join(correction_notes.sentence(change) for change in table.history)),
     }
 
 

@@ -160,16 +160,16 @@ class TestHistory:
         records, events = board.load(corrected)
         assert len(records) == len(few) - 1
         table = board.build(records, history=events)
-        assert [(one.date, one.kind, one.label, one.seed) for one in table.history] == [
+        assert [(str(change.date), change.kind, change.label, change.seed) for change in table.history] == [
             ("2026-12-01", "replaced", "TRADES", 1),
             ("2026-12-02", "withdrawn", "ACT", 2),
             ("2026-12-03", "replaced", "TRADES", 1),
         ]
         first, gone, last = table.history
         assert first.new == last.old
-        assert first.moved["clean"][0] == last.moved["clean"][1] > first.moved["clean"][1]
+        assert first.clean_before == last.clean_after > first.clean_after
         assert gone.new is gone.new_run is None
-        assert "AutoAttack on best stays" in first.text
+        assert "AutoAttack on best stays" in correction_notes.sentence(first)
         plain = board.build([one for one in few if (one.method.name, one.seed) != ("act", 2)])
         assert [row.cells for row in table.rows] == [row.cells for row in plain.rows]
         assert plain.history == ()
@@ -193,20 +193,19 @@ class TestHistory:
         table = board.build(records, history=events)
         lines = correction_notes.write_text([table]).splitlines()
         assert lines[0] == "digits-linf-full/1: corrections"
-        assert [line[2:] for line in lines[2:]] == [one.text for one in table.history]
+        assert [line[2:] for line in lines[2:]] == [correction_notes.sentence(change) for change in table.history]
         assert r"\<b\>beta" in correction_notes.write_markdown([table])
         rows = list(reader.DictReader(io.StringIO(correction_notes.write_csv([table]))))
         assert [row["old"] for row in rows] == [one.old for one in table.history]
         assert [row["reason"] for row in rows] == [one.reason for one in table.history]
-        assert float(rows[0]["clean_before"]) == table.history[0].moved["clean"][0]
+        assert float(rows[0]["clean_before"]) == table.history[0].clean_before
         assert rows[1]["clean_after"] == rows[1]["new"] == ""
         untouched = board.build(records)
         assert "No record of this board was ever corrected." in correction_notes.write_text([untouched])
 
     def test_many_corrections_are_noted_briefly(self, corrected):
         _, events = board.load(corrected)
-        several = correction_notes.changes(events[:1] * 25, events[0].before.protocol_digest)
-        notes = correction_notes.notes(several)
+        notes = correction_notes.notes(events[:1] * 25)
         assert len(notes) == correction_notes.NOTED + 1
         assert "15 earlier corrections: `advbench leaderboard --history`" in notes[-1].text
         assert sum(bool(note.brief) for note in notes) == 1

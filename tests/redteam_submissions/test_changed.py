@@ -102,16 +102,18 @@ def test_a_published_record_is_neither_changed_nor_removed_in_silence(checkout):
     assert "refused: silent correction: " in checkout.validate()
 
 
-def test_a_withdrawal_with_its_reason_is_valid_until_what_is_kept_is_touched(checkout):
+def test_a_withdrawal_with_its_reason_is_valid_until_it_is_touched(checkout):
     record = RECORDS / "pgd_at/seed0.json"
     checkout.advbench("publish", "--withdraw", record, "--reason", "cannot be reproduced")
     for table in (checkout.folder / "leaderboards/tables").glob("*"):
         table.unlink()
     assert "silent correction" not in checkout.validate(code=0)
     checkout.git("commit", "-qm", "withdrawn")
-    (kept,) = (checkout.folder / RECORDS / "pgd_at/superseded").glob("seed0-*[0-9a-f].json")
-    shutil.rmtree(kept.parent)
-    assert "what is kept of a superseded record never changes" in checkout.validate()
+    corrections = checkout.folder / RECORDS / "pgd_at/corrections.json"
+    checkout.edit(corrections, lambda entries: entries[0].update(reason="none"))
+    assert "what is recorded of a correction never changes" in checkout.validate()
+    corrections.unlink()
+    assert "what is recorded of a correction never changes" in checkout.validate()
 
 
 def test_an_adapter_is_read_and_its_changes_since_are_suspicious(checkout):

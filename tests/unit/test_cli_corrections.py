@@ -54,7 +54,7 @@ def test_withdrawing_takes_a_row_off_and_shows_why(records):
     path = place(records, "act")
     run = Record.load(path).run
     said = advbench("publish", "--records", records, "--withdraw", run[:8], "--reason", "cannot be reproduced").stdout
-    assert said.startswith(f"withdrew {path}; why: {path.parent / 'superseded'}")
+    assert said.startswith(f"withdrew {path}; why: {path.parent / 'corrections.json'}")
     board = advbench("leaderboard", "--records", records, "--format", "markdown").stdout
     assert "| ACT |" not in board
     assert "ACT, seed 0, withdrawn: cannot be reproduced." in board
@@ -83,8 +83,9 @@ def test_history_in_other_formats_and_without_any(records):
 
 def test_a_spoilt_history_is_refused_by_every_reader(records, tmp_path):
     again(place(records, "trades"))
-    (correction,) = records.rglob("*.replaced.json")
-    correction.write_text(json.dumps(json.loads(correction.read_text()) | {"reason": ""}))
+    (file,) = records.rglob("corrections.json")
+    (correction,) = json.loads(file.read_text())
+    file.write_text(json.dumps([correction | {"reason": ""}]))
     out = tmp_path / "out"
     for words in (
         ("leaderboard", "--records", records),
@@ -94,7 +95,7 @@ def test_a_spoilt_history_is_refused_by_every_reader(records, tmp_path):
         ("bibtex", "--records", records),
         ("validate", place(records, "mart"), "--records", records),
     ):
-        assert "not a valid correction: reason" in refusal(*words), words
+        assert "not a valid correction: 0.reason" in refusal(*words), words
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_withdrawing_needs_a_reason(records):
     assert path.exists()
 
 
-def test_check_and_validate_accept_a_chain(records, tmp_path):
+def test_check_and_validate_accept_corrections(records, tmp_path):
     again(place(records, "trades"))
     advbench("publish", "--records", records, "--withdraw", place(records, "act"), "--reason", "cannot be reproduced")
     out = tmp_path / "tables"
@@ -146,7 +147,7 @@ def test_filters_choose_among_boards(records):
     other = Record.load(HELD[0])
     protocol = published()["cifar10-linf/1"]
     changed = {
-        "protocol": protocol.canonical(),
+        "protocol": protocol,
         "protocol_name": protocol.name,
         "protocol_digest": protocol.digest,
         "network": protocol.network,
@@ -260,6 +261,5 @@ def test_changes_without_a_correction_are_refused_in_a_checkout(records, tmp_pat
     advbench("publish", "--records", "records", "--withdraw", place(Path("records"), "act"), "--reason", "gone")
     advbench("leaderboard", "--records", "records", "--out", "tables")
     advbench(*words)
-    for file in (tmp_path / "records/digits-linf-1/act/superseded").iterdir():
-        file.unlink()
+    (tmp_path / "records/digits-linf-1/act/corrections.json").unlink()
     assert "silent correction" in advbench(*words, code=1).output

@@ -28,7 +28,7 @@ class Links(NamedTuple):
     methods: Mapping[str, str]
     runs: Mapping[str, Mapping[str, Any]]
     raised: Mapping[str, Sequence[str]]
-    corrected: Sequence[Mapping[str, Any]] = ()
+    corrected: Sequence[dict[str, Any]] = ()
 
 
 def minus(text: str) -> str:
@@ -50,7 +50,7 @@ def view(table: Table, links: Links | None = None, *, decimals: int | None = Non
     order = {key: number for number, key in enumerate(labels)}
     raised = links.raised if links else {}
     flags = {key: _flags([row for row in table.rows if row.key == key], raised) for key in labels}
-    corrected = list(links.corrected) if links else []
+    corrected = [entry | {"page": links.methods.get(entry["method"], "")} for entry in links.corrected] if links else []
     told = {note.text for note in correction_notes.notes(table.history)} if corrected else set()
     notes = [note.text for note in table.notes if note.text not in told]
     groups = {group(column) for column in table.columns} | {"evidence"}

@@ -298,13 +298,18 @@ def source(records: list[Record], make_record: Callable[..., Record], tmp_path_f
 
 
 @pytest.fixture(scope="session")
-def site(source: Source, tmp_path_factory) -> Path:
+def site(source: Source, make_record: Callable[..., Record], tmp_path_factory) -> Path:
     """A whole site with one board of results, an empty one, and a card that tries to inject a script."""
     card = "# TRADES\n\nA card.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n<script>window.broken = true</script>\n"
     protocols = [published()[BOARD], published()["imagenet-linf/1"]]
     out = tmp_path_factory.mktemp("out") / "site"
     made = compose(
-        source.files, corrected=source.corrected, protocols=protocols, cards={"trades": card}, numbers=NUMBERS
+        source.files,
+        corrected=source.corrected,
+        protocols=protocols,
+        cards={"trades": card},
+        methods=[make_record("hat", label="HAT").method],
+        numbers=NUMBERS,
     )
     write(made, out)
     return out
