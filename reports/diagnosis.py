@@ -163,7 +163,7 @@ def words(found: Mapping[str, Any]) -> list[str]:
     raised = [flag for flag in found["flags"] if flag["state"] == "raised"]
     not_run = [flag["name"] for flag in found["flags"] if flag["state"] == "not run"]
     lines += [
-        f"FLAG {flag['name']}: {flag['sign']} ({flag['reason']}). Next: {flag['mend']}. {flag['url']}"
+        f"FLAG {flag['name']}: {flag['sign']} ({flag['reason']}). Next: {flag['hint']}. {flag['url']}"
         for flag in raised
     ]
     lines.append(f"{len(raised)} masking flags raised, {len(found['flags']) - len(raised) - len(not_run)} clear")

@@ -163,7 +163,7 @@ def _show(measured: "list[Measurement]") -> None:
     for result in measured:
         for flag in raised(result.evaluation.flags, "masking"):
             about = ABOUT[flag.name]
-            click.echo(f"MASKING at {result.threat.text}: {flag.name}: {about.sign} ({flag.reason}); {about.mend}")
+            click.echo(f"MASKING at {result.threat.text}: {flag.name}: {about.sign} ({flag.reason}); {about.hint}")
         unseen = [flag for flag in result.evaluation.flags if flag.state == "not run" and flag.kind == "masking"]
         if unseen:
             why = "; ".join(f"{flag.name} ({flag.reason})" for flag in unseen)

@@ -107,7 +107,7 @@ def diagnose(
         "columns": {name: float(correct.mean()) for name, correct in columns.items()},
         "agreement": _agreement(columns),
         "flags": [
-            {**flag.model_dump(mode="json"), "sign": ABOUT[flag.name].sign, "mend": ABOUT[flag.name].mend}
+            {**flag.model_dump(mode="json"), "sign": ABOUT[flag.name].sign, "hint": ABOUT[flag.name].hint}
             | {"url": ABOUT[flag.name].url}
             for flag in measurement.evaluation.flags
             if flag.kind == "masking"

@@ -181,10 +181,8 @@ def flagged(name: str, kind: str) -> Record:
     """A published record with one flag raised on `best`."""
     record = Record.load(ROOT / "leaderboards/records/digits-linf-1/trades/seed0.json")
     best = record.checkpoints["best"]
-    flags = tuple(
-        Flag(name=name, kind=kind, state="raised", reason="seen") if flag.name == name else flag
-        for flag in best.evaluation.flags
-    )
+    others = (flag for flag in best.evaluation.flags if flag.name != name)
+    flags = (*others, Flag(name=name, kind=kind, state="raised", reason="seen"))
     evaluation = best.evaluation.model_copy(update={"flags": flags})
     checkpoints = {**record.checkpoints, "best": best.model_copy(update={"evaluation": evaluation})}
     return record.model_copy(update={"checkpoints": checkpoints})

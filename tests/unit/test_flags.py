@@ -65,7 +65,8 @@ def raised(*args, **kwargs):
 
 def test_a_sound_evaluation_raises_nothing():
     found = find()
-    assert list(found) == list(ABOUT)
+    assert list(found) == [name for name in ABOUT if name in found]
+    assert set(ABOUT) - set(found) <= {"convergence"}
     states = {name: flag.state for name, flag in found.items()}
     assert states.pop("transfer-beats-white-box") == "not run"
     assert set(states.values()) == {"clear"}
@@ -76,7 +77,7 @@ def test_every_flag_is_explained():
     for name, about in ABOUT.items():
         assert about.url.startswith("https://arxiv.org/abs/"), name
         assert about.sign
-        assert about.mend
+        assert about.hint
 
 
 @pytest.mark.parametrize(

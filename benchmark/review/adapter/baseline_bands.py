@@ -8,7 +8,8 @@ Torch-free: it reads records.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from advbench.benchmark.records.flags import ABOUT, raised
+from advbench.benchmark.protocol import FlagThresholds
+from advbench.benchmark.records.flags import ABOUT, Severity, raised, severity
 from advbench.benchmark.records.schema import COLUMNS, CheckpointName, Evaluation, Record
 from advbench.benchmark.review.finding import Finding, Level
 
@@ -30,12 +31,6 @@ BANDS: Mapping[str, Mapping[str, Band]] = {
     },
 }
 """Published protocol → baseline → band. Whoever misses it has a broken set-up, not a bad method."""
-
-
-BOUNDED = frozenset({"autoattack-far-below-pgd"})
-"""Flags that leave AutoAttack's figure standing: it found what PGD did not. The board withholds the rank and shows why,
-so a method that earns one is no broken adapter (GAIRAT is known for it); any other flag says that AutoAttack itself may
-be no bound, or that the run is not valid."""
 
 
 def baselines(protocol_name: str, *, official: bool) -> Mapping[str, Band]:
@@ -78,7 +73,10 @@ def judge(record: Record | None) -> list[Finding]:
     return [
         finding
         for name, checkpoint in record.checkpoints.items()
-        for finding in (_attacks(name, checkpoint.evaluation), *_flags(name, checkpoint.evaluation))
+        for finding in (
+            _attacks(name, checkpoint.evaluation),
+            *_flags(name, checkpoint.evaluation, record.protocol.flags),
+        )
     ]
 
 
@@ -90,13 +88,15 @@ def _attacks(name: CheckpointName, evaluation: Evaluation) -> Finding:
     return Finding(rule, "ok", "", ", ".join(f"{column} {evaluation.accuracy(column):.1%}" for column in COLUMNS))
 
 
-def _flags(name: CheckpointName, evaluation: Evaluation) -> list[Finding]:
+def _flags(name: CheckpointName, evaluation: Evaluation, limits: FlagThresholds) -> list[Finding]:
+    """Fail what doubts AutoAttack or the run; a caution marks columns on a board: GAIRAT is known for one."""
     found = []
     for flag in raised(evaluation.flags):
         about = ABOUT[flag.name]
         message = f"{about.sign} ({flag.reason})" if flag.reason else about.sign
-        level: Level = "suspicious" if flag.name in BOUNDED else "failed"
-        found.append(Finding(f"flag {flag.name} on {name}", level, "", message, about.mend))
+        cautious = severity(flag, limits.low_power_images, limits) is Severity.CAUTION
+        level: Level = "suspicious" if cautious else "failed"
+        found.append(Finding(f"flag {flag.name} on {name}", level, "", message, about.hint))
     clear = sum(flag.state == "clear" for flag in evaluation.flags)
     message = f"{clear} clear, {len(evaluation.flags) - clear} could not be judged"
     return found or [Finding(f"flags on {name}", "ok", "", message)]
