@@ -6,7 +6,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,8 @@ DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a82
 test part). There is no other published checksum: this one finds a change between versions."""
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _LISTED = 64
+_DARK = 64
+"""Images of which no pixel reaches this were probably scaled twice."""
 """Further arrays of an .npz up to this size are kept in the record whole, larger ones as shape and digest."""
 
 
@@ -270,9 +272,20 @@ def npz(path: Path, name: str) -> Raw:
         source=path.name,
         verified=False,
         digest=file_sha256(path),
-        notes=(f"unverified data: {path.name}",),
+        notes=(f"unverified data: {path.name}", *_doubts(train, test)),
         extra={key: _plain(array) for key, array in sorted(arrays.items()) if key not in NPZ_KEYS},
     )
+
+
+def _doubts(train: Labelled, test: Labelled) -> Iterator[str]:
+    """Say what looks like a mistake and may be meant: a scale that is not used, test images that were trained on."""
+    highest = max(int(train.x.max()), int(test.x.max()))
+    if highest < _DARK:
+        yield f"doubtful scale: no pixel is above {highest} of 255; were the images scaled twice?"
+    seen = {hashlib.blake2b(image, digest_size=16).digest() for image in train.x}
+    known = sum(hashlib.blake2b(image, digest_size=16).digest() in seen for image in test.x)
+    if known > len(test.x) / 100:
+        yield f"test set not held out: {known} of {len(test.x)} test images are training images, too"
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -280,10 +293,14 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path}: not an .npz: save the arrays with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            arrays = {key: archive[key] for key in archive.files}
+    except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: not a readable .npz of plain arrays ({message}): save it with numpy.savez") from error
+    odd = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if odd:
+        raise DataError(f"{path}: member {odd[0]!r} is no array: save it with numpy.savez")
+    return arrays
 
 
 def _labelled(path: Path, arrays: Mapping[str, NDArray[Any]], part: str) -> Labelled:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,23 @@ def test_a_broken_npz_is_refused_by_key(tmp_path, changes, said):
 def test_something_else_under_the_name_is_refused(tmp_path):
     (tmp_path / "cifar10.npz").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"not an \.npz"):
+        load(tmp_path)
+
+
+def test_doubtful_data_are_noted(tmp_path):
+    arrays = made_up()
+    shared = {**arrays, "x_test": arrays["x_train"][:20].copy()}
+    dark = {key: array // 16 if key.startswith("x_") else array for key, array in arrays.items()}
+    for given, note in ((shared, "20 of 20 test images are training images"), (dark, "no pixel is above 15 of 255")):
+        np.savez(tmp_path / "cifar10.npz", **given)
+        assert any(note in each for each in load(tmp_path).provenance.notes)
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    np.savez(tmp_path / "cifar10.npz", **made_up())
+    with zipfile.ZipFile(tmp_path / "cifar10.npz", "a") as archive:
+        archive.writestr("readme", "text")
+    with pytest.raises(DataError, match="'readme' is no array"):
         load(tmp_path)
 
 
