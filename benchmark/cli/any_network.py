@@ -1,5 +1,7 @@
 """A network named on the command line: a run of the store, a file, RobustBench's zoo, or code of the user's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,25 @@ NETWORK_OPTIONS = (
     click.option("--weights", type=PATH, help="For zoo:NAME: RobustBench's checkpoint, or a folder in its layout."),
     protocol_option(help="Data and attacks for a network that is no run."),
 )
+
+
+@contextmanager
+def under_attack(opened: "OpenedNetwork") -> Iterator[None]:
+    """Attack a network inside; what the code of somebody else's raises is told as theirs.
+
+    Raises:
+        Refused: one line with the network's name.
+    """
+    try:
+        yield
+    except Exception as error:
+        ours = opened.origin.kind in {"run", "weights"} or type(error).__module__.startswith("advbench.")
+        if ours or isinstance(error, OSError | MemoryError):
+            raise
+        words = " ".join(str(error).split())[:200]
+        raise Refused(
+            f"{opened.origin.reference}: raised {type(error).__name__}: {words} under attack; --debug shows where"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,13 @@ class NetworkRef:
                 norm=norm,
                 device=device,
             )
+        for note in dataset.provenance.notes:
+            click.echo(f"note: {note}", err=True)
         x, _ = dataset.test.take(range(3))
-        external.check(opened, workload, x)
+        why = external.check(opened, workload, x)
+        if why is not None:
+            click.echo(
+                f"WARNING: no gradient can be taken ({why}): attacks that follow it see zeros, Square alone counts",
+                err=True,
+            )
         return opened, workload, dataset, protocol

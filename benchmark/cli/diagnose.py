@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advbench.benchmark.cli.any_network import NETWORK_OPTIONS, NetworkRef
+from advbench.benchmark.cli.any_network import NETWORK_OPTIONS, NetworkRef, under_attack
 from advbench.benchmark.cli.console import FORMATS, file_name, write_result
 from advbench.benchmark.cli.options import (
     Where,
@@ -58,16 +58,18 @@ def diagnose(
     images = test if all_images else min(subset or _SUBSET, test)
     click.echo(f"network: {opened.origin.reference} ({opened.origin.text})")
     click.echo(f"data: {protocol.data.name}, {images} of {test} test images, L∞, eps {protocol.threat.eps}")
-    found = diagnosis.diagnose(
-        opened.network,
-        dataset.test,
-        protocol=protocol,
-        images=images,
-        num_classes=workload.num_classes,
-        peers=_peers(where, protocol, workload, opened.origin.sha256),
-        autoattack=not no_autoattack,
-        say=lambda line: click.echo(line, err=True),
-    )
+    peers = _peers(where, protocol, workload, opened.origin.sha256)
+    with under_attack(opened):
+        found = diagnosis.diagnose(
+            opened.network,
+            dataset.test,
+            protocol=protocol,
+            images=images,
+            num_classes=workload.num_classes,
+            peers=peers,
+            autoattack=not no_autoattack,
+            say=lambda line: click.echo(line, err=True),
+        )
     found |= {"name": opened.origin.reference, "origin": opened.origin.to_plain(), "protocol": protocol.name}
     for line in report.words(found):
         click.echo(line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advbench.benchmark.cli.any_network import NetworkRef
+from advbench.benchmark.cli.any_network import NetworkRef, under_attack
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import FILE, NAMES, Value, Where, gather, subset_option
@@ -91,7 +91,7 @@ def attack_off_board(network: NetworkRef, threat: Threat, families: tuple[str, .
     Raises:
         Refused: for options that contradict each other.
     """
-    from advbench.benchmark.evaluation.other_threats import document, measure
+    from advbench.benchmark.evaluation.other_threats import document, doubt_about_labels, measure
     from advbench.benchmark.files import write_bytes
     from advbench.benchmark.runs.environment import describe
 
@@ -116,19 +116,19 @@ def attack_off_board(network: NetworkRef, threat: Threat, families: tuple[str, .
         def on_shard(family: str, done: int, total: int, under: str = plan.threat.text) -> None:
             click.echo(f"{under}: {family}, shard {done + 1} of {total}", err=True)
 
-        measured.append(
-            measure(
-                opened.network,
-                dataset.test,
-                plan,
-                protocol=protocol,
-                images=images,
-                num_classes=workload.num_classes,
-                on_shard=on_shard,
+        with under_attack(opened):
+            measured.append(
+                measure(
+                    opened.network,
+                    dataset.test,
+                    plan,
+                    protocol=protocol,
+                    images=images,
+                    num_classes=workload.num_classes,
+                    on_shard=on_shard,
+                )
             )
-        )
-    _show(measured)
-    if threat.out is not None:
+    if threat.out is not None:  # before anything is printed: a terminal may refuse characters
         plain = document(
             opened.origin.to_plain(),
             measured,
@@ -140,6 +140,10 @@ def attack_off_board(network: NetworkRef, threat: Threat, families: tuple[str, .
         )
         write_bytes(threat.out, (json.dumps(plain, indent=1, sort_keys=True) + "\n").encode())
         click.echo(f"wrote {threat.out}")
+    _show(measured)
+    doubt = doubt_about_labels(measured[0].predictions, dataset.test.labels[:images], workload.num_classes)
+    if doubt:
+        click.echo(f"WARNING: {doubt}")
 
 
 def _show(measured: "list[Measurement]") -> None:

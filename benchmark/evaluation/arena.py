@@ -213,6 +213,7 @@ def entered(
     _check_batch(x, y)
     threat.check(x.shape[1:])
     seed = int.from_bytes(hashlib.sha256(f"{protocol.digest}|{draws}".encode()).digest()[:4], "big")
+    before = x.clone()
     ledger, view = Ledger(), View(network)
     ledger.watch(view)
     try:
@@ -229,6 +230,8 @@ def entered(
                 with torch.no_grad():
                     right = _most([predicted(view(x)) for _ in range(threat.eot)], y)
             yield Arena(view, x, y, images, protocol, threat, answer, right, ledger, started)
+        if not torch.equal(x, before):
+            raise EvaluationError("the network, or an attack, changed the images it was judged on: nothing counts")
     except ForwardError as error:
         raise EvaluationError(str(error)) from error.__cause__
     except torch.OutOfMemoryError:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks.autoattack.engine import EngineName
@@ -26,6 +27,8 @@ from advbench.benchmark.records.statistics import wilson
 
 FAMILIES = ("clean", "pgd", "cw", "autoattack")
 """The attacks that may be asked for."""
+_FEWEST, _FITS = 50, 0.5
+"""Images below which, and accuracy below which, nothing is said about the order of labels."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,29 @@ def measure(
     )
     predictions = np.concatenate([part.predictions for part in results["clean"]])
     return Measurement(plan.threat, predictions, merged)
+
+
+def doubt_about_labels(predictions: "np.ndarray[Any, np.dtype[np.int64]]", labels: Tensor, num_classes: int) -> str:
+    """Return one line if clean predictions fit the labels far better under another order of classes; "" if not.
+
+    Args:
+        predictions: clean predictions (n,); −1 where the network gave none.
+        labels: of the same images, (n,).
+        num_classes: classes of the data.
+    """
+    wanted = labels.cpu().numpy()
+    counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(counts, (predictions[predictions >= 0], wanted[predictions >= 0]), 1)
+    accuracy = np.trace(counts) / len(wanted)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    best = counts[rows, columns].sum() / len(wanted)
+    if len(wanted) < _FEWEST or accuracy > best / 2 or best < _FITS:
+        return ""
+    shift = np.unique((columns - rows) % num_classes)
+    order = f"labels shifted by {shift[0]}" if len(shift) == 1 else "the classes in another order"
+    return (
+        f"clean accuracy is {accuracy:.1%}, with {order} it would be {best:.1%}: are the labels those of the network?"
+    )
 
 
 def document(

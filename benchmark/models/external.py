@@ -19,14 +19,14 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from advbench.benchmark.files import file_sha256
-from advbench.benchmark.models import architectures, programs, robustbench
+from advbench.benchmark.models import architectures, programs, robustbench, state_dicts
 from advbench.benchmark.models.architectures import NetworkError
+from advbench.benchmark.models.external_network import ExternalNetwork
 from advbench.benchmark.models.programs import ProgramError
+from advbench.benchmark.models.state_dicts import StateDictError, first_words
 from advbench.benchmark.models.torch_state import evaluating, isolated_rng
 
 Kind = Literal["run", "weights", "zoo", "code", "exported", "scripted"]
@@ -40,8 +40,6 @@ KINDS: Mapping[Kind, str] = {
     "exported": "a torch.export program",
     "scripted": "a TorchScript program",
 }
-_NESTED = ("state_dict", "model_state_dict", "model", "net", "network")
-_PREFIXES = ("module.", "_orig_mod.")
 _ZOO_DATA = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet": "imagenet"}
 _ZOO_THREATS = {"linf": ("Linf", "L2", "corruptions"), "l2": ("L2", "Linf", "corruptions")}
 
@@ -92,10 +90,6 @@ class Workload:
     shape: tuple[int, int, int]
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def open_network(
     reference: str,
     workload: Workload,
@@ -134,8 +128,10 @@ def open_network(
                 f"{reference}: no such file; a network is a run, a file of weights, zoo:NAME, module:function, "
                 "FILE.py:function, exported:FILE or scripted:FILE"
             )
-    except (NetworkError, ProgramError) as error:
+    except (NetworkError, ProgramError, StateDictError) as error:
         raise ExternalError(str(error)) from None
+    if origin.kind != "weights":
+        network = ExternalNetwork(network)
     return OpenedNetwork(network.to(device).eval(), origin)
 
 
@@ -151,7 +147,8 @@ def _weights(path: Path, workload: Workload, architecture: str | None) -> tuple[
     digest = file_sha256(path)
     with isolated_rng():  # the initial weights are thrown away
         network = architectures.build(architecture, num_classes=workload.num_classes, channels=workload.shape[0])
-    _fill(network, _state(path), path, architecture)
+    state = state_dicts.fitted(state_dicts.read(path), network.state_dict(), path=path, architecture=architecture)
+    network.load_state_dict(state)
     return network, Origin(str(path), "weights", architecture, digest)
 
 
@@ -164,65 +161,6 @@ def _program(kind: programs.Kind, reference: str, device: torch.device) -> tuple
     return network, Origin(reference, kind, None, file_sha256(path))
 
 
-def _state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, safetensors or torch's; checkpoints that hold it among other things are looked into."""
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ExternalError(f"{path}: not a readable safetensors file ({_line(error)})") from None
-    found = _unpickled(path)
-    while isinstance(found, Mapping):
-        nested = next((key for key in _NESTED if isinstance(found.get(key), Mapping)), None)
-        if nested is None:
-            break
-        found = found[nested]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ExternalError(f"{path}: no state dict; save net.state_dict()")
-    return _without_prefix(dict(found))
-
-
-def _unpickled(path: Path) -> Any:  # noqa: ANN401 (what a stranger's file holds)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ExternalError(
-            f"{path}: holds more than weights, and code in it is not run; save net.state_dict() alone"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ExternalError(f"{path}: not a readable file of weights ({_line(error)})") from None
-
-
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            return _without_prefix({key.removeprefix(prefix): value for key, value in state.items()})
-    return state
-
-
-def _fill(network: nn.Module, state: dict[str, Tensor], path: Path, architecture: str) -> None:
-    """Load weights; say in one line what does not fit."""
-    own = network.state_dict()
-    wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
-    missing, extra = [key for key in own if key not in state], [key for key in state if key not in own]
-    if wrong:
-        key = wrong[-1]
-        there, here = tuple(state[key].shape), tuple(own[key].shape)
-        raise ExternalError(
-            f"{path}: weights of another architecture, or of other classes: {key} is {there}, {architecture} has {here}"
-        )
-    if missing or extra:
-        named = f"it lacks {missing[0]}" if missing else f"it has {extra[0]}"
-        raise ExternalError(
-            f"{path}: weights of another architecture than {architecture}: {named} "
-            f"({len(missing)} of {len(own)} missing, {len(extra)} unknown)"
-        )
-    odd = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if odd:
-        raise ExternalError(f"{path}: weights that are not finite, in {odd[0]}")
-    network.load_state_dict(state)
-
-
 def _code(reference: str) -> tuple[nn.Module, Origin]:
     """Call the user's function without arguments; whatever it raises becomes one line."""
     place, _, name = reference.rpartition(":")
@@ -233,7 +171,7 @@ def _code(reference: str) -> tuple[nn.Module, Origin]:
     try:
         network = function()
     except Exception as error:
-        raise ExternalError(f"{reference}: {name}() raised {type(error).__name__}: {_line(error)}") from error
+        raise ExternalError(f"{reference}: {name}() raised {type(error).__name__}: {first_words(error)}") from error
     if not isinstance(network, nn.Module):
         raise ExternalError(f"{reference}: {name}() returned {type(network).__name__}, not a torch.nn.Module")
     return network, Origin(reference, "code")
@@ -246,6 +184,8 @@ def _module(place: str) -> object:
             if "" not in sys.path and str(Path.cwd()) not in sys.path:
                 sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
             return importlib.import_module(place)
+        if str(path.parent.resolve()) not in sys.path:
+            sys.path.insert(0, str(path.parent.resolve()))  # as `python FILE.py` has it: neighbours can be imported
         name = f"advbench_user_{path.stem}"
         loader = SourceFileLoader(name, str(path))
         module = ModuleType(name)
@@ -253,7 +193,7 @@ def _module(place: str) -> object:
         sys.modules[name] = module
         loader.exec_module(module)
     except Exception as error:
-        raise ExternalError(f"{place}: importing it raised {type(error).__name__}: {_line(error)}") from error
+        raise ExternalError(f"{place}: importing it raised {type(error).__name__}: {first_words(error)}") from error
     return module
 
 
@@ -282,11 +222,11 @@ def _zoo(reference: str, workload: Workload, weights: Path | None, norm: str) ->
     with tempfile.TemporaryDirectory() as folder:
         root = _laid_out(weights, Path(folder), _ZOO_DATA[workload.data], threat, files)
         for file in files:  # RobustBench may read them without limits
-            _unpickled(root / _ZOO_DATA[workload.data] / threat / file)
+            state_dicts.unpickled(root / _ZOO_DATA[workload.data] / threat / file)
         try:
             network: nn.Module = loading.load_model(name, root, _ZOO_DATA[workload.data], threat)
         except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-            raise ExternalError(f"{weights}: not a checkpoint of {name} ({_line(error)})") from None
+            raise ExternalError(f"{weights}: not a checkpoint of {name} ({first_words(error)})") from None
     digest = file_sha256(weights) if weights.is_file() else None
     return network, Origin(reference, "zoo", f"{name} ({threat})", digest)
 
@@ -308,8 +248,11 @@ def _laid_out(weights: Path, folder: Path, data: str, threat: str, files: list[s
     return folder
 
 
-def check(opened: OpenedNetwork, workload: Workload, x: Tensor) -> None:
+def check(opened: OpenedNetwork, workload: Workload, x: Tensor) -> str | None:
     """Try a network on a few test images (n ≥ 3), before hours are spent.
+
+    Returns:
+        Why no gradient can be taken, so that only attacks without gradients mean anything; None: it can.
 
     Raises:
         ExternalError: for images outside [0,1], a network that does not take them, gives other than `num_classes`
@@ -330,6 +273,10 @@ def check(opened: OpenedNetwork, workload: Workload, x: Tensor) -> None:
             )
         if not bool(logits.isfinite().all()):
             raise ExternalError(f"{name}: gives logits that are NaN or infinite on clean test images")
+    if not isinstance(opened.network, ExternalNetwork):
+        return None
+    opened.network.try_gradient(x[:3])
+    return opened.network.without_gradient
 
 
 def _tried(opened: OpenedNetwork, x: Tensor, name: str) -> Tensor:
@@ -340,7 +287,7 @@ def _tried(opened: OpenedNetwork, x: Tensor, name: str) -> Tensor:
         raise
     except Exception as error:  # noqa: BLE001 (anything may happen in a network of the user)
         hint = "; export it with a dynamic batch dimension" if opened.origin.kind == "exported" else ""
-        raise ExternalError(f"{name}: does not take images {tuple(x.shape)}: {_line(error)}{hint}") from None
+        raise ExternalError(f"{name}: does not take images {tuple(x.shape)}: {first_words(error)}{hint}") from None
     if not isinstance(logits, Tensor):
         raise ExternalError(f"{name}: gives a {type(logits).__name__}, not a tensor of logits")
     return logits

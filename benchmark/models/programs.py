@@ -18,6 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from advbench.benchmark.models.state_dicts import first_words
+
 Kind = Literal["exported", "scripted"]
 _MEMBER = re.compile(
     r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)|\.(format_version|storage_alignment)"
@@ -83,7 +85,7 @@ def open_scripted(path: Path, device: torch.device) -> Program:
     try:
         program: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch's
     except RuntimeError as error:
-        raise ProgramError(f"{path}: not a readable TorchScript program ({_first_words(error)})") from None
+        raise ProgramError(f"{path}: not a readable TorchScript program ({first_words(error)})") from None
     return Program(program.eval(), device)
 
 
@@ -101,15 +103,11 @@ def open_exported(path: Path, device: torch.device) -> Program:
     except ProgramError as error:
         raise ProgramError(f"{path}: {error}") from None
     except Exception as error:  # noqa: BLE001 (torch raises whatever its parsers raise)
-        raise ProgramError(f"{path}: not a readable torch.export program ({_first_words(error)})") from None
+        raise ProgramError(f"{path}: not a readable torch.export program ({first_words(error)})") from None
     return Program(program, device)
 
 
 OPENERS: Mapping[Kind, Callable[[Path, torch.device], Program]] = {"exported": open_exported, "scripted": open_scripted}
-
-
-def _first_words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _members(path: Path) -> dict[str, bytes]:

@@ -70,6 +70,11 @@ class Noisy(Masked):
     def forward(self, x):
         return super().forward(x + 0.05 * torch.randn_like(x))
 
+class InPlace(Masked):
+    def forward(self, x):
+        x.data.mul_(8).round_().div_(8)
+        return x.flatten(1) @ self.weight + self.bias
+
 def seven():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
 """
@@ -312,6 +317,14 @@ def test_bad_input_is_one_line_before_any_attack(place, words, said):
     assert len(lines) == 1
     assert said in lines[0]
     assert "shard" not in output
+
+
+def test_preprocessing_in_place_is_attacked_like_any_other(place):
+    words = ("--protocol", "tiny.toml", "--attacks", "pgd", "--out", "in-place.json", "--device", "cpu")
+    place.advbench("evaluate", "mine.py:InPlace", *words)
+    found = json.loads((place.folder / "in-place.json").read_text(encoding="utf-8"))["threats"][0]
+    # its gradient goes through the rounding as if that were not there, so PGD is not blind as it is on Masked
+    assert found["columns"]["pgd20"]["accuracy"] < 0.3 < found["columns"]["clean"]["accuracy"]
 
 
 def test_a_network_that_is_no_run_needs_a_protocol(place):

@@ -20,6 +20,7 @@ from advbench.benchmark.evaluation.evaluator import (
     evaluate_shard,
     merge,
 )
+from advbench.benchmark.evaluation.other_threats import doubt_about_labels
 from advbench.benchmark.protocol import Threat, published
 from advbench.benchmark.records.outcomes import gather
 from advbench.benchmark.records.schema import STAGES, Environment
@@ -72,6 +73,34 @@ def shards(net, images, protocol):
         ]
         for family in ("clean", "pgd", "cw", "autoattack")
     }
+
+
+class Reaching(nn.Module):
+    """Moves images that it was not handed."""
+
+    def __init__(self, inner, images):
+        super().__init__()
+        self.inner, self.images = inner, images
+
+    def forward(self, x):
+        self.images.mul_(0.99)
+        return self.inner(x)
+
+
+def test_images_that_were_changed_under_judgement_count_for_nothing(net, images, protocol):
+    x, y = (each[:SHARD].clone() for each in images)
+    with pytest.raises(EvaluationError, match="changed the images it was judged on"):
+        evaluate_shard(Reaching(net, x), x, y, first=0, family="clean", protocol=protocol, seed=1)
+
+
+def test_labels_in_another_order_are_noticed():
+    labels = torch.arange(100) % 10
+    rolled = (labels + 1) % 10
+    assert "labels shifted by 9" in doubt_about_labels(rolled.numpy(), labels, 10)
+    assert "100.0%" in doubt_about_labels((9 - labels).numpy(), labels, 10)
+    assert doubt_about_labels(labels.numpy(), labels, 10) == ""
+    assert doubt_about_labels(np.full(100, 3), labels, 10) == ""
+    assert doubt_about_labels(np.full(100, -1), labels, 10) == ""
 
 
 class TestPredicted:

@@ -1,12 +1,17 @@
 import importlib.util
+import sys
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
+from advbench.benchmark.attacks.sign_ascent import input_gradient
+from advbench.benchmark.attacks.wrapped_network import View, frozen
 from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import architectures, external, weight_files
 from advbench.benchmark.models.external import ExternalError, OpenedNetwork, Origin, Workload, check, open_network
+from advbench.benchmark.models.external_network import ExternalNetwork
 
 DIGITS = Workload("digits", 10, (1, 8, 8))
 CIFAR = Workload("cifar10", 10, (3, 32, 32))
@@ -68,6 +73,53 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+def renamed(state, *prefixes):
+    return {f"{prefix}{key}": value for prefix in prefixes for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {key: value for key, value in state.items() if "num_batches_tracked" not in key},
+        lambda state: renamed(state, "model."),
+        lambda state: {"model": renamed(state, "module.model.", "module.attacker.model.")},
+        lambda state: {"state_dict": renamed(state, "module.network.")},
+        lambda state: {**state, "sub_block1.layer.0.bn1.weight": torch.ones(3)},
+    ],
+    ids=["torch-0.4.0", "lightning", "robustness", "data-parallel", "trades"],
+)
+def test_state_dicts_as_public_code_writes_them_are_loaded(net, tmp_path, wrap):
+    path = tmp_path / "net.pt"
+    torch.save(wrap(net.state_dict()), path)
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.equal(open_network(str(path), DIGITS, architecture="smallcnn").network(x), net(x))
+
+
+def test_a_file_is_read_by_what_it_is_not_by_its_suffix(net, tmp_path):
+    weight_files.save_weights(net, tmp_path / "safe.pt")
+    torch.save(net.state_dict(), tmp_path / "pickled.safetensors")
+    x = torch.rand(4, 1, 8, 8)
+    for name in ("safe.pt", "pickled.safetensors"):
+        assert torch.equal(open_network(str(tmp_path / name), DIGITS, architecture="smallcnn").network(x), net(x))
+
+
+@pytest.mark.parametrize(
+    ("beside", "text"),
+    [
+        (
+            {"module.normalizer.new_mean": torch.zeros(1)},
+            "below 'module.model.' in a wrapper, beside module.norm",
+        ),
+        ({"ema.linear.bias": torch.ones(10)}, "beside ema.linear.bias"),
+    ],
+)
+def test_what_a_wrapper_would_compute_is_not_left_out_in_silence(net, tmp_path, beside, text):
+    torch.save(renamed(net.state_dict(), "module.model.") | beside, tmp_path / "net.pt")
+    message = refused(tmp_path / "net.pt", architecture="smallcnn")
+    assert text in message
+    assert "another architecture" not in message
+
+
 def test_weights_that_do_not_fit_are_said_in_one_line(net, tmp_path):
     path = tmp_path / "net.safetensors"
     weight_files.save_weights(net, path)
@@ -85,8 +137,9 @@ def test_weights_that_do_not_fit_are_said_in_one_line(net, tmp_path):
     assert "not a readable safetensors" in refused(tmp_path / "torn.safetensors", architecture="smallcnn")
     (tmp_path / "noise.pt").write_bytes(b"nonsense")
     refused(tmp_path / "noise.pt", architecture="smallcnn")
-    torch.save([1, 2], tmp_path / "list.pt")
-    assert "no state dict" in refused(tmp_path / "list.pt", architecture="smallcnn")
+    for number, odd in enumerate(([1, 2], {1: torch.ones(1)}, {"state_dict": {}})):
+        torch.save(odd, tmp_path / f"odd{number}.pt")
+        assert "no state dict" in refused(tmp_path / f"odd{number}.pt", architecture="smallcnn")
 
 
 def test_code_of_the_user_is_called_and_named_so(tmp_path, monkeypatch):
@@ -98,12 +151,82 @@ def test_code_of_the_user_is_called_and_named_so(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
     for reference in ("own_defense.py:net", "own_defense:net"):
         opened = open_network(reference, DIGITS)
-        assert isinstance(opened.network, nn.Flatten)
+        assert isinstance(opened.network.network, nn.Flatten)
         assert "user's own code" in opened.origin.text
     assert "returned int" in refused("own_defense.py:no")
     assert "bad() raised OSError: disk" in refused("own_defense.py:bad")
     assert "raised ModuleNotFoundError" in refused("no_such_module:net")
     assert "no such file" in refused("absent.safetensors")
+
+
+def test_code_of_the_user_imports_its_neighbours(tmp_path, monkeypatch):
+    (tmp_path / "faults_parts.py").write_text("from torch import nn\nlate = nn.Flatten\n", encoding="utf-8")
+    (tmp_path / "whole.py").write_text("def net():\n    import faults_parts\n    return faults_parts.late()\n")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert isinstance(open_network(f"{tmp_path}/whole.py:net", DIGITS).network.network, nn.Flatten)
+
+
+class Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(_context, x):
+        return x.round()
+
+
+class Public(nn.Module):
+    """A network as public code has it, with one of its habits."""
+
+    def __init__(self, habit):
+        super().__init__()
+        self.habit = habit
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.linear = nn.Linear(144, 10)
+
+    def train(self, mode=True):
+        super().train(mode)
+        return None if self.habit == "train without return" else self
+
+    def forward(self, x):
+        if self.habit == "in place":
+            x.data.round_().mul_(0.5).add_(0.25)
+        if self.habit == "asserts without gradients" and torch.is_grad_enabled():
+            raise AssertionError("no gradients here")
+        x = self.conv(x)
+        x = x.view(len(x), -1)
+        return self.linear(Rounded.apply(x) if self.habit == "no backward" else x)
+
+
+def opened_public(habit):
+    torch.manual_seed(0)
+    network = ExternalNetwork(Public(habit)).to("cpu").eval()
+    return OpenedNetwork(network, Origin("it", "code"))
+
+
+@pytest.mark.parametrize("habit", ["in place", "train without return", "none"])
+def test_habits_of_public_code_do_no_harm(habit):
+    opened, x = opened_public(habit), torch.rand(3, 8, 8, 1).permute(0, 3, 1, 2)
+    before = x.clone()
+    assert check(opened, DIGITS, x) is None
+    assert not opened.network.network.conv.training
+    assert torch.equal(x, before)
+    assert input_gradient(lambda z: View(opened.network)(z).sum(), x).abs().sum() > 0
+
+
+def quantised():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, dtype=torch.qint8)
+
+
+@pytest.mark.parametrize("habit", ["no backward", "asserts without gradients", "quantised"])
+def test_a_network_without_a_backward_pass_has_a_zero_gradient(habit):
+    opened = opened_public(habit)
+    if habit == "quantised":
+        opened.network.network = quantised()
+    x = torch.rand(3, 1, 8, 8)
+    assert check(opened, DIGITS, x)
+    with frozen(opened.network):
+        assert input_gradient(lambda z: View(opened.network)(z).sum(), x).abs().sum() == 0
 
 
 class Constant(nn.Module):
