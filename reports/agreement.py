@@ -11,11 +11,11 @@ from advbench.benchmark.records.statistics import Correct
 from advbench.reports.drawing.colours import BLUE
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import footnote
-from advbench.reports.drawing.style import PAGE, PAPER, Layout, ReportError, caption, figure
+from advbench.reports.drawing.style import PAGE, PAPER, FigureLayout, ReportError, caption, figure
 
 
 @dataclass(frozen=True)
-class Agreement:
+class MethodAgreement:
     """How alike the outcomes of rows are.
 
     Attributes:
@@ -55,7 +55,7 @@ def kappa(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return (both - chance) / (1 - chance) if chance < 1 else float("nan")
 
 
-def agree(rows: Mapping[str, Correct]) -> Agreement:
+def agree(rows: Mapping[str, Correct]) -> MethodAgreement:
     """Compare the outcomes (seeds, images) of rows on the same images.
 
     Raises:
@@ -77,10 +77,10 @@ def agree(rows: Mapping[str, Correct]) -> Agreement:
             if finite:
                 table[i, j] = table[j, i] = float(np.mean(finite))
     stacked = np.concatenate(list(rows.values()))
-    return Agreement(names, table, (~stacked).sum(axis=0).astype(np.int64), len(stacked))
+    return MethodAgreement(names, table, (~stacked).sum(axis=0).astype(np.int64), len(stacked))
 
 
-def draw(found: Agreement, *, title: str, layout: Layout = PAPER) -> Figure:
+def draw(found: MethodAgreement, *, title: str, layout: FigureLayout = PAPER) -> Figure:
     """Draw the matrix of agreement above how many networks each image fools; `title`: "AutoAttack, best".
 
     Raises:

@@ -12,7 +12,7 @@ from advbench.benchmark.records.statistics import Correct
 from advbench.reports.drawing.colours import INK
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import footnote, name_of
-from advbench.reports.drawing.style import PAGE, PAPER, TALL, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import PAGE, PAPER, TALL, FigureLayout, ReportError, caption, figure, scaled
 
 ATTACKS = COLUMNS[1:]
 _PARTS = (
@@ -82,7 +82,7 @@ def _share(outcomes: NDArray[np.bool_]) -> float:
     return float(outcomes.mean()) if outcomes.size else float("nan")
 
 
-def draw(found: Fooled, *, title: str = "best", layout: Layout = PAPER) -> Figure:
+def draw(found: Fooled, *, title: str = "best", layout: FigureLayout = PAPER) -> Figure:
     """Draw the matrix of the attacks beside what each of them adds for every method; `title` names the checkpoint."""
     names = [name_of(attack) for attack in found.attacks]
     tall = max(1.9, 0.8 + (0.175 if layout.paper else 0.125) * len(found.rows))

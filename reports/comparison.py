@@ -12,7 +12,7 @@ from advbench.benchmark.protocol import Statistics
 from advbench.benchmark.records.statistics import Comparison, Correct, compare, holm, mcnemar
 from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.points import footnote, name_of
-from advbench.reports.drawing.style import PAPER, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import PAPER, FigureLayout, ReportError, caption, figure, scaled
 from advbench.reports.perclass import NAMED, Labels
 
 SHOWN = 10
@@ -171,7 +171,7 @@ def _obstacles(found: Contrast) -> list[str]:
     return reasons
 
 
-def draw(found: Contrast, *, layout: Layout = PAPER) -> Figure:
+def draw(found: Contrast, *, layout: FigureLayout = PAPER) -> Figure:
     """Draw the difference by class, and over all images with its interval.
 
     Raises:

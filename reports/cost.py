@@ -8,12 +8,12 @@ from matplotlib.ticker import MaxNLocator
 from advbench.leaderboards.table import Table
 from advbench.reports.drawing.labels import CROWD
 from advbench.reports.drawing.points import pareto, points, scatter, split
-from advbench.reports.drawing.style import COLUMN, PAGE, PAPER, Layout, ReportError, figure
+from advbench.reports.drawing.style import COLUMN, PAGE, PAPER, FigureLayout, ReportError, figure
 
 COSTS = ("passes", "hours", "memory")
 
 
-def draw(table: Table, *, against: str = "passes", robust: str = "autoattack", layout: Layout = PAPER) -> Figure:
+def draw(table: Table, *, against: str = "passes", robust: str = "autoattack", layout: FigureLayout = PAPER) -> Figure:
     """Draw the column `robust` of the `best` checkpoints against the cost of training.
 
     Args:

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from advbench.benchmark.records.schema import Epoch, Record
 from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.points import footnote
-from advbench.reports.drawing.style import COLUMN, PAGE, PAPER, Layout, ReportError, figure, scaled
+from advbench.reports.drawing.style import COLUMN, PAGE, PAPER, FigureLayout, ReportError, figure, scaled
 
 ONE_LINE = 18
 """Letters of a panel's title that stand in one line."""
@@ -46,7 +46,7 @@ _TRAINING = (
 _LOSS = _Curve(lambda epoch: epoch.loss, "training loss, % of first epoch", GREY, (0, (1, 1)))
 
 
-def draw(groups: Mapping[str, Sequence[Record]], *, layout: Layout = PAPER) -> Figure:
+def draw(groups: Mapping[str, Sequence[Record]], *, layout: FigureLayout = PAPER) -> Figure:
     """Draw one panel per method, mean over seeds with the range of the seeds, `best` marked.
 
     Args:
@@ -86,7 +86,7 @@ def draw(groups: Mapping[str, Sequence[Record]], *, layout: Layout = PAPER) -> F
         return made
 
 
-def _columns(panels: int, layout: Layout) -> int:
+def _columns(panels: int, layout: FigureLayout) -> int:
     """Return how many panels stand side by side: few on paper, as many as a slide is wide."""
     if layout.width == "single":
         return min(panels, 2 if panels <= 8 else 3 if panels <= 18 else 4)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import name_of
-from advbench.reports.drawing.style import PAGE, PAPER, TALL, Layout, ReportError, figure, scaled
+from advbench.reports.drawing.style import PAGE, PAPER, TALL, FigureLayout, ReportError, figure, scaled
 
 _LOOKS: dict[str, dict[str, Any]] = {
     "cross-entropy": {"color": BLUE, "linestyle": "-", "marker": "o"},
@@ -25,7 +25,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 """How the curves of an attack are drawn."""
 
 
-def draw(found: Mapping[str, Any], *, layout: Layout = PAPER) -> Figure:
+def draw(found: Mapping[str, Any], *, layout: FigureLayout = PAPER) -> Figure:
     """Draw the six experiments.
 
     Raises:

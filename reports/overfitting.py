@@ -7,12 +7,12 @@ from matplotlib.lines import Line2D
 from advbench.leaderboards.table import Table, show
 from advbench.reports.drawing.colours import GREY, INK
 from advbench.reports.drawing.points import doubtful, footnote, marked_name, measured
-from advbench.reports.drawing.style import PAPER, Layout, ReportError, figure, scaled
+from advbench.reports.drawing.style import PAPER, FigureLayout, ReportError, figure, scaled
 
 BAR = "#a8a8a8"
 
 
-def draw(table: Table, *, robust: str = "autoattack", layout: Layout = PAPER) -> Figure:
+def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAPER) -> Figure:
     """Draw best → last under one attack, most robust method on top, the gap written at the right.
 
     Args:

@@ -13,7 +13,7 @@ from advbench.benchmark.records.statistics import Correct
 from advbench.reports.drawing.colours import FILLS, INK
 from advbench.reports.drawing.heat_map import heat, turn
 from advbench.reports.drawing.points import footnote
-from advbench.reports.drawing.style import PAGE, PAPER, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import PAGE, PAPER, FigureLayout, ReportError, caption, figure, scaled
 
 Labels = NDArray[np.int64]
 NAMED = 20
@@ -58,7 +58,7 @@ def by_class(rows: Mapping[str, Correct], labels: Labels, classes: Sequence[str]
     return ClassTable(tuple(rows), tuple(classes), tuple(int(count) for count in counts), shares)
 
 
-def draw(table: ClassTable, *, title: str, layout: Layout = PAPER) -> Figure:
+def draw(table: ClassTable, *, title: str, layout: FigureLayout = PAPER) -> Figure:
     """Draw the table, classes from hardest to easiest; `title` says what was measured: "AutoAttack, best".
 
     A few methods are bars, of which each has its hatch; many are a heat map with its numbers.

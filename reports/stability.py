@@ -5,10 +5,10 @@ from matplotlib.figure import Figure
 from advbench.leaderboards.table import Row, Table
 from advbench.reports.drawing.colours import FAMILIES, OTHER
 from advbench.reports.drawing.points import doubtful, footnote, marked_name
-from advbench.reports.drawing.style import PAPER, Layout, ReportError, caption, figure, legend_of_families, scaled
+from advbench.reports.drawing.style import PAPER, FigureLayout, ReportError, caption, figure, legend_of_families, scaled
 
 
-def draw(table: Table, *, robust: str = "autoattack", layout: Layout = PAPER) -> Figure:
+def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAPER) -> Figure:
     """Draw the place of each method under every seed as a line, with its rank on the board.
 
     A place under one seed is the order of the accuracies on `best` in the column `robust` and no more; the rank at

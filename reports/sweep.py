@@ -17,7 +17,7 @@ from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import COLUMNS
 from advbench.reports.drawing.colours import GREY, STROKES
 from advbench.reports.drawing.points import name_of
-from advbench.reports.drawing.style import COLUMN, PAPER, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import COLUMN, PAPER, FigureLayout, ReportError, caption, figure, scaled
 
 NORMS = {"linf": "L∞", "l2": "L2"}
 BYTE = 255
@@ -105,7 +105,7 @@ def _sweep(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
         )
 
 
-def draw(some: Sequence[Curve], *, layout: Layout = PAPER) -> Figure:
+def draw(some: Sequence[Curve], *, layout: FigureLayout = PAPER) -> Figure:
     """Draw every attack on one network, or of several networks the attack on each that leaves least on average.
 
     Raises:

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from advbench.leaderboards.table import Table
 from advbench.reports.drawing.labels import CROWD
 from advbench.reports.drawing.points import Point, pareto, points, scatter, split
-from advbench.reports.drawing.style import COLUMN, PAGE, PAPER, Layout, figure
+from advbench.reports.drawing.style import COLUMN, PAGE, PAPER, FigureLayout, figure
 
 
-def draw(table: Table, *, robust: str = "autoattack", layout: Layout = PAPER) -> Figure:
+def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAPER) -> Figure:
     """Draw the trade-off of the `best` checkpoints under the column `robust`.
 
     A method far below the others would squeeze them into a corner: it is named with its numbers above the axes

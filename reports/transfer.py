@@ -9,10 +9,10 @@ from matplotlib.patches import Rectangle
 
 from advbench.reports.drawing.colours import ORANGE
 from advbench.reports.drawing.heat_map import heat
-from advbench.reports.drawing.style import PAGE, PAPER, Layout, ReportError, caption, figure, scaled
+from advbench.reports.drawing.style import PAGE, PAPER, FigureLayout, ReportError, caption, figure, scaled
 
 
-def draw(found: Mapping[str, Any], *, layout: Layout = PAPER) -> Figure:
+def draw(found: Mapping[str, Any], *, layout: FigureLayout = PAPER) -> Figure:
     """Draw the matrix, clean accuracy above it, the smallest value of every column framed.
 
     Raises:

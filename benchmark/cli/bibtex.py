@@ -7,7 +7,7 @@ import click
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.options import FILE, method_option, methods_option, open_store
-from advbench.benchmark.cli.read_records import Source, records_options
+from advbench.benchmark.cli.read_records import RecordSource, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.records.schema import MethodIdentity
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @records_options()
 @method_option
 @click.option("--out", type=FILE, help="Write the file instead of printing it.")
-def bibtex(*, methods: tuple[str, ...] | None, source: Source, out: Path | None) -> None:
+def bibtex(*, methods: tuple[str, ...] | None, source: RecordSource, out: Path | None) -> None:
     """Print the BibTeX entries of the methods on boards: one for every \\cite of `leaderboard --format latex`.
 
     Entries come from the records, so that they fit the tables; methods that were named and have no record are cited as
@@ -45,7 +45,7 @@ def bibtex(*, methods: tuple[str, ...] | None, source: Source, out: Path | None)
     click.echo(f"wrote {out}: {entries.count('@')} entries")
 
 
-def _identities(source: Source, names: tuple[str, ...] | None) -> "list[MethodIdentity]":
+def _identities(source: RecordSource, names: tuple[str, ...] | None) -> "list[MethodIdentity]":
     """Return who the methods are: from records first, then from the cards of those that were named.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.console import WIDE, console
-from advbench.benchmark.cli.read_records import Source
+from advbench.benchmark.cli.read_records import RecordSource
 from advbench.benchmark.files import write_bytes
 from advbench.benchmark.records.schema import Record
 from advbench.leaderboards import board
@@ -104,7 +104,7 @@ def show_and_write(protocol: "Protocol", store: "Store", folder: Path) -> None:
 
     A board without AutoAttack yet gets no plot.
     """
-    records, _ = Source(protocol, store_root=store.root).load()
+    records, _ = RecordSource(protocol, store_root=store.root).load()
     if not records:
         click.echo(f"{protocol.name}: no results yet, so no board")
         return

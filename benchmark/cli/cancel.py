@@ -9,7 +9,7 @@ from advbench.benchmark.cli.options import protocol_option, store_option
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
-    from advbench.benchmark.runs.executors.slurm.queue import Entry
+    from advbench.benchmark.runs.executors.slurm.queue import QueuedJob
     from advbench.benchmark.runs.store import Store
 
 
@@ -51,7 +51,7 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store: "
         raise Failed(f"{count} jobs were queued by {', '.join(others)}, who alone can cancel them")
 
 
-def _chosen(entry: "Entry", runs: tuple[str, ...], protocols: "tuple[Protocol, ...]") -> bool:
+def _chosen(entry: "QueuedJob", runs: tuple[str, ...], protocols: "tuple[Protocol, ...]") -> bool:
     run = entry.job.run
     named = not runs or any(word and run.id.startswith(word) for word in runs)
     return named and (not protocols or run.protocol.digest in {protocol.digest for protocol in protocols})

@@ -8,7 +8,7 @@ import click
 
 from advbench.benchmark.cli.progress import Display
 from advbench.benchmark.runs.estimate import Estimate
-from advbench.benchmark.runs.executors.base import Errand, Outcome
+from advbench.benchmark.runs.executors.base import JobFunction, Outcome
 from advbench.benchmark.runs.executors.local import Local
 from advbench.benchmark.runs.executors.slurm.sizing import Placement, cut, refuse_short
 from advbench.benchmark.runs.job import Job
@@ -48,7 +48,7 @@ def carry_out(jobs: Sequence[Job], using: "Means", catalogue: Catalogue) -> Outc
         click.echo(summary, err=True)
         executor = Local(using.store, using.workers, using.threads, using.gpus)
         with _display(expected, using) as display:
-            outcome = executor.execute(jobs, Errand(PERFORM, arguments), display)
+            outcome = executor.execute(jobs, JobFunction(PERFORM, arguments), display)
     for job, reason in outcome.failed:
         click.echo(f"failed: {job.label}: {reason}", err=True)
     if outcome.blocked:
@@ -84,14 +84,14 @@ def _on_cluster(
     parts = cut(jobs, expected, profile)
     expected, summary = estimates(parts, using, catalogue)
     click.echo(summary, err=True)
-    errand = Errand(PERFORM, arguments)
+    function = JobFunction(PERFORM, arguments)
     if placement.detach:
-        _report(slurm.submit(parts, errand))
+        _report(slurm.submit(parts, function))
         return None
     with _display(expected, using) as display:
         watching = replace(slurm, on_queue=display.note)
         try:
-            return watching.execute(parts, errand, display)
+            return watching.execute(parts, function, display)
         except KeyboardInterrupt:
             display.note("jobs that are queued go on; `advbench status` shows them, `advbench cancel` ends them")
             raise

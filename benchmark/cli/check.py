@@ -58,7 +58,7 @@ def _run(names: list[str], protocol: "Protocol", where: Where) -> "dict[str, lis
     """Train and attack methods and baselines with the first seed; return the findings on each method."""
     from advbench.benchmark import discovery
     from advbench.benchmark.cli.carry_out import carry_out
-    from advbench.benchmark.cli.read_records import Source
+    from advbench.benchmark.cli.read_records import RecordSource
     from advbench.benchmark.review.adapter import baseline_bands
     from advbench.benchmark.review.adapter.retrain import forget_changed
     from advbench.benchmark.runs import suites
@@ -74,7 +74,7 @@ def _run(names: list[str], protocol: "Protocol", where: Where) -> "dict[str, lis
     due = plan(suite, store, known)
     if due:
         carry_out(due, where.means(), known)
-    found, _ = Source(protocol, store_root=where.store_root).load()
+    found, _ = RecordSource(protocol, store_root=where.store_root).load()
     by_name = {
         record.method.name: record for record in found if record.seed == protocol.seeds[0] and not record.method.changed
     }

@@ -9,7 +9,7 @@ import click
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import FORMATS, file_name, print_table, write_result
 from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
-from advbench.benchmark.cli.read_records import Source, labels_of, records_options
+from advbench.benchmark.cli.read_records import RecordSource, labels_of, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.records.schema import Record
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=FOLDER, help="Also write figures, and all figures as JSON, into this folder.")
 @data_option
 def compare(
-    *, a: str, b: str, source: Source, checkpoint: str, column: str, out: Path | None, data_root: Path | None
+    *, a: str, b: str, source: RecordSource, checkpoint: str, column: str, out: Path | None, data_root: Path | None
 ) -> None:
     """Say in words and figures whether A is better than B, and on which classes and images they differ.
 

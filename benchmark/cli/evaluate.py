@@ -7,7 +7,7 @@ import click
 from advbench.benchmark.cli.any_network import NETWORK_OPTIONS, NetworkRef
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.cluster_options import cluster_options
-from advbench.benchmark.cli.off_board import Threat, attack_off_board, threat_options
+from advbench.benchmark.cli.off_board import ThreatOptions, attack_off_board, threat_options
 from advbench.benchmark.cli.options import FAMILIES, Where, attacks_option, either_checkpoint, gather, work_options
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def evaluate(
     *,
     network: NetworkRef,
     families: tuple[str, ...],
-    threat: Threat,
+    threat: ThreatOptions,
     where: Where,
     placement: "Placement | None",
 ) -> None:
@@ -55,7 +55,7 @@ def evaluate(
         return
     from advbench.benchmark.cli.board_files import show_board
     from advbench.benchmark.cli.carry_out import carry_out
-    from advbench.benchmark.cli.read_records import Source
+    from advbench.benchmark.cli.read_records import RecordSource
     from advbench.benchmark.records.schema import CHECKPOINTS
     from advbench.benchmark.runs.perform import catalogue
 
@@ -70,7 +70,7 @@ def evaluate(
             return
         if not outcome.clean:
             raise Failed("attacks failed; the same command tries again")
-    found, _ = Source(folder.spec.protocol, store_root=where.store_root).load()
+    found, _ = RecordSource(folder.spec.protocol, store_root=where.store_root).load()
     show_board([record for record in found if record.run == folder.id], folder.spec.protocol)
     click.echo(f"record: {folder.record_path}")
 

@@ -6,7 +6,7 @@ import click
 
 from advbench.benchmark.cli.console import FORMATS, print_table
 from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
-from advbench.benchmark.cli.read_records import Source, labels_of, records_options
+from advbench.benchmark.cli.read_records import RecordSource, labels_of, records_options
 
 
 @click.command(short_help="Classes, hardest images, agreement of methods.")
@@ -17,7 +17,7 @@ from advbench.benchmark.cli.read_records import Source, labels_of, records_optio
 @click.option("--out", type=FOLDER, help="Also write the figures into this folder.")
 @data_option
 def images(
-    *, source: Source, checkpoint: str, column: str, hardest: int, out: Path | None, data_root: Path | None
+    *, source: RecordSource, checkpoint: str, column: str, hardest: int, out: Path | None, data_root: Path | None
 ) -> None:
     """Show accuracy by class, the images that fool the most networks, and how far methods agree on images.
 

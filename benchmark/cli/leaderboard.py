@@ -8,7 +8,7 @@ import click
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.board_options import Choice, Format, choice_options, format_options
 from advbench.benchmark.cli.options import FOLDER, flag
-from advbench.benchmark.cli.read_records import Source, records_options
+from advbench.benchmark.cli.read_records import RecordSource, records_options
 
 if TYPE_CHECKING:
     from advbench.leaderboards.table import Table
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @flag("--check", help="Compare the tables in --out with their records; write nothing.")
 def leaderboard(
     *,
-    source: Source,
+    source: RecordSource,
     form: Format,
     choice: Choice,
     published: bool,

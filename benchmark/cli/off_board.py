@@ -31,7 +31,7 @@ SWEEP = Value("LIST", lambda text: tuple(_eps(part.strip()) for part in text.spl
 
 
 @dataclass(frozen=True)
-class Threat:
+class ThreatOptions:
     """A threat that no board shows, on which images, and where the outcomes are written; None: the protocol's own."""
 
     attacks: tuple[str, ...] | None
@@ -64,7 +64,7 @@ class Threat:
 
 threat_options = gather(
     "threat",
-    Threat,
+    ThreatOptions,
     click.option("--attacks", type=NAMES, help="As --attack, such as pgd,autoattack."),
     click.option("--threat", type=click.Choice(["linf", "l2"]), help="Norm of the ball.  [default: linf]"),
     click.option("--eps", type=EPS, help="Radius, such as 8/255 or 0.5.  [default: the protocol's]"),
@@ -85,7 +85,7 @@ threat_options = gather(
 )
 
 
-def attack_off_board(network: NetworkRef, threat: Threat, families: tuple[str, ...], where: Where) -> None:
+def attack_off_board(network: NetworkRef, threat: ThreatOptions, families: tuple[str, ...], where: Where) -> None:
     """Attack any network under any threat, and print what is left of it.
 
     Raises:

@@ -20,13 +20,13 @@ from advbench.benchmark.cli.options import (
     methods_option,
     out_folder,
 )
-from advbench.benchmark.cli.read_records import Source, labels_of, records_options
+from advbench.benchmark.cli.read_records import RecordSource, labels_of, records_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from advbench.benchmark.records.schema import Record
-    from advbench.reports.drawing.style import Layout, Style, Width
+    from advbench.reports.drawing.style import FigureLayout, Style, Width
     from advbench.reports.perclass import Labels
 
 FIGURES = {
@@ -83,7 +83,7 @@ Figures = Mapping[Path, tuple[str, "Callable[[], Figure]"]]
 
 
 @dataclass(frozen=True)
-class Request:
+class FigureRequest:
     """What all figures of one call have in common."""
 
     methods: tuple[str, ...] | None
@@ -97,11 +97,11 @@ class Request:
     data_root: Path | None
 
     @property
-    def layout(self) -> "Layout":
+    def layout(self) -> "FigureLayout":
         """The page that all figures are for."""
-        from advbench.reports.drawing.style import Layout
+        from advbench.reports.drawing.style import FigureLayout
 
-        return Layout(self.style, self.width)
+        return FigureLayout(self.style, self.width)
 
     @property
     def title(self) -> str:
@@ -117,7 +117,7 @@ def _choice(name: str, choices: Sequence[str], text: str) -> Option:
 
 request_options = gather(
     "request",
-    Request,
+    FigureRequest,
     data_option,
     methods_option(help="Only these methods; ranks are the whole board's."),
     column_option,
@@ -139,7 +139,7 @@ request_options = gather(
 @click.argument("results", nargs=-1, type=PATH)
 @records_options()
 @request_options
-def plot(*, kind: str, results: tuple[Path, ...], source: Source, request: Request) -> None:
+def plot(*, kind: str, results: tuple[Path, ...], source: RecordSource, request: FigureRequest) -> None:
     """Draw figures: what `_HELP` says."""
     from advbench.reports.drawing.style import FORMATS
 
@@ -184,7 +184,7 @@ def _draw(figures: Figures, kind: str, formats: Sequence[str]) -> bool:
     return drawn
 
 
-def _of_records(every: "Sequence[Record]", request: Request) -> Figures:
+def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
     """Return what can be drawn of the records of one protocol."""
     from advbench.leaderboards import board
     from advbench.reports import (
@@ -249,7 +249,7 @@ def _place(names: Sequence[str], record: "Record") -> int:
     return next((number for number, name in enumerate(names) if name.casefold() in known), len(names))
 
 
-def _labels(records: "Sequence[Record]", request: Request) -> "tuple[Labels, tuple[str, ...]]":
+def _labels(records: "Sequence[Record]", request: FigureRequest) -> "tuple[Labels, tuple[str, ...]]":
     """Return labels and class names of the test images.
 
     Raises:
@@ -261,7 +261,7 @@ def _labels(records: "Sequence[Record]", request: Request) -> "tuple[Labels, tup
     return found
 
 
-def _of_results(paths: Sequence[Path], request: Request, kind: str) -> Figures:
+def _of_results(paths: Sequence[Path], request: FigureRequest, kind: str) -> Figures:
     """Return what can be drawn of result files: all sweeps of eps together, everything else file by file.
 
     Raises:

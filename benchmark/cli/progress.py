@@ -8,7 +8,7 @@ import click
 
 from advbench.benchmark.cli.console import console
 from advbench.benchmark.runs.amounts import duration
-from advbench.benchmark.runs.executors.base import Event
+from advbench.benchmark.runs.executors.base import JobEvent
 from advbench.benchmark.runs.meter import Meter
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Display:
         if self.live is not None:
             self.live.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: JobEvent) -> None:
         """Show one event."""
         self.meter.hear(event)
         if self.live is not None:
@@ -67,14 +67,14 @@ class Display:
         """Show a line that is of no job in particular."""
         self._show(f"[{self.meter.counts}] {line}")
 
-    def _settled(self, event: Event) -> None:
+    def _settled(self, event: JobEvent) -> None:
         left = f"; about {duration(self.meter.left())} left" if self.meter.fraction < 1 else ""
         if event.kind == "finished":
             self._show(f"[{self.meter.counts}] {event.job.label}: done in {duration(event.seconds)}{left}")
         else:
             self._show(f"[{self.meter.counts}] {event.kind}: {event.job.label}: {event.detail}")
 
-    def _waiting(self, event: Event) -> None:
+    def _waiting(self, event: JobEvent) -> None:
         """Say, once, that a job has waited for long: a short wait is for a job of our own on the same network."""
         now = time.monotonic()
         since = self.waiting_since.setdefault(event.job.id, now)
@@ -82,7 +82,7 @@ class Display:
             self.waiting_since[event.job.id] = float("inf")
             self._show(f"waiting: {event.job.label}: {event.detail}")
 
-    def _now_and_then(self, event: Event) -> None:
+    def _now_and_then(self, event: JobEvent) -> None:
         now = time.monotonic()
         if now - self.last_shown.get(event.job.id, now - _QUIET) >= _QUIET:
             self.last_shown[event.job.id] = now
@@ -90,7 +90,7 @@ class Display:
             message = f"{event.job.label}: {event.unit} {event.done:.0f} of {event.total}{detail}"
             self._show(f"[{self.meter.counts}] {message}; about {duration(self.meter.left())} left")
 
-    def _bars(self, event: Event, live: "Progress") -> None:
+    def _bars(self, event: JobEvent, live: "Progress") -> None:
         identity = event.job.id
         if event.kind == "started":
             self.bars[identity] = live.add_task(event.job.label, total=1.0, message="")

@@ -7,7 +7,7 @@ import click
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.options import FOLDER, flag, open_store, protocol_option, store_folder
-from advbench.benchmark.cli.read_records import Source, store_record
+from advbench.benchmark.cli.read_records import RecordSource, store_record
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
@@ -61,7 +61,7 @@ def publish(
         raise Refused("--reason belongs to --replace or --withdraw")
     if bool(runs) == (protocol is not None):
         raise Refused("name the runs to publish, or a protocol with --protocol, one of the two")
-    source = Source(protocol, store_root=store_root)
+    source = RecordSource(protocol, store_root=store_root)
     found = source.load()[0] if protocol is not None else [store_record(run, store_root) for run in runs]
     whole = [record for record in found if _complete(record)]
     partial = [record for record in found if not _complete(record)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordSource:
     """Where records come from: a folder, or else the store; of one protocol, or of all."""
 
     protocol: "Protocol | None" = None
@@ -97,7 +97,7 @@ def records_options(only: str = "Only this one.  [default: every protocol that h
     """Return the options that say which records are read; the command gets them as `source`."""
     words = "Records folder to read instead of the store, such as leaderboards/records."
     records = click.option("--records", type=PATH, help=words)
-    return gather("source", Source, protocol_option(help=only), records, store_folder)
+    return gather("source", RecordSource, protocol_option(help=only), records, store_folder)
 
 
 def labels_of(record: "Record", data_root: Path | None) -> "tuple[Labels, tuple[str, ...]] | None":

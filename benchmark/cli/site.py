@@ -7,7 +7,7 @@ import click
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.options import out_folder
-from advbench.benchmark.cli.read_records import Source, records_options
+from advbench.benchmark.cli.read_records import RecordSource, records_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.records.schema import MethodIdentity
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Write boards, cards and protocols as web pages.")
 @records_options("Only this one.  [default: every published one, and all that have records]")
 @out_folder("site")
-def site(*, source: Source, out: Path) -> None:
+def site(*, source: RecordSource, out: Path) -> None:
     """Write a static site: open index.html in a browser, or put the folder on any web server.
 
     Boards with sortable tables, a trade-off plot and comparisons; method cards; protocols; and every record file. A
@@ -53,7 +53,7 @@ def site(*, source: Source, out: Path) -> None:
     click.echo(f"wrote {len(made.files)} files, {size / 1e6:.1f} MB: open {out / 'index.html'}")
 
 
-def _shown(source: Source) -> "pages.Source":
+def _shown(source: RecordSource) -> "pages.Source":
     """Return what to show with its files; records of the store as if they were where publishing would put them.
 
     Raises:
@@ -65,7 +65,7 @@ def _shown(source: Source) -> "pages.Source":
     if source.records is not None:
         shown = pages.load(source.records)
     else:
-        found, _ = Source(store_root=source.store_root).load()
+        found, _ = RecordSource(store_root=source.store_root).load()
         places = [PurePosixPath(destination(record, Path()).as_posix()) for record in found]
         shown = pages.Source(tuple(map(pages.Filed.of, found, places)))
     if source.protocol is not None:

@@ -10,7 +10,7 @@ import click
 
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.options import FOLDER, PATH, Where, flag, gather, where_options
-from advbench.benchmark.cli.read_records import Source
+from advbench.benchmark.cli.read_records import RecordSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ METHODS = Path("methods")
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFolders:
     """The published records and tables, and whether those changed since a revision are to be checked."""
 
     changed: bool
@@ -37,7 +37,7 @@ class Published:
 @click.argument("paths", nargs=-1, type=PATH)
 @gather(
     "published",
-    Published,
+    PublishedFolders,
     flag("--changed", help="Every published record that git says was changed since --base."),
     click.option("--base", default="origin/main", show_default=True, help="With --changed: the revision before."),
     click.option(
@@ -68,7 +68,7 @@ class Published:
 def validate(
     *,
     paths: tuple[Path, ...],
-    published: Published,
+    published: PublishedFolders,
     extent: Literal["none", "quick", "full"],
     draw: int | None,
     where: Where,
@@ -162,7 +162,7 @@ def _stale(records: Path, tables: Path) -> "list[Finding]":
     hint = f"`advbench leaderboard --records {records} --out {tables}` writes the tables anew"
     return [
         Finding("tables", "refused", str(path), "it is not what the records say", hint)
-        for path in stale_files(Source(records=records).boards() if published else [], tables)
+        for path in stale_files(RecordSource(records=records).boards() if published else [], tables)
     ]
 
 

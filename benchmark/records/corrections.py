@@ -85,7 +85,7 @@ class Correction(Part):
 _ENTRIES = TypeAdapter(tuple[Correction, ...])
 
 
-class Entry(NamedTuple):
+class PlacedCorrection(NamedTuple):
     """A correction and the path of the record that it speaks of."""
 
     correction: Correction
@@ -93,11 +93,11 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedRecords:
     """A records folder as it is read: the current records with their files, and what was corrected, oldest first."""
 
     records: dict[Path, Record]
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[PlacedCorrection, ...] = ()
 
     @property
     def history(self) -> tuple[Correction, ...]:
@@ -110,7 +110,7 @@ def record_files(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.rglob("*.json")) if file.name != NAME]
 
 
-def read(folder: Path) -> Published:
+def read(folder: Path) -> PublishedRecords:
     """Read the records below a folder with their corrections.
 
     Raises:
@@ -119,7 +119,7 @@ def read(folder: Path) -> Published:
             there today.
     """
     entries = [entry for file in sorted(folder.rglob(NAME)) for entry in _checked(file)]
-    return Published(dict(_current(folder)), tuple(sorted(entries, key=lambda entry: entry.correction.date)))
+    return PublishedRecords(dict(_current(folder)), tuple(sorted(entries, key=lambda entry: entry.correction.date)))
 
 
 def _current(folder: Path) -> Iterator[tuple[Path, Record]]:
@@ -165,9 +165,9 @@ def add(folder: Path, correction: Correction) -> Path:
     return path
 
 
-def _checked(file: Path) -> Iterator[Entry]:
+def _checked(file: Path) -> Iterator[PlacedCorrection]:
     """Yield the entries of a list, whose last on each record must be what stands there."""
-    entries = [Entry(correction, file.parent / correction.record) for correction in load(file.parent)]
+    entries = [PlacedCorrection(correction, file.parent / correction.record) for correction in load(file.parent)]
     for path, new in {path: correction.new for correction, path in entries}.items():
         if new is None and path.exists():
             raise CorrectionError(f"{path}: was withdrawn and stands there; publish it with --replace and --reason")

@@ -14,7 +14,7 @@ from advbench.benchmark.records.schema import (
     Outcomes,
     Record,
 )
-from advbench.benchmark.runs.run_folder import Measured, RunFolder, StoreError, Trained
+from advbench.benchmark.runs.run_folder import MeasuredShard, RunFolder, StoreError, Trained
 
 
 def build_record(folder: RunFolder) -> Record:
@@ -90,7 +90,7 @@ def _evaluation(folder: RunFolder, checkpoint: CheckpointName, trained: Trained)
     return evaluation.model_copy(update=placed)
 
 
-def _devices(parts: Sequence[Measured]) -> list[str]:
+def _devices(parts: Sequence[MeasuredShard]) -> list[str]:
     return sorted({part.environment.device for part in parts})
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from advbench.benchmark.runs.executors.base import Event
+from advbench.benchmark.runs.executors.base import JobEvent
 
 _ENOUGH = 0.03
 """Share of the work after which the time left is taken from the speed so far, not from the estimate."""
@@ -24,7 +24,7 @@ class Meter:
         self.settled: set[str] = set()
         self.began = time.monotonic()
 
-    def hear(self, event: Event) -> None:
+    def hear(self, event: JobEvent) -> None:
         """Take in an event."""
         identity = event.job.id
         if event.kind in {"finished", "failed", "blocked"}:

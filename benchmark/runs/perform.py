@@ -30,7 +30,7 @@ from advbench.benchmark.runs import environment
 from advbench.benchmark.runs.build_record import build_record
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.plan import MethodFacts
-from advbench.benchmark.runs.run_folder import Measured, RunFolder, Trained, Weights
+from advbench.benchmark.runs.run_folder import MeasuredShard, RunFolder, Trained, Weights
 from advbench.benchmark.runs.store import Store
 from advbench.benchmark.training import trainer
 
@@ -326,7 +326,7 @@ class _Worker:
                 peers[name] = self._network(peer, "best", trained, dataset)
         return peers
 
-    def _attack(self, job: Job, folder: RunFolder, trained: Trained) -> Callable[[int], Measured]:
+    def _attack(self, job: Job, folder: RunFolder, trained: Trained) -> Callable[[int], MeasuredShard]:
         """Load network and data; return the function that attacks one shard."""
         dataset = _dataset(job.run.protocol.data, self.data_root, self.device)
         here = dataset.provenance
@@ -341,7 +341,7 @@ class _Worker:
         machine = environment.describe(self.device)
         peers = self._peers(folder, dataset) if family == "examination" else {}
 
-        def attack(shard: int) -> Measured:
+        def attack(shard: int) -> MeasuredShard:
             first = shard * size
             x, y = dataset.test.take(range(first, min(first + size, here.test)))
             result = evaluator.evaluate_shard(
@@ -356,7 +356,7 @@ class _Worker:
                 peers=peers,
             )
             log.info("%s: shard %d in %.1f s", job.label, shard, result.seconds)
-            return Measured(
+            return MeasuredShard(
                 shard=shard,
                 checkpoint_sha256=trained.checkpoints[name].sha256,
                 environment=machine,

@@ -75,7 +75,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
-class Standing:
+class WorkStatus:
     """Where one piece of work stands.
 
     Attributes:
@@ -176,7 +176,7 @@ def sizes(data: Data) -> tuple[int, int] | None:
 
 def survey(
     suite: Suite, store: Store, catalogue: Catalogue, *, max_shards_per_job: int | None = None
-) -> Iterator[Standing]:
+) -> Iterator[WorkStatus]:
     """Yield where every piece of work of a suite stands; each run folder is read once.
 
     Under one protocol and seed all training comes first, then the attacks, AutoAttack at the front: the longest pieces
@@ -225,7 +225,7 @@ class _Surveyor:
         self.peers: dict[str, list[str]] = {}
         """Training of peers that is not done, by protocol digest: examinations wait for it."""
 
-    def training(self, look: _Look) -> Standing:
+    def training(self, look: _Look) -> WorkStatus:
         """Return where training stands."""
         run, scan = look.run, look.scan
         teachers = sorted(set(run.spec.teachers.values()))
@@ -236,22 +236,22 @@ class _Surveyor:
                 self.impossible[run.id] = f"{run.spec.label} diverged before its first checkpoint"
             at = scan.trained.training.diverged
             said = "" if at is None else f"its loss was not finite at epoch {at.epoch}, step {at.step}"
-            return Standing(job, "done", said, done=1)
+            return WorkStatus(job, "done", said, done=1)
         self.untrained.add(run.id)
         if run.spec.method in PEERS and run.spec.seed == PEER_SEED:
             self.peers.setdefault(run.spec.protocol.digest, []).append(job.id)
         lost = next((self.impossible[teacher] for teacher in teachers if teacher in self.impossible), None)
         if lost is not None:
             self.impossible[run.id] = f"it needs a teacher, but {lost}"
-            return Standing(job, "blocked", self.impossible[run.id], possible=False)
+            return WorkStatus(job, "blocked", self.impossible[run.id], possible=False)
         if "train" in scan.held:
-            return Standing(job, "running", scan.held["train"])
+            return WorkStatus(job, "running", scan.held["train"])
         failure = next((failure for failure in scan.failures if failure.kind == "train"), None)
         if failure is not None:
-            return Standing(job, "failed", failure.reason, log=failure.log)
-        return Standing(job, "blocked", "its teacher is not trained yet") if waits else Standing(job, "missing")
+            return WorkStatus(job, "failed", failure.reason, log=failure.log)
+        return WorkStatus(job, "blocked", "its teacher is not trained yet") if waits else WorkStatus(job, "missing")
 
-    def attacks(self, look: _Look) -> Iterator[Standing]:
+    def attacks(self, look: _Look) -> Iterator[WorkStatus]:
         """Yield where the attacks on both checkpoints stand."""
         protocol, trained = look.run.spec.protocol, look.scan.trained
         digest = protocol.digest
@@ -267,23 +267,23 @@ class _Surveyor:
                 elif checkpoint in trained.checkpoints:  # a run that diverged may lack it
                     yield from self._family(look, work, trained)
 
-    def _ahead(self, look: _Look, work: Job) -> Iterator[Standing]:
+    def _ahead(self, look: _Look, work: Job) -> Iterator[WorkStatus]:
         """Yield where the attacks on a network stand that is not trained yet."""
         why = self.impossible.get(look.run.id)
         if why is not None:
-            yield Standing(work, "blocked", why, total=len(work.shards), possible=False)
+            yield WorkStatus(work, "blocked", why, total=len(work.shards), possible=False)
             return
         for part in _cut(work.shards, self.most) or [()]:
             after = tuple(dict.fromkeys((f"{look.run.id}-train", *work.after)))
             job = dataclasses.replace(work, shards=part, after=after)
-            yield Standing(job, "blocked", "its network is not trained yet", total=len(part))
+            yield WorkStatus(job, "blocked", "its network is not trained yet", total=len(part))
 
-    def _family(self, look: _Look, work: Job, trained: Trained) -> Iterator[Standing]:
+    def _family(self, look: _Look, work: Job, trained: Trained) -> Iterator[WorkStatus]:
         checkpoint, family = cast("tuple[CheckpointName, str]", (work.checkpoint, work.family))
         there = look.scan.shards.get((checkpoint, family), {})
         missing = tuple(shard for shard in work.shards if shard not in there)
         if not missing:
-            yield Standing(work, "done", done=len(work.shards), total=len(work.shards))
+            yield WorkStatus(work, "done", done=len(work.shards), total=len(work.shards))
             return
         held = {}
         if look.scan.held:
@@ -294,17 +294,17 @@ class _Surveyor:
             yield _measured(dataclasses.replace(work, shards=part), held, look.scan.failures, done)
 
 
-def _measured(job: Job, held: Mapping[int, str], failures: tuple[Failure, ...], done: int) -> Standing:
+def _measured(job: Job, held: Mapping[int, str], failures: tuple[Failure, ...], done: int) -> WorkStatus:
     """Return where some missing shards stand."""
     total = done + len(job.shards)
     for shard in job.shards:
         if shard in held:
-            return Standing(job, "running", held[shard], done=done, total=total)
+            return WorkStatus(job, "running", held[shard], done=done, total=total)
     unit = (job.kind, job.checkpoint, job.family)
     for failure in failures:
         if failure.unit == unit and (not failure.shards or set(failure.shards) & set(job.shards)):
-            return Standing(job, "failed", failure.reason, done=done, total=total, log=failure.log)
-    return Standing(job, "missing", done=done, total=total)
+            return WorkStatus(job, "failed", failure.reason, done=done, total=total, log=failure.log)
+    return WorkStatus(job, "missing", done=done, total=total)
 
 
 def _cut(shards: tuple[int, ...], most: int | None) -> list[tuple[int, ...]]:

@@ -60,7 +60,7 @@ class Trained(Part):
     checkpoints: dict[CheckpointName, Weights]
 
 
-class Measured(Part):
+class MeasuredShard(Part):
     """The outcome of one family of attacks on one shard of test images; `result` is `ShardResult.to_plain()`."""
 
     shard: Count
@@ -90,7 +90,7 @@ class Failure:
         return self.kind, self.checkpoint, self.family
 
 
-class Cost(NamedTuple):
+class ShardCost(NamedTuple):
     """What a shard took: seconds, and passes in forwards F."""
 
     seconds: float
@@ -109,7 +109,7 @@ class Scan:
     """
 
     trained: Trained | None
-    shards: Mapping[tuple[CheckpointName, str], Mapping[int, Cost]]
+    shards: Mapping[tuple[CheckpointName, str], Mapping[int, ShardCost]]
     held: Mapping[str, str]
     failures: tuple[Failure, ...]
 
@@ -291,12 +291,12 @@ class RunFolder:
         """Return the shards that have a valid result."""
         return frozenset(self._raw(checkpoint, family, trained, "result"))
 
-    def shards(self, checkpoint: CheckpointName, family: str, trained: Trained) -> dict[int, Measured]:
+    def shards(self, checkpoint: CheckpointName, family: str, trained: Trained) -> dict[int, MeasuredShard]:
         """Return the valid results by shard, in order; those of other weights count as missing."""
         found = sorted(self._raw(checkpoint, family, trained, None).items())
-        return {shard: Measured.model_validate(entry) for shard, entry in found}
+        return {shard: MeasuredShard.model_validate(entry) for shard, entry in found}
 
-    def add_shard(self, checkpoint: CheckpointName, family: str, measured: Measured, trained: Trained) -> None:
+    def add_shard(self, checkpoint: CheckpointName, family: str, measured: MeasuredShard, trained: Trained) -> None:
         """Put one result on disk."""
         with self.writing():
             files.append_sealed(self.journal(checkpoint, family, trained), measured.model_dump(mode="json"))
@@ -370,10 +370,10 @@ class RunFolder:
         return Scan(trained=trained, shards=shards, held=self._held(), failures=self.failures())
 
 
-def _cost(entry: dict[str, Any]) -> Cost:
+def _cost(entry: dict[str, Any]) -> ShardCost:
     passes = entry["passes"]  # read by hand: validating 27,000 entries would take many seconds
     forwards = passes["forward"] + passes["input_gradient"] + 2 * passes["weight_gradient"]
-    return Cost(float(entry["seconds"]), float(forwards))
+    return ShardCost(float(entry["seconds"]), float(forwards))
 
 
 def _listed(folder: Path) -> list[Path]:

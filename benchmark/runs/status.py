@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from advbench.benchmark.records.schema import FAMILIES
-from advbench.benchmark.runs.plan import Catalogue, Standing, State, Suite, survey
+from advbench.benchmark.runs.plan import Catalogue, State, Suite, WorkStatus, survey
 from advbench.benchmark.runs.run_folder import RunFolder, StoreError
 from advbench.benchmark.runs.store import Store
 
@@ -52,7 +52,7 @@ class Status:
 
 def status(store: Store, suite: Suite, catalogue: Catalogue) -> Status:
     """Return where every run of a suite stands."""
-    by_run: dict[str, list[Standing]] = {}
+    by_run: dict[str, list[WorkStatus]] = {}
     labels: dict[str, str] = {}
     counts: Counter[State] = Counter()
     for standing in survey(suite, store, catalogue):
@@ -64,7 +64,7 @@ def status(store: Store, suite: Suite, catalogue: Catalogue) -> Status:
     return Status(runs, {state: counts[state] for state in STATES})
 
 
-def _run(identity: str, label: str, standings: list[Standing]) -> RunStatus:
+def _run(identity: str, label: str, standings: list[WorkStatus]) -> RunStatus:
     training, *attacks = standings
     states = {standing.state for standing in standings}
     order: tuple[State, ...] = ("failed", "running", "missing", "blocked", "done")

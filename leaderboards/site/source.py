@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from advbench.benchmark.records import corrections
-from advbench.benchmark.records.corrections import NAME, Correction, Entry
+from advbench.benchmark.records.corrections import NAME, Correction, PlacedCorrection
 from advbench.benchmark.records.schema import Record
 from advbench.leaderboards.table import BoardError
 
@@ -77,7 +77,7 @@ def _file(path: Path, folder: Path, record: Record) -> Filed:
     return Filed(PurePosixPath(path.relative_to(folder).as_posix()), record, path.read_bytes())
 
 
-def _corrected(entry: Entry, folder: Path) -> Corrected:
+def _corrected(entry: PlacedCorrection, folder: Path) -> Corrected:
     path = entry.path.parent / NAME
     return Corrected(entry.correction, PurePosixPath(path.relative_to(folder).as_posix()), path.read_bytes())
 

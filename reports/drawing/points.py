@@ -21,7 +21,7 @@ THIN = ("x", "P", "*")
 _MEANINGS = {"masking": "sign of gradient masking", "collapsed": "collapsed", "invalid": "evaluation not valid"}
 
 
-class Measured(NamedTuple):
+class Spread(NamedTuple):
     """A number with what to draw around it: mean ± sd over seeds, or one seed's Wilson interval."""
 
     value: float
@@ -33,8 +33,8 @@ class Point(NamedTuple):
     """One method at one checkpoint, by two columns of the board."""
 
     row: Row
-    x: Measured
-    y: Measured
+    x: Spread
+    y: Spread
 
     @property
     def label(self) -> str:
@@ -58,16 +58,16 @@ def footnote(names: Iterable[str]) -> str:
     return "; ".join(f"{sign}: {_MEANINGS[mark]}" for mark, sign in MARKS.items() if sign in present)
 
 
-def measured(row: Row, key: str) -> Measured | None:
+def measured(row: Row, key: str) -> Spread | None:
     """Return a cell as a number with its spread; None where there is none."""
     cell = row.cells[key]
     if cell.mean is None:
         return None
     if cell.sd is not None:
-        return Measured(cell.mean, cell.sd, cell.sd)
+        return Spread(cell.mean, cell.sd, cell.sd)
     if cell.interval is not None:
-        return Measured(cell.mean, cell.mean - cell.interval.low, cell.interval.high - cell.mean)
-    return Measured(cell.mean, 0.0, 0.0)
+        return Spread(cell.mean, cell.mean - cell.interval.low, cell.interval.high - cell.mean)
+    return Spread(cell.mean, 0.0, 0.0)
 
 
 def points(table: Table, x: str, y: str, checkpoint: str = "best") -> list[Point]:

@@ -80,7 +80,7 @@ _SCALE: dict[Style, float] = {"paper": 1.0, "slides": 2.0}
 
 
 @dataclass(frozen=True)
-class Layout:
+class FigureLayout:
     """The page a figure is for.
 
     Attributes:
@@ -120,7 +120,7 @@ class Layout:
         return self.inches(COLUMN if self.paper else PAGE), head + max(each * rows, least)
 
 
-PAPER = Layout()
+PAPER = FigureLayout()
 
 
 class StyledFigure(Figure):

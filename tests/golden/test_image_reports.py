@@ -11,7 +11,7 @@ from PIL import Image
 from advbench.benchmark.protocol import Statistics, published
 from advbench.reports import agreement, attacks, comparison, diagnosis, perclass, results, sweep, transfer
 from advbench.reports.drawing.heat_map import heat
-from advbench.reports.drawing.style import Layout, ReportError, figure, save
+from advbench.reports.drawing.style import FigureLayout, ReportError, figure, save
 
 IMAGES, CLASSES = 300, ("plane", "car", "bird", "cat", "deer", "dog")
 LABELS = np.arange(IMAGES) % len(CLASSES)
@@ -129,8 +129,8 @@ def test_three_formats_both_looks_and_the_golden_picture(kind, same_picture, tmp
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
     same_picture(paths[1], kind)
-    (slides,) = save(DRAWINGS[kind](layout=Layout("slides")), tmp_path / "slides", ("png",))
-    (single,) = save(DRAWINGS[kind](layout=Layout(width="single")), tmp_path / "single", ("png",))
+    (slides,) = save(DRAWINGS[kind](layout=FigureLayout("slides")), tmp_path / "slides", ("png",))
+    (single,) = save(DRAWINGS[kind](layout=FigureLayout(width="single")), tmp_path / "single", ("png",))
     with Image.open(paths[1]) as paper, Image.open(slides) as large, Image.open(single) as small:
         assert large.width > 1.5 * paper.width
         assert small.width == pytest.approx(975, abs=2)
@@ -138,7 +138,7 @@ def test_three_formats_both_looks_and_the_golden_picture(kind, same_picture, tmp
 
 def test_numbers_that_would_be_too_small_give_way_to_a_bar_of_shades():
     assert len(transfer.draw(transferred(3)).axes) == 1
-    assert len(transfer.draw(transferred(40), layout=Layout(width="single")).axes) == 2
+    assert len(transfer.draw(transferred(40), layout=FigureLayout(width="single")).axes) == 2
 
 
 def test_signs_of_flagged_rows_are_explained_once():

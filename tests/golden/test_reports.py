@@ -20,7 +20,7 @@ from advbench.reports import cost, curves, overfitting, stability, tradeoff
 from advbench.reports.drawing.colours import FAMILIES
 from advbench.reports.drawing.labels import Label, place
 from advbench.reports.drawing.points import doubtful, draw_point, measured, pareto, points, split
-from advbench.reports.drawing.style import Layout, ReportError, figure, save
+from advbench.reports.drawing.style import FigureLayout, ReportError, figure, save
 
 MASKED = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised")
 
@@ -67,7 +67,7 @@ def test_three_formats_and_the_golden_picture(kind, drawings, same_picture, tmp_
 @pytest.mark.parametrize("kind", KINDS)
 def test_widths_are_those_of_a_papers_columns(kind, drawings, tmp_path):
     for width, inches in (("single", 3.25), ("double", 6.875)):
-        (path,) = save(drawings[kind](layout=Layout(width=width)), tmp_path / width, ("png",))
+        (path,) = save(drawings[kind](layout=FigureLayout(width=width)), tmp_path / width, ("png",))
         with Image.open(path) as picture:
             assert picture.width == pytest.approx(300 * inches, abs=2)
             assert picture.height <= 300 * 8.8 + 2
@@ -77,7 +77,7 @@ def test_the_same_board_gives_the_same_bytes_and_slides_are_larger(drawings, tmp
     first = save(drawings["overfitting"](), tmp_path / "a")
     again = save(drawings["overfitting"](), tmp_path / "b")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in first]
-    (slides,) = save(drawings["overfitting"](layout=Layout("slides")), tmp_path / "slides", ("png",))
+    (slides,) = save(drawings["overfitting"](layout=FigureLayout("slides")), tmp_path / "slides", ("png",))
     with Image.open(first[1]) as small, Image.open(slides) as large:
         assert large.width > 1.5 * small.width
 
@@ -86,9 +86,9 @@ def test_bad_format_style_and_width_are_refused(table, tmp_path):
     with pytest.raises(ReportError, match="not gif"):
         save(tradeoff.draw(table), tmp_path / "x", ("gif",))
     with pytest.raises(ReportError, match="no style 'poster'"):
-        Layout("poster")
+        FigureLayout("poster")
     with pytest.raises(ReportError, match="no width 'triple'"):
-        Layout(width="triple")
+        FigureLayout(width="triple")
 
 
 def test_a_figure_keeps_its_style_wherever_it_is_drawn(drawings):

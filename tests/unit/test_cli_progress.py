@@ -6,7 +6,7 @@ from advbench.benchmark.cli import console
 from advbench.benchmark.cli.progress import Display
 from advbench.benchmark.protocol import published
 from advbench.benchmark.runs import amounts
-from advbench.benchmark.runs.executors.base import Event
+from advbench.benchmark.runs.executors.base import JobEvent
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.meter import Meter
 
@@ -27,12 +27,12 @@ def test_the_meter_knows_the_share_and_the_time_left(jobs):
     meter.began = 100.0
     assert meter.fraction == 0
     assert meter.left(100.0) == 20.0, "two at once"
-    meter.hear(Event("progress", jobs[0], done=6, total=12, unit="epoch"))
+    meter.hear(JobEvent("progress", jobs[0], done=6, total=12, unit="epoch"))
     assert meter.fraction == pytest.approx(15 / 40)
     assert meter.left(130.0) == pytest.approx(30 / 15 * 25), "from the speed so far"
-    meter.hear(Event("finished", jobs[0], seconds=30))
+    meter.hear(JobEvent("finished", jobs[0], seconds=30))
     assert meter.counts == "1/2"
-    meter.hear(Event("failed", jobs[1]))
+    meter.hear(JobEvent("failed", jobs[1]))
     assert (meter.fraction, meter.left(), meter.counts) == (1.0, 0.0, "2/2")
 
 
@@ -43,11 +43,11 @@ def test_the_meter_of_nothing_is_done():
 def test_plain_lines_where_there_is_no_terminal(jobs, capsys):
     with Display(Meter({job.id: 10.0 for job in jobs}, 1)) as display:
         assert display.live is None
-        display(Event("started", jobs[0]))
-        display(Event("progress", jobs[0], done=1, total=12, unit="epoch"))
-        display(Event("waiting", jobs[1], detail="another process is at it"))
-        display(Event("finished", jobs[0], seconds=12.3))
-        display(Event("failed", jobs[1], detail="out of memory"))
+        display(JobEvent("started", jobs[0]))
+        display(JobEvent("progress", jobs[0], done=1, total=12, unit="epoch"))
+        display(JobEvent("waiting", jobs[1], detail="another process is at it"))
+        display(JobEvent("finished", jobs[0], seconds=12.3))
+        display(JobEvent("failed", jobs[1], detail="out of memory"))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("[1/2] train digits-linf/1 pgd_at seed 0: done in 12 s; about ")
     assert lines[1] == "[2/2] failed: cw on best of digits-linf/1 pgd_at seed 0: out of memory"
@@ -60,7 +60,7 @@ def test_a_long_wait_is_said_once(jobs, capsys, monkeypatch):
     with Display(Meter({jobs[0].id: 10.0}, 1)) as display:
         for second in range(100):
             clock[0] = float(second)
-            display(Event("waiting", jobs[0], detail="another process is at it"))
+            display(JobEvent("waiting", jobs[0], detail="another process is at it"))
     said = "waiting: train digits-linf/1 pgd_at seed 0: another process is at it"
     assert capsys.readouterr().err.splitlines() == [said]
 
@@ -69,10 +69,10 @@ def test_a_long_job_is_heard_of_now_and_then(jobs, capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     with Display(Meter({jobs[0].id: 10.0}, 1)) as display:
-        display(Event("started", jobs[0]))
+        display(JobEvent("started", jobs[0]))
         for second in range(1, 70):
             clock[0] = float(second)
-            display(Event("progress", jobs[0], done=second / 10, total=12, unit="epoch"))
+            display(JobEvent("progress", jobs[0], done=second / 10, total=12, unit="epoch"))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "epoch 3 of 12; about 90 s left" in lines[0] or "epoch 3 of 12; about 2 min left" in lines[0]
@@ -87,11 +87,11 @@ def test_bars_in_a_terminal(jobs, monkeypatch):
     monkeypatch.setattr("advbench.benchmark.cli.progress.console", lambda *, stderr: screen)
     with Display(Meter({job.id: 10.0 for job in jobs}, 1)) as display:
         assert display.live is not None
-        display(Event("started", jobs[0]))
-        display(Event("progress", jobs[0], done=6, total=12, unit="epoch", detail="loss 1.2"))
+        display(JobEvent("started", jobs[0]))
+        display(JobEvent("progress", jobs[0], done=6, total=12, unit="epoch", detail="loss 1.2"))
         task = display.live.tasks[1]
         assert (task.completed, task.fields["message"]) == (0.5, "epoch 6/12 loss 1.2")
-        display(Event("finished", jobs[0], seconds=5))
+        display(JobEvent("finished", jobs[0], seconds=5))
         assert len(display.live.tasks) == 1
         assert display.live.tasks[0].completed == 0.5
     assert "train digits-linf/1 pgd_at seed 0: done in 5 s" in screen.file.getvalue()

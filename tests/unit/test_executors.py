@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from advbench.benchmark.protocol import published
-from advbench.benchmark.runs.executors.base import Errand, Event, ExecutorError
+from advbench.benchmark.runs.executors.base import ExecutorError, JobEvent, JobFunction
 from advbench.benchmark.runs.executors.local import Local, share
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.store import Store
@@ -90,9 +90,9 @@ def carry(tmp_path, diary):
 
     def run(jobs, **kwargs):
         store = Store(tmp_path / "runs")
-        errand = Errand("double:perform", {"diary": str(diary.path), "store_root": str(store.root)})
-        events: list[Event] = []
-        return Local(store, **kwargs).execute(jobs, errand, events.append), events
+        function = JobFunction("double:perform", {"diary": str(diary.path), "store_root": str(store.root)})
+        events: list[JobEvent] = []
+        return Local(store, **kwargs).execute(jobs, function, events.append), events
 
     return run
 
@@ -249,7 +249,7 @@ EXECUTOR = """
 import pathlib, signal, sys
 # A shell that runs the tests in the background has Ctrl-C ignored; a terminal has not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from advbench.benchmark.runs.executors.base import Errand
+from advbench.benchmark.runs.executors.base import JobFunction
 from advbench.benchmark.runs.executors.local import Local
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.protocol import published
@@ -258,7 +258,8 @@ diary, root, what, count = sys.argv[1:]
 store = Store(pathlib.Path(root))
 jobs = [Job("train", RunSpec(published()["digits-linf/1"], "trades", {"do": what}, seed)) for seed in range(int(count))]
 try:
-    outcome = Local(store, 2).execute(jobs, Errand("double:perform", {"diary": diary, "store_root": root}), lambda e: 0)
+    function = JobFunction("double:perform", {"diary": diary, "store_root": root})
+    outcome = Local(store, 2).execute(jobs, function, lambda e: 0)
     print(len(outcome.done), len(outcome.failed))
 except KeyboardInterrupt:
     print("stopped")
@@ -303,15 +304,15 @@ class TestEnding:
         )
         holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         holder.stdout.readline()
-        seen: list[Event] = []
+        seen: list[JobEvent] = []
 
-        def kill_when_waiting(event: Event) -> None:
+        def kill_when_waiting(event: JobEvent) -> None:
             seen.append(event)
             if event.kind == "waiting":
                 holder.kill()
 
-        errand = Errand("double:perform", {"diary": str(diary.path), "store_root": str(tmp_path / "runs")})
-        outcome = Local(Store(tmp_path / "runs")).execute([job], errand, kill_when_waiting)
+        function = JobFunction("double:perform", {"diary": str(diary.path), "store_root": str(tmp_path / "runs")})
+        outcome = Local(Store(tmp_path / "runs")).execute([job], function, kill_when_waiting)
         holder.wait()
         holder.stdout.close()
         assert outcome.done == (job,)

@@ -21,7 +21,7 @@ from advbench.benchmark.records.schema import (
     TrainingRecord,
 )
 from advbench.benchmark.runs.job import Job, RunSpec
-from advbench.benchmark.runs.run_folder import Measured, Trained, Weights
+from advbench.benchmark.runs.run_folder import MeasuredShard, Trained, Weights
 from advbench.benchmark.runs.store import RunFolder, Store, StoreError, default_root
 
 SHA = "5" * 64
@@ -59,8 +59,8 @@ def trained_in(folder: RunFolder, best: bytes = b"best", last: bytes | None = b"
     return trained
 
 
-def measured(shard: int, sha256: str, seconds: float = 1.0) -> Measured:
-    return Measured(
+def measured(shard: int, sha256: str, seconds: float = 1.0) -> MeasuredShard:
+    return MeasuredShard(
         shard=shard,
         checkpoint_sha256=sha256,
         environment=ENVIRONMENT,

@@ -1,1 +1,1 @@
-"""Executors: couriers that carry jobs to processes and know nothing of what is in them."""
+"""Executors: have jobs done in processes here or on a cluster, and know nothing of what is in them."""

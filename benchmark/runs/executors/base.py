@@ -1,4 +1,4 @@
-"""What every executor is: a courier that carries jobs to a function and brings back what became of them. Torch-free."""
+"""What executors share: a function does the jobs, here or elsewhere, and their outcomes come back. Torch-free."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,24 +12,24 @@ class ExecutorError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Errand:
+class JobFunction:
     """The function that does a job: where to find it and what it gets beside the job; JSON data.
 
-    It is called as `function(job, **arguments, on_progress=report)` and returns "done", or "busy" if others hold the
+    It is called with (job, **arguments, on_progress=report) and returns "done", or "busy" if others hold the
     work and it should be asked again later; it raises if the job failed. What it passes to `report` has the attributes
     `done`, `total`, `unit` and `detail`.
 
     Attributes:
-        function: "package.module:name".
+        path: "package.module:name".
         arguments: keyword arguments.
     """
 
-    function: str
+    path: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Event:
+class JobEvent:
     """Something happened to a job.
 
     Attributes:
@@ -62,13 +62,13 @@ class Outcome:
         return not self.failed and not self.blocked
 
 
-Listener = Callable[[Event], None]
+Listener = Callable[[JobEvent], None]
 
 
 class Executor(Protocol):
     """Carries jobs to a function, here or elsewhere."""
 
-    def execute(self, jobs: Sequence[Job], errand: Errand, on_event: Listener) -> Outcome:
+    def execute(self, jobs: Sequence[Job], function: JobFunction, on_event: Listener) -> Outcome:
         """Have all jobs done, each after those it names; return when none is left.
 
         Raises:

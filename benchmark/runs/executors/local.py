@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from advbench.benchmark.runs.executors.base import Errand, Event, ExecutorError, Listener, Outcome
+from advbench.benchmark.runs.executors.base import ExecutorError, JobEvent, JobFunction, Listener, Outcome
 from advbench.benchmark.runs.job import Job
 from advbench.benchmark.runs.run_folder import RunFolder
 from advbench.benchmark.runs.store import Store
@@ -63,33 +63,33 @@ class Local:
     threads: int = 1
     gpus: tuple[str, ...] = ()
 
-    def execute(self, jobs: Sequence[Job], errand: Errand, on_event: Listener) -> Outcome:
+    def execute(self, jobs: Sequence[Job], function: JobFunction, on_event: Listener) -> Outcome:
         """Have all jobs done; see `Executor`. Ctrl-C ends the workers and goes on to the caller; nothing is lost."""
-        crew = _Crew(self, errand, on_event, jobs)
+        crew = _Crew(self, function, on_event, jobs)
         try:
             return crew.work()
         finally:
             crew.dismiss()
 
-    def start(self, errand: Errand, number: int, kind: str) -> "_Worker":
+    def start(self, function: JobFunction, number: int, kind: str) -> "_WorkerProcess":
         """Start a worker process for one kind of job."""
         surroundings = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
         if self.gpus:
             surroundings["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]
         said = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker", errand.function, json.dumps(dict(errand.arguments))],
+            [sys.executable, "-m", f"{__package__}.worker", function.path, json.dumps(dict(function.arguments))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
             env=surroundings,
             start_new_session=True,  # Ctrl-C at the terminal reaches the executor alone
         )
-        return _Worker(number, process, said, kind)
+        return _WorkerProcess(number, process, said, kind)
 
 
 @dataclass(eq=False)
-class _Worker:
+class _WorkerProcess:
     """A worker process and the job it has."""
 
     number: int
@@ -111,7 +111,7 @@ class _Worker:
             self.process.stdin.write(line.encode())
             self.process.stdin.flush()
 
-    def listen(self, heard: "SimpleQueue[tuple[_Worker, dict[str, Any]]]") -> None:
+    def listen(self, heard: "SimpleQueue[tuple[_WorkerProcess, dict[str, Any]]]") -> None:
         """Pass on what the process says, and at the end that it ended."""
         assert self.process.stdout is not None  # noqa: S101 (opened as a pipe)
         with self.process.stdout as answers:
@@ -161,11 +161,11 @@ class _Crew:
     """One call of `execute`: the jobs, the workers, and who has what."""
 
     executor: Local
-    errand: Errand
+    function: JobFunction
     on_event: Listener
     jobs: Sequence[Job]
-    heard: "SimpleQueue[tuple[_Worker, dict[str, Any]]]" = field(default_factory=SimpleQueue)
-    workers: list[_Worker] = field(default_factory=list)
+    heard: "SimpleQueue[tuple[_WorkerProcess, dict[str, Any]]]" = field(default_factory=SimpleQueue)
+    workers: list[_WorkerProcess] = field(default_factory=list)
     done: list[Job] = field(default_factory=list)
     failed: list[tuple[Job, str]] = field(default_factory=list)
     blocked: list[tuple[Job, str]] = field(default_factory=list)
@@ -206,7 +206,7 @@ class _Crew:
                     del self.pending[identity]
                     self._lose(job, identity)
                     self.blocked.append((job, reason))
-                    self.on_event(Event("blocked", job, detail=reason))
+                    self.on_event(JobEvent("blocked", job, detail=reason))
                     found = True
 
     def _lose(self, job: Job, identity: str) -> None:
@@ -233,7 +233,7 @@ class _Crew:
             coming = next((worker for worker in starting if worker.kind == job.kind), None)
             if idle is not None:
                 del self.pending[identity]
-                self.on_event(Event("started", job))
+                self.on_event(JobEvent("started", job))
                 idle.give(job, self._folder(job).log(job))
             elif coming is not None:
                 starting.remove(coming)
@@ -253,7 +253,7 @@ class _Crew:
             idle.end()
         taken = {worker.number for worker in self.workers}
         number = next(number for number in range(self.executor.workers) if number not in taken)
-        worker = self.executor.start(self.errand, number, kind)
+        worker = self.executor.start(self.function, number, kind)
         self.workers.append(worker)
         worker.listener = threading.Thread(target=worker.listen, args=(self.heard,), daemon=True)
         worker.listener.start()
@@ -261,7 +261,7 @@ class _Crew:
     def _folder(self, job: Job) -> RunFolder:
         return self.executor.store.folder(job.run)
 
-    def _hear(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _hear(self, worker: _WorkerProcess, message: dict[str, Any]) -> None:
         kind = message["kind"]
         if worker not in self.workers:
             return
@@ -277,7 +277,7 @@ class _Crew:
         seconds = time.monotonic() - worker.began
         if kind == "progress":
             said = {name: message[name] for name in ("done", "total", "unit", "detail")}
-            self.on_event(Event("progress", job, **said, seconds=seconds))
+            self.on_event(JobEvent("progress", job, **said, seconds=seconds))
             return
         worker.job = None
         if kind == "failed":
@@ -289,7 +289,7 @@ class _Crew:
         else:
             self.open.discard(job.id)
             self.done.append(job)
-            self.on_event(Event("finished", job, seconds=seconds))
+            self.on_event(JobEvent("finished", job, seconds=seconds))
 
     def _postpone(self, job: Job, seconds: float) -> None:
         """Try work that others hold again later: they may die, and what they finish is then found done."""
@@ -298,14 +298,14 @@ class _Crew:
         self.waits[identity] = min(2 * wait, _LONGEST_WAIT)
         self.not_before[identity] = time.monotonic() + wait
         self.pending[identity] = job
-        self.on_event(Event("waiting", job, detail="another process is at it", seconds=seconds))
+        self.on_event(JobEvent("waiting", job, detail="another process is at it", seconds=seconds))
 
     def _fail(self, job: Job, reason: str, seconds: float) -> None:
         self._lose(job, job.id)
         self.failed.append((job, reason))
-        self.on_event(Event("failed", job, detail=reason, seconds=seconds))
+        self.on_event(JobEvent("failed", job, detail=reason, seconds=seconds))
 
-    def _bury(self, worker: _Worker, job: Job | None) -> None:
+    def _bury(self, worker: _WorkerProcess, job: Job | None) -> None:
         """A process died: fail its job, keep the others; if it never came up none will."""
         self.workers.remove(worker)
         last_words = worker.last_words

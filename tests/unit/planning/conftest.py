@@ -21,7 +21,7 @@ from advbench.benchmark.records.schema import (
     TrainingRecord,
 )
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, runs
-from advbench.benchmark.runs.run_folder import Measured, RunFolder, Trained, Weights
+from advbench.benchmark.runs.run_folder import MeasuredShard, RunFolder, Trained, Weights
 from advbench.benchmark.runs.store import Store
 
 DIGITS = published()["digits-linf/1"]
@@ -77,7 +77,7 @@ def train(folder: RunFolder, *, test: int = 100, diverged: bool = False, checkpo
 def attack(folder: RunFolder, trained: Trained, family: str, shards=(0,), checkpoints=CHECKPOINTS) -> None:
     for checkpoint in checkpoints:
         for shard in shards:
-            one = Measured(
+            one = MeasuredShard(
                 shard=shard, checkpoint_sha256=trained.checkpoints[checkpoint].sha256, environment=ENVIRONMENT,
                 seconds=4.0, passes=Passes(forward=40), result={},
             )  # fmt: skip

@@ -12,14 +12,14 @@ import pytest
 from advbench.benchmark import files
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES, Passes
-from advbench.benchmark.runs.executors.base import Errand
+from advbench.benchmark.runs.executors.base import JobFunction
 from advbench.benchmark.runs.executors.slurm.checks import Cluster
-from advbench.benchmark.runs.executors.slurm.commands import Configuration, Partition
+from advbench.benchmark.runs.executors.slurm.commands import Configuration, SlurmPartition
 from advbench.benchmark.runs.executors.slurm.dispatch import Dispatch
 from advbench.benchmark.runs.executors.slurm.profile import Profile
 from advbench.benchmark.runs.executors.slurm.registry import Registry
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, plan, runs
-from advbench.benchmark.runs.run_folder import Measured
+from advbench.benchmark.runs.run_folder import MeasuredShard
 from advbench.benchmark.runs.store import Store
 
 PROTOCOLS = tuple(
@@ -82,7 +82,7 @@ def filled(large, made, monkeypatch):
         trained = made.train(folder, test=10_000)
         for checkpoint, weights in trained.checkpoints.items():
             if checkpoint not in journals:
-                one = Measured(
+                one = MeasuredShard(
                     shard=0, checkpoint_sha256=weights.sha256, environment=made.ENVIRONMENT, seconds=4.0,
                     passes=Passes(forward=40), result={"predictions": [3] * 400, "columns": {"c": "e7" * 300}},
                 ).model_dump(mode="json")  # fmt: skip
@@ -163,12 +163,12 @@ def test_108000_jobs_become_arrays_that_slurm_takes_and_few_files(filled, tmp_pa
 
     monkeypatch.setattr("advbench.benchmark.runs.executors.slurm.engine.Engine", Engine)
     monkeypatch.setattr("os.fsync", lambda _: None)
-    cluster = Cluster(Configuration("made-up", max_array=1001), Partition("p", None, None, "", default=True), True)
+    cluster = Cluster(Configuration("made-up", max_array=1001), SlurmPartition("p", None, None, "", default=True), True)
     registry = Registry(Store(tmp_path))
     registry.root.mkdir(parents=True)
     dispatch = Dispatch(registry, Profile(), cluster, ("advbench",))
     began = time.process_time()
-    dispatch.prepare(jobs, Errand("a:b"), {}, None)
+    dispatch.prepare(jobs, JobFunction("a:b"), {}, None)
     assert dispatch.send() == len(jobs) == 108_000
     seconds = time.process_time() - began
     assert max(count for count, _ in sent) <= 1001

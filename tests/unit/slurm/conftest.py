@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from advbench.benchmark.protocol import published
-from advbench.benchmark.runs.executors.base import Errand
+from advbench.benchmark.runs.executors.base import JobFunction
 from advbench.benchmark.runs.executors.slurm import commands
 from advbench.benchmark.runs.executors.slurm.executor import Slurm
 from advbench.benchmark.runs.executors.slurm.profile import Profile
@@ -86,7 +86,7 @@ class World:
         self.cluster, self.monkeypatch = cluster, monkeypatch
         self.store = Store(tmp_path / "runs")
         self.diary = tmp_path / "diary"
-        self.errand = Errand("double:perform", {"diary": str(self.diary), "threads": 2})
+        self.function = JobFunction("double:perform", {"diary": str(self.diary), "threads": 2})
 
     @property
     def first(self) -> Submission:

@@ -33,7 +33,7 @@ def test_stages_are_arrays_where_only_so_many_may_run(world):
 
 def test_dependencies_are_slurms_own(world):
     jobs = world.suite()
-    queued = world.slurm().submit(jobs, world.errand)
+    queued = world.slurm().submit(jobs, world.function)
     assert (queued.jobs, queued.before, queued.unsent) == (len(jobs), 0, 0)
     arrays = world.cluster.arrays
     waits = [array["options"].get("dependency", "") for array in arrays.values()]
@@ -52,7 +52,7 @@ def test_dependencies_are_slurms_own(world):
 
 
 def test_with_a_throttle_stages_come_one_after_the_other(world):
-    world.slurm(parallel=2).submit(world.suite(), world.errand)
+    world.slurm(parallel=2).submit(world.suite(), world.function)
     arrays = list(world.cluster.arrays.items())
     assert [array["options"]["array"] for _, array in arrays] == ["0-0%1", "0-3%2", "0-3%2"]
     assert [array["options"].get("dependency") for _, array in arrays] == [
@@ -66,7 +66,7 @@ def test_every_job_is_advbench_job_file(world, monkeypatch):
     made = world.slurm(
         setup=("module load cuda",), sbatch={"mail-user": "me", "exclusive": ""}, mem="4G", gpus_per_node="a100:1"
     )
-    made.submit([world.train(seed) for seed in range(3)], world.errand)
+    made.submit([world.train(seed) for seed in range(3)], world.function)
     array = next(iter(world.cluster.arrays.values()))
     batch = next(iter(Registry(made.store).submissions()))
     lines = array["script"].splitlines()
@@ -84,7 +84,7 @@ def test_every_job_is_advbench_job_file(world, monkeypatch):
 def test_arrays_stay_under_the_clusters_limit(world):
     world.cluster.set(array=4)
     made = world.slurm()
-    made.submit([world.train(seed) for seed in range(10)], world.errand)
+    made.submit([world.train(seed) for seed in range(10)], world.function)
     assert [array["count"] for array in world.cluster.arrays.values()] == [4, 4, 2]
     scripts = [array["script"] for array in world.cluster.arrays.values()]
     assert "--part $((4 + SLURM_ARRAY_TASK_ID))" in scripts[1]
@@ -97,40 +97,40 @@ def test_arrays_stay_under_the_clusters_limit(world):
 def test_what_finds_no_room_is_left_for_later(world):
     world.cluster.set(room=5)
     jobs = [world.train(seed) for seed in range(8)]
-    queued = world.slurm().submit(jobs, world.errand)
+    queued = world.slurm().submit(jobs, world.function)
     assert (queued.jobs, queued.unsent) == (5, 3)
     world.cluster.set(room=None)
-    queued = world.slurm().submit(jobs, world.errand)
+    queued = world.slurm().submit(jobs, world.function)
     assert (queued.jobs, queued.before, queued.unsent) == (3, 5, 0)
 
 
 def test_no_more_is_queued_than_the_profile_says(world):
-    queued = world.slurm(max_queued=3).submit([world.train(seed) for seed in range(5)], world.errand)
+    queued = world.slurm(max_queued=3).submit([world.train(seed) for seed in range(5)], world.function)
     assert (queued.jobs, queued.unsent) == (3, 2)
 
 
 def test_nothing_is_queued_twice(world):
     jobs = world.suite()
-    world.slurm().submit(jobs, world.errand)
+    world.slurm().submit(jobs, world.function)
     tasks = len(world.cluster.read()["tasks"])
-    again = world.slurm().submit(jobs, world.errand)
+    again = world.slurm().submit(jobs, world.function)
     assert (again.jobs, again.before) == (0, len(jobs))
     assert len(world.cluster.read()["tasks"]) == tasks
 
 
 def test_only_shards_that_nobody_has_queued_are_queued(world):
     training = world.train()
-    world.slurm().submit([world.attack(training, (0, 1, 2))], world.errand)
+    world.slurm().submit([world.attack(training, (0, 1, 2))], world.function)
     made = world.slurm()
-    made.submit([world.attack(training, (1, 2, 3, 4))], world.errand)
+    made.submit([world.attack(training, (1, 2, 3, 4))], world.function)
     assert Registry(made.store).submissions()[-1].jobs[0].shards == (3, 4)
 
 
 def test_a_student_waits_for_a_teacher_that_somebody_else_queued(world):
     teacher = world.train(0)
-    world.slurm().submit([teacher], world.errand)
+    world.slurm().submit([teacher], world.function)
     key = next(iter(world.cluster.read()["tasks"]))
-    world.slurm().submit([teacher, world.train(1, (teacher.id,))], world.errand)
+    world.slurm().submit([teacher, world.train(1, (teacher.id,))], world.function)
     assert list(world.cluster.arrays.values())[-1]["options"]["dependency"] == f"afterok:{key}"
 
 
@@ -146,5 +146,5 @@ def test_a_lost_answer_queues_nothing_twice(world, monkeypatch):
 
     monkeypatch.setattr("advbench.benchmark.runs.executors.slurm.engine.ask", deaf)
     world.asleep(dispatch)
-    queued = world.slurm().submit([world.train(seed) for seed in range(3)], world.errand)
+    queued = world.slurm().submit([world.train(seed) for seed in range(3)], world.function)
     assert queued.jobs == len(world.cluster.read()["tasks"]) == 3

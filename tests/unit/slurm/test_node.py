@@ -23,7 +23,7 @@ def on_node(world, monkeypatch) -> Callable[..., int]:
 
     def do(jobs: list[Job], part: int = 0, **settings) -> int:
         if not Registry(world.store).submissions():
-            world.slurm(**settings).submit(jobs, world.errand)
+            world.slurm(**settings).submit(jobs, world.function)
             world.cluster.tasks("RUNNING")
         array, _, index = world.first.keys()[part].partition("_")
         monkeypatch.setenv("SLURM_ARRAY_JOB_ID", array)
@@ -110,7 +110,7 @@ def stopped(world, number: int, before: Callable[[], None] = lambda: None) -> tu
 )
 def test_a_job_that_is_stopped_goes_back_unless_it_was_cancelled(world, case):
     state, reason, back = case
-    world.slurm().submit([world.train(do="sleep")], world.errand)
+    world.slurm().submit([world.train(do="sleep")], world.function)
     code, said = stopped(world, signal.SIGTERM, lambda: world.cluster.tasks(state, reason=reason))
     assert world.cluster.read()["requeued"] == (["101_0"] if back else [])
     assert ("back into the queue" in said, code) == ((True, 0) if back else (False, 1))
@@ -122,7 +122,9 @@ def test_a_job_that_is_stopped_goes_back_unless_it_was_cancelled(world, case):
 
 
 def test_notice_before_the_time_limit_stops_the_job_in_time(world):
-    world.slurm(grace=16).submit([world.train(do="sleep")], world.errand)  # one second for the epoch that is under way
+    world.slurm(grace=16).submit(
+        [world.train(do="sleep")], world.function
+    )  # one second for the epoch that is under way
     world.cluster.tasks("RUNNING")
     code, said = stopped(world, signal.SIGUSR2)
     assert (code, world.cluster.read()["requeued"]) == (0, ["101_0"])
@@ -131,7 +133,7 @@ def test_notice_before_the_time_limit_stops_the_job_in_time(world):
 
 
 def test_a_time_limit_without_progress_fails_in_the_end(world):
-    world.slurm(retries=1, time="90").submit([world.train()], world.errand)
+    world.slurm(retries=1, time="90").submit([world.train()], world.function)
     for attempt in (1, 2):
         attendant = Attendant(world.first, 0, "101_0")
         attendant.began -= 80 * 60

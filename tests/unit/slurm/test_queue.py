@@ -12,7 +12,7 @@ from advbench.benchmark.runs.executors.slurm.registry import Registry
 
 
 def test_the_states_of_the_queue_are_those_of_the_jobs(world):
-    world.slurm().submit([world.train(seed) for seed in range(3)], world.errand)
+    world.slurm().submit([world.train(seed) for seed in range(3)], world.function)
     keys = list(world.cluster.read()["tasks"])
     world.cluster.tasks("RUNNING", keys[0])
     world.cluster.tasks("PENDING", keys[1], reason="Resources")
@@ -32,7 +32,7 @@ def test_the_states_of_the_queue_are_those_of_the_jobs(world):
 )
 def test_a_job_that_left_the_queue_without_a_word(world, case):
     state, reason, code, end, said = case
-    world.slurm().submit([world.train()], world.errand)
+    world.slurm().submit([world.train()], world.function)
     world.cluster.tasks(state, reason=reason, code=code)
     assert queue.glance(Registry(world.store)) == []
     settled = world.first.settled()[0]
@@ -43,15 +43,15 @@ def test_a_job_that_left_the_queue_without_a_word(world, case):
 
 
 def test_a_job_that_slurm_has_forgotten_is_lost(world):
-    world.slurm().submit([world.train()], world.errand)
+    world.slurm().submit([world.train()], world.function)
     world.cluster.forget(*world.cluster.read()["tasks"])
     assert queue.glance(Registry(world.store)) == []
     assert "it left Slurm's queue without a word" in world.first.settled()[0].reason
-    assert world.slurm().submit([world.train()], world.errand).jobs == 1  # and can be queued again
+    assert world.slurm().submit([world.train()], world.function).jobs == 1  # and can be queued again
 
 
 def test_while_the_controller_is_away_nothing_is_lost(world):
-    world.slurm().submit([world.train()], world.errand)
+    world.slurm().submit([world.train()], world.function)
     world.cluster.set(away=True)
     with pytest.raises(commands.SlurmAwayError):
         queue.glance(Registry(world.store))
@@ -80,7 +80,7 @@ def test_watching_ends_when_all_is_settled(world):
 
     script = iter([lambda: world.cluster.tasks("RUNNING"), away, lost, lambda: None, lambda: None, done, lambda: None])
     world.asleep(executor, lambda: [step() for step in itertools.islice(script, 1)])
-    outcome = made.execute(jobs, world.errand, lambda event: events.append((event.kind, event.job.id)))
+    outcome = made.execute(jobs, world.function, lambda event: events.append((event.kind, event.job.id)))
     assert outcome.clean
     assert [kind for kind, job in events if job == jobs[0].id] == ["started", "progress", "finished"]
     assert any("does not answer" in line for line in lines)
@@ -92,7 +92,7 @@ def test_watching_ends_when_all_is_settled(world):
 def test_a_job_is_not_queued_again_for_ever(world):
     world.cluster.set(born="FAILED")
     world.asleep(executor)
-    outcome = world.slurm(retries=2).execute([world.train()], world.errand, lambda _: None)
+    outcome = world.slurm(retries=2).execute([world.train()], world.function, lambda _: None)
     assert len(world.cluster.arrays) == 3
     assert "Slurm ended it as FAILED" in outcome.failed[0][1]
     assert world.store.folder(world.train().run).failures()
@@ -103,7 +103,7 @@ def test_cancel_cancels_ours_only(world):
 
     world.cluster.set(tasks={"7_0": {"state": "RUNNING", "reason": "None", "user": commands.me()}})
     jobs = [world.train(seed) for seed in range(3)]
-    world.slurm().submit(jobs, world.errand)
+    world.slurm().submit(jobs, world.function)
     root = str(world.store.root)
     one = CliRunner().invoke(cancel, ["--store", root, jobs[1].run.id[:8]])
     assert (one.exit_code, one.output) == (0, "cancelled 1 jobs\n")
@@ -121,7 +121,7 @@ def test_what_others_queued_is_theirs_to_cancel(world):
     from advbench.benchmark.cli.cancel import cancel
 
     world.cluster.set(user="somebody")
-    world.slurm().submit([world.train()], world.errand)
+    world.slurm().submit([world.train()], world.function)
     found = CliRunner().invoke(cancel, ["--store", str(world.store.root)])
     assert found.exit_code == 1
     assert "1 jobs were queued by somebody, who alone can cancel them" in found.output

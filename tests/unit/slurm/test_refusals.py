@@ -22,7 +22,7 @@ PROTOCOL = published()["digits-linf/1"]
 def test_no_slurm(world, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ExecutorError, match="no Slurm on this machine"):
-        world.slurm().submit([world.train()], world.errand)
+        world.slurm().submit([world.train()], world.function)
 
 
 def test_slurm_without_a_cluster(tmp_path, monkeypatch):
@@ -39,7 +39,7 @@ def test_slurm_without_a_cluster(tmp_path, monkeypatch):
 def test_no_submitit(world, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ExecutorError, match=r"pip install 'advbench\[slurm\]'"):
-        world.slurm().submit([world.train()], world.errand)
+        world.slurm().submit([world.train()], world.function)
 
 
 @pytest.mark.parametrize(
@@ -51,19 +51,19 @@ def test_no_submitit(world, monkeypatch):
 )
 def test_what_the_cluster_does_not_have(world, settings, said):
     with pytest.raises(ExecutorError, match=said):
-        world.slurm(**settings).submit([world.train()], world.errand)
+        world.slurm(**settings).submit([world.train()], world.function)
     assert not world.cluster.arrays
 
 
 def test_what_slurm_itself_refuses(world):
     world.cluster.set(refuse="Invalid account or account/partition combination specified")
     with pytest.raises(ExecutorError, match="Slurm does not take such jobs: allocation failure: Invalid account"):
-        world.slurm().submit([world.train()], world.errand)
+        world.slurm().submit([world.train()], world.function)
     assert not world.cluster.arrays
 
 
 def test_the_partitions_own_time_limit_counts(world):
-    world.slurm(partition="tiny", time=None).submit([world.train()], world.errand)
+    world.slurm(partition="tiny", time=None).submit([world.train()], world.function)
     assert next(iter(world.cluster.arrays.values()))["options"]["time"] == "1"
 
 
@@ -71,7 +71,7 @@ def test_a_store_on_a_disk_of_this_machine_is_refused(world, monkeypatch):
     world.cluster.set(host="far.away.example")
     monkeypatch.setattr(checks, "file_system", lambda _: "tmpfs")
     with pytest.raises(ExecutorError, match=r"lies on a file system of this machine alone \(tmpfs\), which node n1"):
-        world.slurm().submit([world.train()], world.errand)
+        world.slurm().submit([world.train()], world.function)
     assert not world.cluster.arrays
 
 
@@ -85,7 +85,7 @@ def test_a_probe_that_comes_back_badly_stops_everything(world, monkeypatch, case
     monkeypatch.setattr(checks, "file_system", lambda _: "nfs4")
     world.asleep(checks, lambda: world.cluster.tasks("FAILED", reason="NonZeroExitCode", code=code))
     with pytest.raises(ExecutorError, match=said):
-        world.slurm().submit([world.train()], world.errand)
+        world.slurm().submit([world.train()], world.function)
     assert [array["options"]["output"] for array in world.cluster.arrays.values()] == ["/dev/null"]
 
 
@@ -93,14 +93,14 @@ def test_a_probe_is_sent_once_and_arrays_wait_for_one_that_waits(world, monkeypa
     world.cluster.set(host="far.away.example")
     monkeypatch.setattr(checks, "file_system", lambda _: "nfs4")
     monkeypatch.setattr(checks.await_probe, "__defaults__", (0.0,))
-    world.slurm().submit([world.train(0)], world.errand)
+    world.slurm().submit([world.train(0)], world.function)
     probe, array = world.cluster.arrays
     assert world.cluster.arrays[array]["options"]["dependency"] == f"afterok:{probe}"
     world.cluster.set(born="COMPLETED")
-    world.slurm().submit([world.train(1)], world.errand)
+    world.slurm().submit([world.train(1)], world.function)
     world.cluster.set(born="PENDING")
     count = len(world.cluster.arrays)
-    world.slurm().submit([world.train(2)], world.errand)
+    world.slurm().submit([world.train(2)], world.function)
     assert len(world.cluster.arrays) == count + 1
     assert "dependency" not in list(world.cluster.arrays.values())[-1]["options"]
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advbench.benchmark.runs.executors.slurm import commands
-from advbench.benchmark.runs.executors.slurm.queue import Entry
+from advbench.benchmark.runs.executors.slurm.queue import QueuedJob
 from advbench.benchmark.runs.executors.slurm.registry import Registry
 
 
-def cancel_jobs(registry: Registry, chosen: Sequence[Entry], found: Sequence[Entry]) -> None:
+def cancel_jobs(registry: Registry, chosen: Sequence[QueuedJob], found: Sequence[QueuedJob]) -> None:
     """Cancel jobs and settle them in the store's registry.
 
     Args:
@@ -18,7 +18,7 @@ def cancel_jobs(registry: Registry, chosen: Sequence[Entry], found: Sequence[Ent
     """
     with registry.locked():
         commands.cancel(_keys(chosen, found))
-        by_submission: dict[Path, list[Entry]] = {}
+        by_submission: dict[Path, list[QueuedJob]] = {}
         for entry in chosen:
             by_submission.setdefault(entry.submission.path, []).append(entry)
         for entries in by_submission.values():
@@ -27,7 +27,7 @@ def cancel_jobs(registry: Registry, chosen: Sequence[Entry], found: Sequence[Ent
                 entry.submission.end_live(entry.part)
 
 
-def _keys(chosen: Sequence[Entry], found: Sequence[Entry]) -> list[str]:
+def _keys(chosen: Sequence[QueuedJob], found: Sequence[QueuedJob]) -> list[str]:
     """Return what scancel is told: a whole array by its one id where all that is left of it goes."""
     every: dict[str, set[str]] = {}
     for entry in found:

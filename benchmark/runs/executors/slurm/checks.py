@@ -16,7 +16,7 @@ from pathlib import Path
 from advbench.benchmark import files
 from advbench.benchmark.runs.executors.base import ExecutorError
 from advbench.benchmark.runs.executors.slurm import commands
-from advbench.benchmark.runs.executors.slurm.commands import Configuration, Partition, SlurmError
+from advbench.benchmark.runs.executors.slurm.commands import Configuration, SlurmError, SlurmPartition
 from advbench.benchmark.runs.executors.slurm.profile import Profile
 from advbench.benchmark.runs.executors.slurm.registry import Registry
 
@@ -33,7 +33,7 @@ class Cluster:
     """What was found out: the settings, the partition that jobs go to, and whether its nodes are this machine."""
 
     configuration: Configuration
-    partition: Partition
+    partition: SlurmPartition
     at_home: bool
 
 
@@ -80,7 +80,7 @@ def examine(profile: Profile, paths: Sequence[Path]) -> tuple[Cluster, Profile]:
     return Cluster(configuration, partition, not elsewhere), profile
 
 
-def _partition(profile: Profile, there: dict[str, Partition]) -> Partition:
+def _partition(profile: Profile, there: dict[str, SlurmPartition]) -> SlurmPartition:
     names = ", ".join(sorted(there)) or "none"
     if profile.partition is None:
         usual = next((one for one in there.values() if one.default), None)

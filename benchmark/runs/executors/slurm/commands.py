@@ -32,7 +32,7 @@ class SlurmAwayError(SlurmError):
 
 
 @dataclass(frozen=True)
-class Task:
+class ArrayTask:
     """A task of an array in Slurm's queue.
 
     Attributes:
@@ -51,7 +51,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Partition:
+class SlurmPartition:
     """A partition: the longest time limit, and that of jobs that ask for none, in minutes; None: no limit."""
 
     name: str
@@ -133,7 +133,7 @@ def configuration() -> Configuration:
     return Configuration(found.get("ClusterName", "?"), max(1, int(largest) if largest.isdecimal() else 1001))
 
 
-def partitions() -> dict[str, Partition]:
+def partitions() -> dict[str, SlurmPartition]:
     """Return the partitions by name."""
     found = {}
     for line in ask("scontrol", "show", "partition", "-o").splitlines():
@@ -141,7 +141,7 @@ def partitions() -> dict[str, Partition]:
         if "PartitionName" in pairs:
             name, longest = pairs["PartitionName"], _limit(pairs.get("MaxTime"))
             usual = _limit(pairs.get("DefaultTime")) or longest
-            found[name] = Partition(name, longest, usual, pairs.get("Nodes", ""), pairs.get("Default") == "YES")
+            found[name] = SlurmPartition(name, longest, usual, pairs.get("Nodes", ""), pairs.get("Default") == "YES")
     return found
 
 
@@ -161,14 +161,14 @@ def nodes(expression: str) -> tuple[Node, ...]:
     )
 
 
-def queue(users: Iterable[str]) -> dict[str, Task]:
+def queue(users: Iterable[str]) -> dict[str, ArrayTask]:
     """Return all tasks of users that have not ended, by key."""
     found = {}
     form = "%F|%K|%T|%u|%N|%r"
     for line in ask("squeue", "-h", "-r", "-u", ",".join(sorted(set(users))), "-o", form).splitlines():
         array, index, state, user, node, reason = (line.strip().split("|", 5) + [""] * 5)[:6]
         key = f"{array}_{index}" if index.isdecimal() else array
-        found[key] = Task(key, state, "" if reason == "None" else reason, user, node)
+        found[key] = ArrayTask(key, state, "" if reason == "None" else reason, user, node)
     return found
 
 

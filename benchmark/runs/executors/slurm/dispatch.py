@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advbench.benchmark.runs.executors.base import Errand
+from advbench.benchmark.runs.executors.base import JobFunction
 from advbench.benchmark.runs.executors.slurm import checks, commands
 from advbench.benchmark.runs.executors.slurm.arrays import groups
 from advbench.benchmark.runs.executors.slurm.checks import Cluster, Probe
-from advbench.benchmark.runs.executors.slurm.commands import SlurmAwayError, SlurmError, Task
+from advbench.benchmark.runs.executors.slurm.commands import ArrayTask, SlurmAwayError, SlurmError
 from advbench.benchmark.runs.executors.slurm.profile import Profile
 from advbench.benchmark.runs.executors.slurm.registry import Array, Registry, Submission, Unit, units
 from advbench.benchmark.runs.job import Job
@@ -68,7 +68,9 @@ class Dispatch:
         """How many jobs are not in the queue for want of room."""
         return sum(wave.count - wave.sent for wave in self.waves)
 
-    def prepare(self, jobs: Sequence[Job], errand: Errand, live: Mapping[str, Task], data: Path | None) -> None:
+    def prepare(
+        self, jobs: Sequence[Job], function: JobFunction, live: Mapping[str, ArrayTask], data: Path | None
+    ) -> None:
         """Find out what is in the queue already, and write down the rest.
 
         Raises:
@@ -85,7 +87,7 @@ class Dispatch:
         more = {"retries": self.profile.retries, "grace": self.profile.notice, "minutes": self.profile.minutes}
         every = [job for stage in stages for job in stage.jobs]
         self.ours = self.registry.add(
-            every, errand, user=commands.me(), cluster=self.cluster.configuration.cluster, more=more
+            every, function, user=commands.me(), cluster=self.cluster.configuration.cluster, more=more
         )
         self.numbers = {job.id: part for part, job in enumerate(every)}
         first = 0
@@ -109,7 +111,7 @@ class Dispatch:
 
         return Engine(folder, self.profile, self.command)
 
-    def _fresh(self, jobs: Sequence[Job], live: Mapping[str, Task]) -> list[Job]:
+    def _fresh(self, jobs: Sequence[Job], live: Mapping[str, ArrayTask]) -> list[Job]:
         """Return the jobs, or the parts of them, that nobody has queued."""
         holders: dict[Unit, tuple[Submission, int]] = {}
         for submission, settled in self.registry.open():
@@ -141,7 +143,7 @@ class Dispatch:
         sent = engine.send(f"{name}-probe", lines, plain)
         self.probe = checks.await_probe(self.registry, sent, place)
 
-    def send(self, live: Mapping[str, Task] | None = None) -> int:
+    def send(self, live: Mapping[str, ArrayTask] | None = None) -> int:
         """Queue what is not queued yet, as far as there is room; return how many jobs were queued."""
         if self.ours is None or not self.unsent:
             return 0
@@ -158,7 +160,7 @@ class Dispatch:
                 sent += taken
         return sent
 
-    def _room(self, live: Mapping[str, Task]) -> int:
+    def _room(self, live: Mapping[str, ArrayTask]) -> int:
         if self.profile.max_queued is None:
             return 1 << 30
         return self.profile.max_queued - sum(task.user == commands.me() for task in live.values())

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from advbench.benchmark.runs.executors.base import Errand, Event, ExecutorError, Listener, Outcome
+from advbench.benchmark.runs.executors.base import ExecutorError, JobEvent, JobFunction, Listener, Outcome
 from advbench.benchmark.runs.executors.slurm import checks, commands, queue
-from advbench.benchmark.runs.executors.slurm.commands import SlurmAwayError, Task
+from advbench.benchmark.runs.executors.slurm.commands import ArrayTask, SlurmAwayError
 from advbench.benchmark.runs.executors.slurm.dispatch import Dispatch
 from advbench.benchmark.runs.executors.slurm.profile import Profile
 from advbench.benchmark.runs.executors.slurm.registry import Registry, Settled, Submission
@@ -82,25 +82,25 @@ class Slurm:
         paths = [self.store.root.absolute(), *([self.data] if self.data is not None else [])]
         return checks.examine(self.profile, paths)
 
-    def submit(self, jobs: Sequence[Job], errand: Errand) -> Queued:
+    def submit(self, jobs: Sequence[Job], function: JobFunction) -> Queued:
         """Queue what is not in the queue yet, and return.
 
         Raises:
             ExecutorError: in one line, before anything is queued if it cannot work.
         """
-        dispatch = self._dispatch(jobs, errand)
+        dispatch = self._dispatch(jobs, function)
         if dispatch.unsent:
             dispatch.give_up()
         arrays = tuple(dict.fromkeys(key.partition("_")[0] for key in dispatch.keys.values()))
         fresh = 0 if dispatch.ours is None else dispatch.ours.count
         return Queued(len(dispatch.keys), arrays, len(jobs) - fresh, dispatch.unsent)
 
-    def execute(self, jobs: Sequence[Job], errand: Errand, on_event: Listener) -> Outcome:
+    def execute(self, jobs: Sequence[Job], function: JobFunction, on_event: Listener) -> Outcome:
         """Have all jobs done; see `Executor`. Ctrl-C goes on to the caller, and the jobs go on in Slurm."""
-        dispatch = self._dispatch(jobs, errand)
+        dispatch = self._dispatch(jobs, function)
         return _Watch(self, dispatch, jobs, on_event).watch()
 
-    def _dispatch(self, jobs: Sequence[Job], errand: Errand) -> Dispatch:
+    def _dispatch(self, jobs: Sequence[Job], function: JobFunction) -> Dispatch:
         cluster, profile = self.examine()
         registry = self.registry
         with registry.locked():
@@ -108,7 +108,7 @@ class Slurm:
             live = commands.queue(queue.users(registry))
             queue.reconcile(registry, live, cluster.configuration.cluster)
             dispatch = Dispatch(registry, profile, cluster, self.command)
-            dispatch.prepare(jobs, errand, live, self.data)
+            dispatch.prepare(jobs, function, live, self.data)
             try:
                 dispatch.send(live)
             except ExecutorError:
@@ -207,7 +207,7 @@ class _Watch:
 
     # What Slurm lost, or had no room for ------------------------------------------------------------------------------
 
-    def _tend(self, live: Mapping[str, Task], settled: dict[Path, dict[int, Settled]]) -> bool:
+    def _tend(self, live: Mapping[str, ArrayTask], settled: dict[Path, dict[int, Settled]]) -> bool:
         """Find what is lost at two looks in a row; queue it again, or settle it; queue what found no room."""
         gone: dict[str, tuple[Submission, int]] = {}
         for path, submission in self._submissions().items():
@@ -260,7 +260,7 @@ class _Watch:
         self,
         identity: str,
         watched: _Watched,
-        live: Mapping[str, Task],
+        live: Mapping[str, ArrayTask],
         settled: Mapping[Path, Mapping[int, Settled]],
     ) -> bool:
         """Pass on what happened to one job; return whether anything did."""
@@ -269,7 +269,7 @@ class _Watch:
         changed = False
         if watched.began is None and (running or all(end is not None and end.end == "done" for end in ends)):
             watched.began = time.monotonic()
-            self.on_event(Event("started", watched.job))
+            self.on_event(JobEvent("started", watched.job))
             changed = True
         seconds = 0.0 if watched.began is None else time.monotonic() - watched.began
         if all(end is not None for end in ends):
@@ -284,7 +284,9 @@ class _Watch:
                 watched.said = said
                 done, total, unit, detail = said
                 self.on_event(
-                    Event("progress", watched.job, float(done or 0), int(total or 0), str(unit), str(detail), seconds)
+                    JobEvent(
+                        "progress", watched.job, float(done or 0), int(total or 0), str(unit), str(detail), seconds
+                    )
                 )
         return changed
 
@@ -293,11 +295,11 @@ class _Watch:
         bad = bad or next((one for one in ends if one.end == "blocked"), None)
         if bad is None:
             self.done.append(job)
-            self.on_event(Event("finished", job, seconds=seconds))
+            self.on_event(JobEvent("finished", job, seconds=seconds))
         elif bad.end == "blocked":
             self.blocked.append((job, bad.reason))
-            self.on_event(Event("blocked", job, detail=bad.reason, seconds=seconds))
+            self.on_event(JobEvent("blocked", job, detail=bad.reason, seconds=seconds))
         else:
             reason = bad.reason or bad.end
             self.failed.append((job, reason))
-            self.on_event(Event("failed", job, detail=reason, seconds=seconds))
+            self.on_event(JobEvent("failed", job, detail=reason, seconds=seconds))

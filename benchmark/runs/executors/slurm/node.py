@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from advbench.benchmark.runs.executors.base import Event
+from advbench.benchmark.runs.executors.base import JobEvent
 from advbench.benchmark.runs.executors.local import Local
 from advbench.benchmark.runs.executors.slurm import commands
 from advbench.benchmark.runs.executors.slurm.commands import SlurmError
@@ -79,10 +79,10 @@ class Attendant:
         for one in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
             signal.signal(one, self._hear)
         self._note(node=os.uname().nodename)
-        arguments = self.submission.errand.arguments
+        arguments = self.submission.function.arguments
         worker = Local(self.store, workers=1, threads=int(arguments.get("threads", 1)))
         try:
-            outcome = worker.execute([self.job], self.submission.errand, self._listen)
+            outcome = worker.execute([self.job], self.submission.function, self._listen)
         except _StopError as stop:
             return self._stopped(stop.why)
         except _BusyError:
@@ -134,7 +134,7 @@ class Attendant:
             return "the time limit"
         return "Slurm needs its place" if state in {"RUNNING", "PREEMPTED"} or reason.startswith("Preempt") else ""
 
-    def _listen(self, event: Event) -> None:
+    def _listen(self, event: JobEvent) -> None:
         """Note how far the job is."""
         if event.kind == "waiting":
             self.waiting_since = self.waiting_since or time.monotonic()

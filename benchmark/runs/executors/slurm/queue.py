@@ -8,7 +8,7 @@ from typing import Any
 
 from advbench.benchmark.runs.executors.base import ExecutorError
 from advbench.benchmark.runs.executors.slurm import commands
-from advbench.benchmark.runs.executors.slurm.commands import Task
+from advbench.benchmark.runs.executors.slurm.commands import ArrayTask
 from advbench.benchmark.runs.executors.slurm.registry import CANCELLED, FOLDER, End, Registry, Settled, Submission
 from advbench.benchmark.runs.job import Job
 from advbench.benchmark.runs.store import Store
@@ -18,13 +18,13 @@ _ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUE
 
 
 @dataclass(frozen=True)
-class Entry:
+class QueuedJob:
     """A job of the store that is in Slurm's queue; `live` is what it says of itself once it has begun."""
 
     submission: Submission
     part: int
     job: Job
-    task: Task
+    task: ArrayTask
     live: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -44,18 +44,18 @@ def users(registry: Registry) -> set[str]:
     return {commands.me(), *(submission.user for submission, _ in registry.open())}
 
 
-def entries(registry: Registry, live: Mapping[str, Task]) -> list[Entry]:
+def entries(registry: Registry, live: Mapping[str, ArrayTask]) -> list[QueuedJob]:
     """Return the jobs that are in the queue, by submission and number."""
     found = []
     for submission, settled in registry.open():
         for part, key in submission.keys().items():
             if part not in settled and key in live:
                 state = submission.live(part)
-                found.append(Entry(submission, part, submission.jobs[part], live[key], state))
+                found.append(QueuedJob(submission, part, submission.jobs[part], live[key], state))
     return found
 
 
-def lost(submission: Submission, settled: Mapping[int, Settled], live: Mapping[str, Task]) -> dict[int, str]:
+def lost(submission: Submission, settled: Mapping[int, Settled], live: Mapping[str, ArrayTask]) -> dict[int, str]:
     """Return the jobs that were queued, are not in the queue any more, and did not say what became of them."""
     return {part: key for part, key in submission.keys().items() if part not in settled and key not in live}
 
@@ -92,7 +92,7 @@ def bury(registry: Registry, submission: Submission, part: int, end: End, reason
         folder.fail(job, reason)
 
 
-def reconcile(registry: Registry, live: Mapping[str, Task], cluster: str) -> None:
+def reconcile(registry: Registry, live: Mapping[str, ArrayTask], cluster: str) -> None:
     """Settle every job that is lost; the caller holds the lock, and asked for the queue under it."""
     for submission, settled in registry.open():
         if submission.cluster != cluster:
@@ -103,7 +103,7 @@ def reconcile(registry: Registry, live: Mapping[str, Task], cluster: str) -> Non
                 bury(registry, submission, part, *found)
 
 
-def glance(registry: Registry) -> list[Entry]:
+def glance(registry: Registry) -> list[QueuedJob]:
     """Return what is in the queue now, and settle what is lost as far as the disk allows.
 
     Raises:
@@ -119,7 +119,7 @@ def glance(registry: Registry) -> list[Entry]:
     return entries(registry, commands.queue(users(registry)))
 
 
-def summary(tasks: Iterable[Task]) -> str:
+def summary(tasks: Iterable[ArrayTask]) -> str:
     """Return states and reasons with their numbers: "2 running, 5 pending (Resources)"."""
     counts = Counter(
         f"pending ({task.reason})" if task.state == "PENDING" and task.reason else task.state.lower() for task in tasks
@@ -144,7 +144,7 @@ def by_run(store: Store) -> dict[str, RunInQueue]:
     """
     if not (store.root / FOLDER).is_dir():
         return {}
-    runs: dict[str, list[Entry]] = {}
+    runs: dict[str, list[QueuedJob]] = {}
     for entry in glance(Registry(store)):
         runs.setdefault(entry.job.run.id, []).append(entry)
     return {

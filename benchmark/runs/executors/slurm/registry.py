@@ -28,12 +28,12 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from advbench.benchmark import files
-from advbench.benchmark.runs.executors.base import Errand, ExecutorError
+from advbench.benchmark.runs.executors.base import ExecutorError, JobFunction
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.store import Store
 
 FOLDER = ".slurm"
-_FORMAT = 1
+_FORMAT = 2
 _LOCK_PATIENCE = 900.0
 _KEPT_DAYS = 14
 CANCELLED = "cancelled in Slurm"
@@ -116,9 +116,9 @@ class Submission:
         return str(self.plain["cluster"])
 
     @property
-    def errand(self) -> Errand:
+    def function(self) -> JobFunction:
         """How each job is done."""
-        return Errand(self.plain["errand"]["function"], self.plain["errand"]["arguments"])
+        return JobFunction(self.plain["function"]["path"], self.plain["function"]["arguments"])
 
     @property
     def count(self) -> int:
@@ -270,7 +270,7 @@ class Registry:
                 continue  # of another version
 
     def add(
-        self, jobs: Sequence[Job], errand: Errand, *, user: str, cluster: str, more: Mapping[str, Any]
+        self, jobs: Sequence[Job], function: JobFunction, *, user: str, cluster: str, more: Mapping[str, Any]
     ) -> Submission:
         """Write down jobs that are about to be queued; the caller holds the lock."""
         now = datetime.now(UTC)
@@ -290,7 +290,7 @@ class Registry:
             "user": user,
             "cluster": cluster,
             "when": now.isoformat(timespec="seconds"),
-            "errand": {"function": errand.function, "arguments": dict(errand.arguments)},
+            "function": {"path": function.path, "arguments": dict(function.arguments)},
             **more,
             "runs": runs,
             "jobs": rows,
