@@ -126,6 +126,10 @@ class Task(Protocol):
         """Make a freshly initialised network of the protocol's architecture."""
         ...
 
+    def guide(self) -> nn.Module:
+        """Make a freshly initialised network to train beside the target; protocols may give it another architecture."""
+        ...
+
     def teacher(self, role: str) -> nn.Module:
         """Return the frozen teacher of a role named in `Method.requires`: parameters frozen, always in eval mode."""
         ...

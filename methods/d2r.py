@@ -76,7 +76,7 @@ class D2R(Method[TwoNetworks]):
 
     def build(self, task: Task) -> TwoNetworks:
         """Train a target and a guide."""
-        return TwoNetworks(task.network(), task.network())
+        return TwoNetworks(task.network(), task.guide())
 
     def loss(self, nets: TwoNetworks, batch: Batch, step: Step) -> Tensor:
         """Return the guide's cross-entropy plus the adversarial and the clean distance between target and guide."""

@@ -59,7 +59,7 @@ class DYNAT(Method[TwoNetworks]):
 
     def build(self, task: Task) -> TwoNetworks:
         """Train a target and a guide."""
-        return TwoNetworks(task.network(), task.network())
+        return TwoNetworks(task.network(), task.guide())
 
     def loss(self, nets: TwoNetworks, batch: Batch, step: Step) -> Tensor:
         """Return the guide's clean cross-entropy plus the target's on the guide's decisions."""
@@ -103,7 +103,7 @@ class DYNATAWP(Method[TwoNetworks]):
 
     def build(self, task: Task) -> TwoNetworks:
         """Train a target and a guide."""
-        return TwoNetworks(task.network(), task.network())
+        return TwoNetworks(task.network(), task.guide())
 
     def outer(self, nets: TwoNetworks, batch: Batch, z_g: Tensor, x_adv: Tensor) -> Tensor:
         """Return the loss at whatever the weights of the target are."""

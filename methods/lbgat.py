@@ -40,7 +40,7 @@ class LBGAT(Method[TwoNetworks]):
 
     def build(self, task: Task) -> TwoNetworks:
         """Train a target and a guide."""
-        return TwoNetworks(task.network(), task.network())
+        return TwoNetworks(task.network(), task.guide())
 
     def loss(self, nets: TwoNetworks, batch: Batch, step: Step) -> Tensor:
         """Return the guide's cross-entropy, the distance between the two in logits, and the target's own in outputs."""

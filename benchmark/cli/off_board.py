@@ -58,7 +58,7 @@ class ThreatOptions:
         radius = eps if self.eps is None else self.eps
         radii = self.sweep or (() if radius is None else (radius,))
         norm: Any = self.threat or "linf"  # click's choice
-        engine: Any = self.engine or "pyautoattack"  # click's choice
+        engine: Any = self.engine  # click's choice
         return [AttackPlan(ThreatModel(norm, radius, self.eot or 0), wanted, engine=engine) for radius in radii]
 
 
@@ -77,8 +77,8 @@ threat_options = gather(
     click.option(
         "--engine",
         type=click.Choice(["pyautoattack", "reference", "exact"]),
-        help="Who runs AutoAttack: pyautoattack, as on the board, or our own faster engine, with pyautoattack's random "
-        "numbers (reference) or with numbers by image (exact).  [default: pyautoattack]",
+        help="Who runs AutoAttack: pyautoattack, or our own faster engine, with pyautoattack's random numbers "
+        "(reference) or with numbers by image (exact).  [default: the protocol's]",
     ),
     click.option("--out", type=FILE, help="Write all of it as JSON."),
     subset_option,

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from advbench.benchmark.attacks import autoattack, autoattack_versions
 from advbench.benchmark.attacks.autoattack import engine, network_view
-from advbench.benchmark.attacks.autoattack.engine import EngineName
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.evaluation.arena import Arena, ThreatModel, entered
 from advbench.benchmark.evaluation.masking_probes import examine
 from advbench.benchmark.losses import ce_sum
-from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.protocol import Engine, Protocol
 from advbench.benchmark.records.outcomes import Cost, EvaluationError, ShardResult, merge
 from advbench.benchmark.records.schema import STAGES, Bits
 
@@ -37,7 +36,7 @@ class _Attempt:
     peers: Mapping[str, nn.Module]
     result: ShardResult
     started: float
-    engine: EngineName = "pyautoattack"
+    engine: Engine
 
     def judge(self, column: str, proposal: Tensor, among: Tensor | None = None) -> Tensor:
         """Judge a proposal and count what was odd about it as evidence."""
@@ -132,7 +131,7 @@ Propose = Callable[[Tensor, str, int], tuple[Tensor, list[str]]]
 """(indices of the images, attack, seed) → proposals and warnings."""
 
 
-def _engine(arena: Arena, seed: int, name: EngineName) -> tuple[Propose, dict[str, Any]]:
+def _engine(arena: Arena, seed: int, name: Engine) -> tuple[Propose, dict[str, Any]]:
     """Return what attacks the arena's images, and its settings."""
     eot, norm, classes = arena.threat.eot, arena.threat.norm, arena.view.num_classes
     theirs = partial(_autoattack_proposal, arena)
@@ -207,7 +206,7 @@ def evaluate_shard(
     threat: ThreatModel | None = None,
     num_classes: int | None = None,
     peers: Mapping[str, nn.Module] | None = None,
-    autoattack_by: EngineName = "pyautoattack",
+    autoattack_by: Engine | None = None,
 ) -> ShardResult:
     """Attack one shard with one family of attacks, in one batch; the network is left as it was found.
 
@@ -222,7 +221,7 @@ def evaluate_shard(
         threat: None: the protocol's own, which is the board's.
         num_classes: how many logits the network must give; None accepts any number that covers the labels.
         peers: for the masking probes: networks by name whose PGD-20 examples are tried on this one.
-        autoattack_by: the engine that runs AutoAttack; boards know pyautoattack alone.
+        autoattack_by: the engine that runs AutoAttack; None: the protocol's, under EOT pyautoattack.
 
     Raises:
         EvaluationError: if images, labels, network or protocol cannot be evaluated; one line, before the attack starts.
@@ -241,7 +240,8 @@ def evaluate_shard(
         num_classes=num_classes,
         draws=f"{seed}|{_known(family)}|{first}",
     ) as arena:
-        return _attempted(arena, family, seed, peers or {}, autoattack_by)
+        default: Engine = "pyautoattack" if arena.threat.eot else protocol.attacks.engine
+        return _attempted(arena, family, seed, peers or {}, autoattack_by or default)
 
 
 def attack_images(
@@ -264,7 +264,7 @@ def attack_images(
         EvaluationError: if images, labels or network cannot be evaluated; one line.
     """
     with entered(network, x, y, images=images, protocol=protocol, draws=f"0|{_known(family)}|{images[0]}") as arena:
-        return _attempted(arena, family, 0, {}).columns
+        return _attempted(arena, family, 0, {}, protocol.attacks.engine).columns
 
 
 def _known(family: str) -> str:
@@ -274,7 +274,7 @@ def _known(family: str) -> str:
 
 
 def _attempted(
-    arena: Arena, family: str, seed: int, peers: Mapping[str, nn.Module], engine_name: EngineName = "pyautoattack"
+    arena: Arena, family: str, seed: int, peers: Mapping[str, nn.Module], engine_name: Engine
 ) -> ShardResult:
     predictions = arena.predictions.cpu().numpy().astype(np.int64)
     attempt = _Attempt(

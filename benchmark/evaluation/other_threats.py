@@ -14,12 +14,11 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks.autoattack.engine import EngineName
 from advbench.benchmark.attacks.autoattack_versions import RAND_STAGES
 from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluation.arena import ThreatModel
 from advbench.benchmark.evaluation.evaluator import evaluate_shard, require_classes
-from advbench.benchmark.protocol import Protocol, Threat
+from advbench.benchmark.protocol import Engine, Protocol, Threat
 from advbench.benchmark.records.flags import raised
 from advbench.benchmark.records.outcomes import EvaluationError, ShardResult, merge
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Evaluation
@@ -37,14 +36,14 @@ class AttackPlan:
 
     Attributes:
         families: some of `FAMILIES`; "clean" is always measured.
-        engine: who runs AutoAttack.
+        engine: who runs AutoAttack; None: as `evaluate_shard` has it.
         examine: gather the evidence of the flags, too; of a randomised network only outcomes tell.
     """
 
     threat: ThreatModel
     families: tuple[str, ...] = FAMILIES
     examine: bool = True
-    engine: EngineName = "pyautoattack"
+    engine: Engine | None = None
 
     def check(self, shape: Sequence[int], num_classes: int) -> None:
         """Refuse what cannot be measured.
@@ -57,7 +56,7 @@ class AttackPlan:
         odd = [name for name in self.families if name not in FAMILIES]
         if odd:
             raise EvaluationError(f"no family of attacks {odd[0]!r}; there are {', '.join(FAMILIES)}")
-        if self.threat.eot and self.engine != "pyautoattack":
+        if self.threat.eot and self.engine not in {None, "pyautoattack"}:
             raise EvaluationError("AutoAttack under EOT runs through pyautoattack alone")
         if "autoattack" in self.families:
             require_classes(num_classes)

@@ -31,8 +31,9 @@ FAMILIES = ("clean", "pgd", "cw", "examination", "autoattack")
 evidence of the flags; "autoattack" with stages."""
 
 
-Selection = Literal["validation-pgd", "validation-clean", "test"]
-"""What the best checkpoint was chosen by: PGD or clean accuracy on the validation split, or the test images."""
+Selection = Literal["validation-pgd", "validation-worst", "validation-clean", "test"]
+"""What the best checkpoint was chosen by: accuracy on the validation split, under PGD on cross-entropy, under that and
+PGD on the margin, or clean; or the test images."""
 _OLDER_SELECTIONS = {"validation PGD-10": "validation-pgd", "validation clean accuracy": "validation-clean"}
 """As records of schema 1 spelt it at first; the number of steps is the protocol's."""
 
@@ -41,10 +42,18 @@ def describe_selection(selection: Selection, steps: int) -> str:
     """Return a selection rule in words; `steps` are those of PGD in the protocol's selection."""
     texts = {
         "validation-pgd": f"validation PGD-{steps}",
+        "validation-worst": f"validation PGD-{steps}, worst of cross-entropy and margin",
         "validation-clean": "validation clean accuracy",
         "test": "accuracy on test images",
     }
     return texts[selection]
+
+
+def due_selection(protocol: Protocol, *, robust: bool) -> Selection:
+    """Return the rule by which the protocol chooses `best` of a method that is meant to be robust, or is not."""
+    if not robust:
+        return "validation-clean"
+    return "validation-pgd" if protocol.selection.measure == "ce" else "validation-worst"
 
 
 class RecordError(ValueError):
@@ -145,9 +154,10 @@ class Environment(Part):
 class Epoch(Part):
     """One row of the learning curve.
 
-    `clean` and `robust` (PGD-10) are accuracies on the validation split. Losses and logged scalars are means over the
-    epoch; `logged` also has "train_clean" and "train_robust", the same accuracies on as many training images, evenly
-    spaced and not augmented, in records made since these are measured.
+    `clean` and `robust` are accuracies on the validation split, the latter by the measure of the protocol's selection.
+    Losses and logged scalars are means over the epoch; `logged` also has "train_clean" and "train_robust", clean and
+    under PGD on cross-entropy on as many training images, evenly spaced and not augmented, in records made since these
+    are measured, and "ce", `robust` under PGD on cross-entropy alone, where the selection's measure is another.
     """
 
     epoch: Count

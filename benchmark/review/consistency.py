@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.flags import raised
-from advbench.benchmark.records.schema import COLUMNS, STAGES, Checkpoint, Evaluation, Passes, Record, Selection
+from advbench.benchmark.records.schema import COLUMNS, STAGES, Checkpoint, Evaluation, Passes, Record, due_selection
 from advbench.benchmark.review.adapter.baseline_bands import baselines
 from advbench.benchmark.review.finding import Finding
 from advbench.benchmark.runs.job import RunSpec
@@ -103,7 +103,7 @@ def _provenance(record: Record) -> Iterator[Finding]:
 def _selection(record: Record) -> Iterator[Finding]:
     """`best` is what the rule picks from the learning curve, and both checkpoints are of the epochs they claim."""
     training, place, robust = record.training, name(record), record.method.robust
-    due: Selection = "validation-pgd" if robust else "validation-clean"
+    due = due_selection(record.protocol, robust=robust)
     if training.selection != due:
         message = f"selected by {record.selection_text}, the rule for this method is {due}"
         yield _refused("selection rule", place, message)

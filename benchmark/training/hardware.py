@@ -3,17 +3,25 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 log = logging.getLogger(__name__)
 
 
-def precision(device: torch.device) -> str:
-    """Return how networks are computed while training on a device: bf16 autocast where the GPU has it."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return "bf16 autocast"
-    return "fp32"
+def precision(device: torch.device, wanted: Literal["fp32", "bf16"]) -> str:
+    """Return how networks are computed while training: "bf16 autocast" if wanted and the device computes in it."""
+    return "bf16 autocast" if wanted == "bf16" and _computes_in_bf16(device) else "fp32"
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    # Without such instructions bf16 is emulated, several times slower than fp32.
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001 (no public name)
 
 
 class PeakMemory:

@@ -59,7 +59,14 @@ class TrainingTask:
 
     def network(self) -> nn.Module:
         """Make a fresh network on the device."""
-        net = architectures.build(self.protocol.network, num_classes=self.num_classes, channels=self.dataset.shape[0])
+        return self._built(self.protocol.network)
+
+    def guide(self) -> nn.Module:
+        """Make a fresh network of the guide's architecture on the device."""
+        return self._built(self.protocol.guide or self.protocol.network)
+
+    def _built(self, architecture: str) -> nn.Module:
+        net = architectures.build(architecture, num_classes=self.num_classes, channels=self.dataset.shape[0])
         return self.ledger.watch(self._placed(net))
 
     def teacher(self, role: str) -> nn.Module:

@@ -21,7 +21,15 @@ from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.models.torch_state import isolated_rng
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.schema import Divergence, Environment, Epoch, Passes, Teacher, TrainingRecord
+from advbench.benchmark.records.schema import (
+    Divergence,
+    Environment,
+    Epoch,
+    Passes,
+    Teacher,
+    TrainingRecord,
+    due_selection,
+)
 from advbench.benchmark.training.hardware import PeakMemory, precision
 from advbench.benchmark.training.seeding import derive
 from advbench.benchmark.training.step import TrainingStep
@@ -104,7 +112,7 @@ class Run:
         self.peak = PeakMemory(device)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        if precision(self.device) == "fp32":
+        if precision(self.device, self.protocol.training.precision) == "fp32":
             return nullcontext()
         # Without autocast's cache: it would go on using the bf16 copies of weights that a method has moved since within
         # the same batch (AWP would train at unperturbed weights), and copies made without gradient.
@@ -167,11 +175,14 @@ class Run:
         passes = self.ledger.reset()
         deployed = self.method.deployed(self.nets)
         validation, training = self.dataset.validation, self.dataset.train
-        clean, robust = accuracies(deployed, validation, self.protocol)
+        measure = self.protocol.selection.measure
+        clean, ce, *worst = accuracies(deployed, validation, self.protocol, measure=measure)
+        robust = worst[-1] if worst else ce
         # As many training images as there are for validation: what robust overfitting is seen by, at little cost.
-        fitted = accuracies(deployed, training, self.protocol, images=len(validation))
+        fitted = accuracies(deployed, training, self.protocol, measure="ce", images=len(validation))
         self.ledger.reset()  # both are the protocol's cost, not the method's
         logged = self.step.means() | dict(zip(("train_clean", "train_robust"), fitted, strict=True))
+        logged |= {"ce": ce} if worst else {}
         images = self.per_epoch * self.protocol.training.batch
         row = Epoch(
             epoch=epoch,
@@ -299,7 +310,7 @@ def train(
             folder / "resume.pt",
         )
     return TrainingRecord(
-        environment=environment.model_copy(update={"precision": precision(device)}),
+        environment=environment.model_copy(update={"precision": precision(device, protocol.training.precision)}),
         epochs=run.state.next_epoch,
         seconds=run.state.seconds,
         peak_memory_bytes=max((row.peak_memory_bytes for row in run.state.curve), default=run.peak.bytes()),
@@ -307,7 +318,7 @@ def train(
         images=run.state.images,
         parameters_deployed=architectures.count_parameters(deployed),
         parameters_trained=sum(parameter.numel() for parameter in run.trained),
-        selection="validation-pgd" if method.card.robust else "validation-clean",
+        selection=due_selection(protocol, robust=method.card.robust),
         best_epoch=run.state.best_epoch,
         teachers=dict(teacher_records),
         curve=tuple(run.state.curve),

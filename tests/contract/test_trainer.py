@@ -1,5 +1,6 @@
 """The trainer: schedule, streams, selection, divergence, one optimiser over two networks."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,13 +10,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from advbench.benchmark import discovery
 from advbench.benchmark.data import registry
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Method, OneNetwork, TwoNetworks
 from advbench.benchmark.models import architectures
+from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Schedule, published
-from advbench.benchmark.training import trainer
+from advbench.benchmark.training import hardware, trainer
 from advbench.benchmark.training.seeding import derive
+from advbench.benchmark.training.task import TrainingTask
 from advbench.benchmark.training.validation import accuracies
 from advbench.benchmark.weights import matrices, shifted
 from advbench.methods.standard import Standard
@@ -236,7 +240,7 @@ class Shifts(Standard):
 
 def test_perturbed_weights_are_what_a_bf16_forward_sees(run, tmp_path, monkeypatch):
     """Autocast's cache would keep bf16 copies of the unperturbed weights: AWP would silently be PGD-AT."""
-    monkeypatch.setattr(trainer, "precision", lambda device: "bf16 autocast")
+    monkeypatch.setattr(trainer, "precision", lambda device, wanted: "bf16 autocast")
     record = run(Shifts(), tmp_path)
     assert record.environment.precision == "bf16 autocast"
     assert record.curve[-1].loss < record.curve[0].loss
@@ -257,4 +261,43 @@ def test_accuracies_on_training_images_stand_beside_those_on_validation(run, tmp
     logged = record.curve[-1].logged
     assert logged["train_clean"] == pytest.approx(right.double().mean().item())
     assert 0 <= logged["train_robust"] <= logged["train_clean"]
-    assert accuracies(net, images.train, protocol, images=count) == (logged["train_clean"], logged["train_robust"])
+    measured = accuracies(net, images.train, protocol, measure="ce", images=count)
+    assert measured == (logged["train_clean"], logged["train_robust"])
+
+
+def test_best_is_chosen_by_the_worse_of_two_attacks_where_the_protocol_says_so(run, tmp_path, small_protocol):
+    protocol = small_protocol()
+    worst = dataclasses.replace(protocol, selection=dataclasses.replace(protocol.selection, measure="worst"))
+    record = run("pgd_at", tmp_path, protocol=worst)
+    assert record.selection == "validation-worst"
+    assert all(row.robust <= row.logged["ce"] <= row.clean for row in record.curve)
+    assert any(row.robust < row.logged["ce"] for row in record.curve), "the margin attack found nothing"
+    assert record.best_epoch == max(record.curve, key=lambda row: (row.robust, row.clean, row.epoch)).epoch
+    plain = run("pgd_at", tmp_path / "ce")
+    assert [row.robust for row in plain.curve] == [row.logged["ce"] for row in record.curve], "starts are shared"
+    assert "ce" not in plain.curve[0].logged
+
+
+def test_the_protocol_decides_the_precision_and_hardware_without_it_trains_in_fp32(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(hardware, "_computes_in_bf16", lambda device: True)
+    assert (hardware.precision(cpu, "fp32"), hardware.precision(cpu, "bf16")) == ("fp32", "bf16 autocast")
+    monkeypatch.setattr(hardware, "_computes_in_bf16", lambda device: False)
+    assert hardware.precision(cpu, "bf16") == "fp32"
+    monkeypatch.undo()
+    assert hardware.precision(cpu, "bf16") in {"fp32", "bf16 autocast"}
+
+
+def test_the_guide_has_the_architecture_that_the_protocol_names(small_protocol):
+    protocol = small_protocol()
+    dataset = registry.load(protocol.data, download=False)
+
+    def sizes(guide):
+        named = dataclasses.replace(protocol, guide=guide)
+        task = TrainingTask(named, dataset, torch.device("cpu"), Ledger(), {})
+        nets = discovery.make("dynat").build(task)
+        return [architectures.count_parameters(net) for net in (nets.target, nets.guide)]
+
+    same, other = sizes(None), sizes("preactresnet18")
+    assert same[0] == same[1] == other[0]
+    assert other[1] > 10 * other[0]

@@ -1,5 +1,6 @@
 """Our AutoAttack engine against pyautoattack, image for image, attack for attack, on the survivors of each."""
 
+import dataclasses
 import sys
 from fractions import Fraction
 from functools import partial
@@ -169,14 +170,15 @@ def test_passes_of_fab(nets, images):
     assert ledger.passes.weight_gradient == 0
 
 
-def evaluated(net, images, engine_name, eot=0):
-    protocol = published()["digits-linf/1"]
+def evaluated(net, images, engine_name, eot=0, named="pyautoattack"):
+    digits = published()["digits-linf/1"]
+    protocol = dataclasses.replace(digits, attacks=dataclasses.replace(digits.attacks, engine=named))
     threat = ThreatModel("linf", Fraction(13, 100), eot)
     run = partial(evaluator.evaluate_shard, family="autoattack", first=0, seed=0, threat=threat)
     return run(net, *images, protocol=protocol, autoattack_by=engine_name)
 
 
-def test_the_evaluator_runs_the_engine_it_is_told(nets, images, monkeypatch):
+def test_the_evaluator_runs_the_engine_it_is_told_or_that_of_the_protocol(nets, images, monkeypatch):
     """Stage for stage as with pyautoattack, and the record says who attacked."""
     monkeypatch.setattr(evaluator.engine, "Request", partial(engine.Request, queries=QUERIES))
     set_version = AutoAttack._set_version
@@ -188,7 +190,7 @@ def test_the_evaluator_runs_the_engine_it_is_told(nets, images, monkeypatch):
     monkeypatch.setattr(AutoAttack, "_set_version", fewer_queries)
     some = tuple(tensor[:6] for tensor in images)
     results = {name: evaluated(nets["preact"], some, name) for name in ("pyautoattack", "reference")}
-    results["exact"] = evaluated(nets["preact"], tuple(tensor[:1] for tensor in some), "exact")
+    results["exact"] = evaluated(nets["preact"], tuple(tensor[:1] for tensor in some), None, named="exact")
     for attack in STAGES:
         np.testing.assert_array_equal(results["reference"].stages[attack], results["pyautoattack"].stages[attack])
     assert 0 < results["reference"].columns["autoattack"].sum() < 6

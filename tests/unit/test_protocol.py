@@ -1,9 +1,11 @@
 """Protocols are read strictly, survive the trip through JSON, and are identified by what matters."""
 
 import copy
+import dataclasses
 import json
 import re
 import tomllib
+import typing
 from fractions import Fraction
 from pathlib import Path
 
@@ -164,6 +166,56 @@ def test_the_digest_depends_on_everything_else(plain):
         assert Protocol.from_plain(changed).digest != protocol.digest, path
         tried += 1
     assert tried > 25
+
+
+CHOICES = {
+    ("selection", "measure"): ("ce", "worst"),
+    ("training", "precision"): ("fp32", "bf16"),
+    ("training", "inner", "ceiling"): ("1", "3/2"),
+    ("attacks", "engine"): ("pyautoattack", "exact"),
+    ("guide",): (None, "resnet18"),
+}
+"""Choices that the first protocols did not have: (default, another)."""
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=".".join)
+def test_a_choice_that_came_later_changes_no_digest_until_it_is_used(plain, path):
+    """Its default is left out of the canonical JSON: whoever adds one moves no published digest, and no record."""
+    default, other = CHOICES[path]
+    digest = Protocol.from_plain(plain).digest
+
+    def chosen(value):
+        changed = copy.deepcopy(plain)
+        holder = changed
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = value
+        return Protocol.from_plain(changed)
+
+    assert chosen(default).digest == digest
+    assert path not in leaves(chosen(default).canonical())
+    assert chosen(other).digest != digest
+    assert path in leaves(chosen(other).canonical())
+    assert Protocol.from_plain(json.loads(json.dumps(chosen(other).canonical()))) == chosen(other)
+
+
+def test_every_choice_beyond_those_of_the_first_protocols_is_one_that_came_later(plain):
+    """A key that stands in no canonical JSON of version 1 must be left out at its default."""
+    there = set(leaves(Protocol.from_plain(plain).canonical()))
+    assert set(fields_of(Protocol)) - there == set(CHOICES)
+
+
+def fields_of(kind: type, path: tuple = ()) -> list[tuple]:
+    hints = typing.get_type_hints(kind)
+    return [
+        leaf
+        for field in dataclasses.fields(kind)
+        for leaf in (
+            fields_of(hints[field.name], (*path, field.name))
+            if dataclasses.is_dataclass(hints[field.name])
+            else [(*path, field.name)]
+        )
+    ]
 
 
 def test_another_name_or_network_is_another_protocol(plain):

@@ -24,8 +24,6 @@ from advbench.benchmark.attacks.ball import Norm
 from advbench.benchmark.records.schema import STAGES
 
 Mode = Literal["reference", "exact"]
-EngineName = Literal["pyautoattack", "reference", "exact"]
-"""Who attacks: the reference implementation, or this engine in one of its modes."""
 VERSION = 1
 _PIXELS = 2**18
 _BATCHES = (64, 2048)

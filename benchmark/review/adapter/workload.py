@@ -47,6 +47,8 @@ class TinyTask:
         """Make a fresh network."""
         return self.ledger.watch(tiny_network(self.num_classes, self.dtype))
 
+    guide = network
+
     def teacher(self, role: str) -> nn.Module:
         """Return a frozen teacher, freshly initialised unless one was given."""
         if role in self.teachers:
