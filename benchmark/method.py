@@ -144,6 +144,11 @@ class Step(Protocol):
         ...
 
     @property
+    def epoch(self) -> int:
+        """Zero-based epoch, for what takes a number of epochs however many there are; else use `progress`."""
+        ...
+
+    @property
     def first_drop(self) -> float:
         """Fraction of training at which the learning rate first drops; one half under a one-cycle schedule."""
         ...
@@ -228,8 +233,8 @@ class Method(ABC, Generic[N]):
     def after_epoch(self, nets: N, step: Step) -> None:
         """Update averages after an epoch, before validation; runs without gradients."""
 
-    def notes(self, epochs: int) -> tuple[str, ...]:  # noqa: ARG002 (for methods whose notes depend on it)
-        """Return what a reader of the board must know about the row in a training of so many epochs."""
+    def notes(self, epochs: int, steps: int) -> tuple[str, ...]:  # noqa: ARG002 (for methods whose notes depend on them)
+        """Return what a reader of the board must know about the row in a training of so many epochs and batches."""
         return self.card.notes
 
     def deployed(self, nets: N) -> nn.Module:

@@ -38,6 +38,8 @@ class ACT(Method[TwoNetworks]):
         differs=(
             "The attack's objective adds a batch mean of CE to a batch sum of KL, as released: nearly pure KL.",
             "No targeted attack: the released option for ImageNet is left out.",
+            "Pads by zeros, the release by reflection: augmentation is the protocol's.",
+            "The release's ImageNet recipe (weight decay 1e-5, 64 images a GPU, step 1.0) is not the protocol's.",
         ),
     )
 

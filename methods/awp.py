@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
+import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
@@ -57,6 +58,7 @@ class ATAWP(AWP):
 
     gamma: float = knob(0.01, "paper; release (AT_AWP)")
     warmup: float = knob(0.0, "release: none; fraction of training without perturbation")
+    release_bn: bool = knob(False, "ours: the release's unused clean forward only moves batch-norm statistics")
     card = Card(
         name="at_awp",
         label="AT-AWP",
@@ -69,7 +71,7 @@ class ATAWP(AWP):
         code="https://github.com/csdongxian/AWP",
         family="weight perturbation",
         forwards=26,
-        differs=("Crafts in eval mode, without input normalisation (the release: train mode, mean and deviation).",),
+        differs=("Crafts in eval mode, unnormalised; no forward of x after each step, which release_bn adds.",),
     )
 
     def crafted(self, nets: OneNetwork, batch: Batch, step: Step) -> Callable[[], Tensor]:
@@ -77,13 +79,20 @@ class ATAWP(AWP):
         x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
         return lambda: ce_mean(nets.target(x_adv), batch.y)
 
+    def update(self, nets: OneNetwork, batch: Batch, step: Step) -> None:
+        """Add the release's forward of clean images, at the weights without perturbation, if it is wanted."""
+        super().update(nets, batch, step)
+        if self.release_bn:
+            with torch.no_grad():
+                nets.target(batch.x)
+
 
 @dataclass(frozen=True)
 class TRADESAWP(AWP):
     """L = CE(z(x), y) + beta KL(p(x) || p(x')) at perturbed weights, x' = argmax KL(p(x) || p(x'))."""
 
     gamma: float = knob(0.005, "paper; release (trades_AWP)")
-    warmup: float = knob(0.05, "release: epoch 10 of 200; fraction of training without perturbation")
+    warmup: float = knob(9 / 200, "release: epoch 10 of 200, counted from 1; fraction of training without perturbation")
     beta: float = knob(6.0, "release")
     card = replace(
         ATAWP.card,

@@ -46,7 +46,7 @@ class D2R(Method[TwoNetworks]):
     clean_term: Clean = knob("kl_diff", "release; the rest: the paper's function space")  # noqa: RUF009
     adv_weight: float = knob(30.0, "release, for every number of classes: weight of KL in adv_term")
     clean_weight: float = knob(20.0, "release, for every number of classes: weight of KL in clean_term")
-    rescale: bool = knob(False, "ours: multiply both weights by C/10, which undoes the 1/C of the element means")
+    rescale: bool = knob(False, "ours: multiply both weights by C/10, so that an image keeps its strength at every C")
     card = Card(
         name="d2r",
         label="D2R",
@@ -61,8 +61,9 @@ class D2R(Method[TwoNetworks]):
         forwards=30,
         differs=(
             "The KLs are exact; the release adds 1e-5 inside one of their logarithms.",
-            "The guide has the target's architecture; which one the paper pairs with each target is not public.",
-            "The weights are the released ones for every number of classes; the paper's per data set are not public.",
+            "The guide has the target's architecture (the release: from the command line); paper not consulted.",
+            "The weights are the released ones at every C, so an image's strength falls as 1/C; `rescale` keeps it.",
+            "The release's first epoch is at learning rate 0.02, the next at 0.1: the schedule is the protocol's.",
         ),
     )
 

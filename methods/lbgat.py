@@ -16,7 +16,7 @@ class LBGAT(Method[TwoNetworks]):
     Nothing is detached: the guide is drawn towards logits that the target can hold under attack.
     """
 
-    beta: float = knob(6.0, "release's default (LBGAT6); 0 is the paper's LBGAT0")
+    beta: float = knob(6.0, "release's default (LBGAT6); 0 is LBGAT0, all that the authors publish for CIFAR-10")
     card = Card(
         name="lbgat",
         label="LBGAT",
@@ -30,7 +30,10 @@ class LBGAT(Method[TwoNetworks]):
         code="https://github.com/dvlab-research/LBGAT",
         family="two networks",
         forwards=30,
-        differs=("The guide has the target's architecture, for the release's ResNet-18 beside a WideResNet-34.",),
+        differs=(
+            "The guide has the target's architecture, for the release's ResNet-18 beside a WideResNet-34.",
+            "The release's first epoch is at learning rate 0.02, the next at 0.1: the schedule is the protocol's.",
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Tas
 class MART(Method[OneNetwork]):
     """L = CE(z(x'), y) - log(1 - max_{k≠y} p_k(x')) + beta KL(p(x) || p(x')) (1 - p_y(x)), x' = argmax CE(z(x'), y)."""
 
-    beta: float = knob(5.0, "release, train_resnet.py (6 for WideResNet-34-10)")
+    beta: float = knob(5.0, "release, ResNet-18; its WideResNet-34-10 has 6: set it under WideResNet protocols")
     card = Card(
         name="mart",
         label="MART",

@@ -10,7 +10,10 @@ from torch.nn.functional import one_hot
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum, softmax
 from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
 
-MIXED = "No mix with the hard label of each batch: the table starts one-hot, which realises it; `refined` < 1 adds it."
+ABSENT = "not in the release; paper not consulted"
+MIXED = (
+    "The row is the authors' release of the preprint, which mixes in no hard label at each batch; `refined` < 1 does."
+)
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,10 @@ class SGLR(Method[OneNetwork]):
     From `start` on, per visit, before the loss: t_i <- decay t_i + (1 - decay) (clean p(x_i) + (1 - clean) p(x'_i)).
     """
 
-    start: float = knob(0.45, "release (epoch 90 of 200): fraction of training with hard labels")
+    start: float = knob(89 / 200, "release (epoch 90 of 200, counted from 1): fraction of training with hard labels")
     decay: float = knob(0.9, "release; per visit, not rescaled to the number of epochs")
     clean: float = knob(0.2, "release: share of the clean output")
-    refined: float = knob(1.0, "ours: the label is refined t + (1 - refined) one-hot; the paper's r is not public")
+    refined: float = knob(1.0, f"ours: label = refined t + (1 - refined) one-hot; the paper's r is {ABSENT}")
     card = Card(
         name="sglr",
         label="SGLR",
@@ -44,7 +47,7 @@ class SGLR(Method[OneNetwork]):
         if not all(0 <= share <= 1 for share in (self.start, self.decay, self.clean, self.refined)):
             raise ValueError("start, decay, clean and refined must be in [0, 1]")
 
-    def notes(self, epochs: int) -> tuple[str, ...]:
+    def notes(self, epochs: int, steps: int) -> tuple[str, ...]:  # noqa: ARG002 (visits count, not steps)
         """Add what is left of the labels' one-hot start: the decay is per visit, however long training is."""
         left = self.decay ** (epochs - ceil(self.start * epochs))
         return (*self.card.notes, f"labels keep {left:.0%} of their one-hot start after {epochs} epochs")
@@ -78,7 +81,7 @@ class SGLR(Method[OneNetwork]):
 class TRADESSGLR(SGLR):
     """L = CE(z(x), t) + beta KL(p(x) || p(x')): t as in SGLR, x' = argmax KL(p(x) || p(x')) from a uniform start."""
 
-    beta: float = knob(6.0, "TRADES; the paper's is not public (the release's compiled default is 1)")
+    beta: float = knob(6.0, f"TRADES; release's compiled default: 1; the paper's is {ABSENT}")
     card = replace(
         SGLR.card,
         name="trades_sglr",
@@ -86,7 +89,7 @@ class TRADESSGLR(SGLR):
         forwards=27,
         differs=(
             MIXED,
-            "Labels are refined with the outputs of the loss; the release forwards x and x' again for them.",
+            "Forwards x', x for the release's x, x', x', whose last one only refines the labels (train mode).",
         ),
     )
 

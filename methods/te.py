@@ -17,10 +17,10 @@ from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Tas
 class TE(Method[OneNetwork]):
     """L = CE(z(x'), y) + w mean_{B,C} (p(x') − t)², x' = argmax of it; t = e / Σ e, e ← decay e + (1 − decay) p(x)."""
 
-    weight: float = knob(300.0, "release at C = 10; times C/10 at other C (ours: the mean over classes shrinks with C)")
+    weight: float = knob(300.0, "release, at every C; here times C/10 (ours: the mean over classes shrinks with C)")
     decay: float = knob(0.9, "release")
-    start: float = knob(0.45, "release: epoch 90 of 200; w rises as weight·exp(−5 (1 − ramp)²)")
-    end: float = knob(0.75, "release: epoch 150 of 200; w = weight from here on")
+    start: float = knob(89 / 200, "release: epoch 90 of 200, counted from 1; w rises as weight·exp(−5 (1 − ramp)²)")
+    end: float = knob(149 / 200, "release: epoch 150 of 200, counted from 1; w = weight from here on")
     card = Card(
         name="te",
         label="PGD-TE",

@@ -71,10 +71,10 @@ def _facts(method: type[Method[Any]]) -> MethodFacts:
     return MethodFacts(defaults, dict(method.requires), max(method.card.phases, default=None))
 
 
-def identify(method: Method[Any], epochs: int | None = None) -> MethodIdentity:
+def identify(method: Method[Any], length: tuple[int, int] | None = None) -> MethodIdentity:
     """Return who a method is, for the record: card, hyper-parameters, digest of its source file.
 
-    With `epochs`, the protocol's, the notes are those of a row under it.
+    With the `length` of training, in epochs and steps, the notes are those of a row under its protocol.
     """
     kind, card = type(method), method.card
     values = method.hyperparameters()
@@ -97,7 +97,7 @@ def identify(method: Method[Any], epochs: int | None = None) -> MethodIdentity:
         key=card.key,
         robust=card.robust,
         overrides_update=kind.update is not Method.update,
-        notes=card.notes if epochs is None else method.notes(epochs),
+        notes=card.notes if length is None else method.notes(*length),
         source_sha256=None if source is None else hashlib.sha256(discovery.source_text(Path(source))).hexdigest(),
     )
 
@@ -205,10 +205,11 @@ class _Worker:
             raise WorkError(f"{spec.method} has other hyper-parameters than when this job was planned: plan again")
         dataset = _dataset(spec.protocol.data, self.data_root, self.device)
         # Before training: the source may change meanwhile.
-        identity = identify(method, spec.protocol.training.epochs)
+        epochs = spec.protocol.training.epochs
+        steps = epochs * (len(dataset.train) // spec.protocol.training.batch)
+        identity = identify(method, (epochs, steps))
         loaded = {role: self._teacher(spec, run_id, dataset) for role, run_id in sorted(spec.teachers.items())}
         last_said = time.monotonic()
-        epochs = spec.protocol.training.epochs
         epochs_done = 0
 
         def on_epoch(row: Epoch) -> None:

@@ -44,7 +44,7 @@ class TrainingStep:
         self._advanced = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._bad: Tensor | None = None
-        self._progress = 0.0
+        self._progress, self._epoch = 0.0, 0
         self._batch = 0
 
     @property
@@ -53,13 +53,18 @@ class TrainingStep:
         return self._progress
 
     @property
+    def epoch(self) -> int:
+        """Zero-based epoch."""
+        return self._epoch
+
+    @property
     def first_drop(self) -> float:
         """Fraction of training at which the learning rate first drops; see `method.Step.first_drop`."""
         return self._first_drop
 
-    def start_epoch(self, progress: float) -> None:
+    def start_epoch(self, progress: float, epoch: int = 0) -> None:
         """Enter an epoch: set the progress, forget the logged scalars."""
-        self._progress = progress
+        self._progress, self._epoch = progress, epoch
         self._sums = {}
         self._bad = None
         self._batch = 0

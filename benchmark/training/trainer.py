@@ -143,7 +143,7 @@ class Run:
     def train_epoch(self, epoch: int, report: Callable[[int, int], None]) -> Divergence | None:
         """Train one epoch; return where its loss stopped being finite, if it did."""
         training = self.protocol.training
-        self.step.start_epoch(epoch / training.epochs)
+        self.step.start_epoch(epoch / training.epochs, epoch)
         self.inner_generator.manual_seed(derive(self.seed, "inner", epoch))
         torch.manual_seed(derive(self.seed, "global", epoch))
         self.nets.train()

@@ -48,13 +48,13 @@ def reference_loss(formulas, method, batch, x_adv):
 
 @pytest.mark.parametrize(
     ("method", "switches_at"),
-    [(ATAWP(), 0.0), (TRADESAWP(), 0.05), (ATAWP(gamma=0.05, warmup=0.5), 0.5), (TRADESAWP(gamma=0.05), 0.05)],
+    [(ATAWP(), 0.0), (TRADESAWP(), 9 / 200), (ATAWP(gamma=0.05, warmup=0.5), 0.5), (TRADESAWP(gamma=0.05), 9 / 200)],
 )
 def test_updates_are_those_of_the_released_proxy_from_the_end_of_the_warm_up_on(method, switches_at, stage, formulas):
     s = stage(method)
     seen = s.watch()
     optimiser = torch.optim.SGD(s.twin.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    for number, progress in enumerate((0.0, 0.04, 0.05, 0.5)):
+    for number, progress in enumerate((0.0, 8 / 200, 9 / 200, 0.5)):
         s.step.start_epoch(progress)
         s.batch = s.task.batch(seed=number)
         s.update()
@@ -100,9 +100,22 @@ def test_loss_alone_is_unperturbed(method, stage, formulas):
     s.assert_same()
 
 
+def test_release_bn_adds_a_clean_forward_after_the_perturbation_was_taken_back(stage, make_step):
+    s = stage(ATAWP(release_bn=True))
+    plain = type(s)(ATAWP(), s.task, make_step)
+    plain.nets.load_state_dict(s.nets.state_dict())
+    for each in (plain, s):
+        each.update()
+    assert s.order() == [*plain.order(), "target(x)"]
+    with torch.no_grad():
+        plain.nets.target(plain.batch.x)
+    for ours, theirs in zip(s.nets.state_dict().values(), plain.nets.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize(
     ("method", "progress", "cost"),
-    [(ATAWP(), 0.0, 26), (ATAWP(), 0.5, 26), (TRADESAWP(), 0.04, 27), (TRADESAWP(), 0.05, 33)],
+    [(ATAWP(), 0.0, 26), (ATAWP(), 0.5, 26), (TRADESAWP(), 8 / 200, 27), (TRADESAWP(), 9 / 200, 33)],
 )
 def test_passes_of_a_step(method, progress, cost, stage):
     assert stage(method, steps=10, progress=progress).update() == cost

@@ -69,6 +69,24 @@ def test_the_extra_clean_forward_keeps_no_graph(stage):
     assert kept[-2:] == [True, False]
 
 
+def test_a_guide_that_leads_learns_alone_before_the_target_is_attacked_and_moves(stage, formulas):
+    s = stage(DYNAT(guide_lead=2))
+    seen = s.watch()
+    for epoch in range(3):
+        s.step.start_epoch(epoch / 10, epoch)
+        before = [parameter.clone() for parameter in s.nets.target.parameters()]
+        s.update()
+        moved = not all(torch.equal(old, new) for old, new in zip(before, s.nets.target.parameters(), strict=True))
+        assert (moved, seen.calls) == (epoch == 2, int(epoch == 2))
+    assert s.order()[:3] == ["guide(x)"] * 3
+
+
+@pytest.mark.parametrize(("lead", "steps", "notes"), [(0, 132, 1), (0, 440, 0), (1, 132, 0)])
+def test_a_training_too_short_for_an_untrained_guide_is_noted(lead, steps, notes):
+    assert len(DYNAT(guide_lead=lead).notes(12, steps)) == notes
+    assert all("132 steps" in note for note in DYNAT().notes(12, 132))
+
+
 def awp_loss(formulas, nets, x_adv, batch, labels):
     z_adv, z, z_g = nets.target(x_adv), nets.target(batch.x), nets.guide(batch.x)
     guide, target = formulas.ce(z_g, batch.y).mean(), 0.2 * formulas.ce(z_adv, labels).mean()
@@ -109,11 +127,11 @@ def perturbation(formulas, target, x_adv, batch, gamma):
 
 
 def test_awp_perturbs_from_its_warmup_on_and_takes_the_perturbation_back(stage, formulas):
-    """Steps on both sides of progress 0.10 against the released procedure: proxy, perturb, step, restore."""
+    """Steps on both sides of the warm-up's end against the released procedure: proxy, perturb, step, restore."""
     s = stage(DYNATAWP(gamma=0.05), lr=0.05)
     nets = s.twin
     optimiser = torch.optim.SGD(nets.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    for number, progress in enumerate((0.0, 0.095, 0.10, 0.5, 0.995)):
+    for number, progress in enumerate((0.0, 8 / 100, 9 / 100, 0.5, 0.995)):
         s.step.start_epoch(progress)
         s.batch = s.task.batch(seed=number)
         s.update()
@@ -123,7 +141,7 @@ def test_awp_perturbs_from_its_warmup_on_and_takes_the_perturbation_back(stage, 
             lambda x, at=s.batch.x: formulas.kl(nets.target(at).detach(), nets.target(x)).sum(), "gaussian"
         )
         nets.target.train()
-        moved = perturbation(formulas, nets.target, x_adv, s.batch, 0.05) if progress >= 0.10 else {}
+        moved = perturbation(formulas, nets.target, x_adv, s.batch, 0.05) if progress >= 9 / 100 else {}
         assert bool(moved) == (number >= 2)
         weights = dict(nets.target.named_parameters())
         for name, way in moved.items():
@@ -137,7 +155,7 @@ def test_awp_perturbs_from_its_warmup_on_and_takes_the_perturbation_back(stage, 
         s.assert_same(rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize(("progress", "cost"), [(0.0, 30), (0.0999, 30), (0.10, 36), (0.9, 36)])
+@pytest.mark.parametrize(("progress", "cost"), [(0.0, 30), (8 / 100, 30), (9 / 100, 36), (0.9, 36)])
 def test_an_awp_step_costs_30_then_36_forwards(progress, cost, stage):
     s = stage(DYNATAWP(), steps=10, progress=progress)
     assert s.update() == cost
@@ -151,6 +169,7 @@ def test_an_awp_step_costs_30_then_36_forwards(progress, cost, stage):
     [
         (DYNAT, {"beta": -1.0}, "beta must be 0 or more"),
         (DYNAT, {"inner": "ce"}, "inner one of dyn_ce, trades_kl, gt_ce"),
+        (DYNAT, {"guide_lead": -1}, "guide_lead must be 0 or more epochs"),
         (DYNATAWP, {"beta": float("nan")}, "must be 0 or more"),
         (DYNATAWP, {"gamma": -0.1}, "must be 0 or more"),
         (DYNATAWP, {"ascent_beta": float("inf")}, "must be 0 or more"),

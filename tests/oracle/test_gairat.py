@@ -42,7 +42,7 @@ def attack_and_count(s, formulas):
 
 @pytest.mark.parametrize("lam", [-1.0, 0.5])
 def test_loss_and_gradients_weigh_each_image_by_how_soon_it_fell(lam, mixed, formulas):
-    s = mixed(GAIRAT(lam=lam), progress=0.5)
+    s = mixed(GAIRAT(lam=lam), progress=59 / 120)
     loss = s.method.loss(s.nets, s.batch, s.step)
     loss.backward()
     x_adv, kappa = attack_and_count(s, formulas)
@@ -58,7 +58,7 @@ def test_loss_and_gradients_weigh_each_image_by_how_soon_it_fell(lam, mixed, for
 
 
 def test_weights_are_equal_until_half_of_training(mixed, formulas):
-    s = mixed(GAIRAT(), progress=0.49)
+    s = mixed(GAIRAT(), progress=58 / 120)
     loss = s.method.loss(s.nets, s.batch, s.step)
     loss.backward()
     x_adv, _ = attack_and_count(s, formulas)

@@ -26,7 +26,7 @@ def test_the_memory_starts_one_hot_is_saved_and_is_not_trained(stage):
 
 @pytest.mark.parametrize("method", [SGLR, TRADESSGLR])
 def test_hard_labels_and_an_untouched_memory_before_the_start(method, stage, formulas):
-    s = stage(method(), progress=0.449)
+    s = stage(method(), progress=88 / 200)
     loss, seen = s.loss()
     z_adv = s.twin.target(seen.x_adv)
     reference = formulas.ce(z_adv, s.batch.y).mean()
@@ -120,8 +120,8 @@ def test_the_attack_of_trades_sglr_is_that_of_trades_from_a_uniform_start(stage,
     ("method", "progress", "cost", "order"),
     [
         (SGLR, 0.0, 23, ["target(x_adv)"]),
-        (SGLR, 0.449, 23, ["target(x_adv)"]),
-        (SGLR, 0.45, 24, ["target(x_adv)", "target(x)"]),
+        (SGLR, 88 / 200, 23, ["target(x_adv)"]),
+        (SGLR, 89 / 200, 24, ["target(x_adv)", "target(x)"]),
         (TRADESSGLR, 0.0, 27, ["target(x_adv)", "target(x)"]),
         (TRADESSGLR, 0.9, 27, ["target(x_adv)", "target(x)"]),
     ],

@@ -32,7 +32,7 @@ def inner(formulas, net, goal, *, t, w):
     return objective
 
 
-WEIGHT_AT = {0.0: 0.0, 0.44: 0.0, 0.45: math.exp(-5), 0.6: math.exp(-1.25), 0.75: 1.0, 0.99: 1.0}
+WEIGHT_AT = {0.0: 0.0, 88 / 200: 0.0, 89 / 200: math.exp(-5), 119 / 200: math.exp(-1.25), 149 / 200: 1.0, 0.99: 1.0}
 
 
 @pytest.mark.parametrize("progress", WEIGHT_AT)
@@ -52,7 +52,7 @@ def test_losses_gradients_and_memory_over_several_visits_across_the_switch(metho
     s = stage(method)
     memory = {}
     seen = s.watch()
-    for number, progress in enumerate((0.0, 0.44, 0.45, 0.6, 0.75, 0.9)):
+    for number, progress in enumerate((0.0, 88 / 200, 89 / 200, 119 / 200, 149 / 200, 0.9)):
         s.step.start_epoch(progress)
         s.batch = s.task.batch(seed=number % 3)
         x, y, rows = s.batch
@@ -64,7 +64,7 @@ def test_losses_gradients_and_memory_over_several_visits_across_the_switch(metho
         net = s.twin.target
         with torch.no_grad():
             clean = net.eval()(x)
-        t = target_of(memory, rows, formulas.softmax(clean).tolist()) if progress >= 0.45 else torch.zeros(8, 5)
+        t = target_of(memory, rows, formulas.softmax(clean).tolist()) if progress >= 89 / 200 else torch.zeros(8, 5)
 
         objective = inner(formulas, net, clean if isinstance(method, TRADESTE) else y, t=t, w=w)
         probe = (x + 0.03).requires_grad_()
@@ -103,9 +103,9 @@ def test_the_memory_takes_no_gradient_and_is_part_of_the_state(stage):
     ("method", "progress", "cost", "order"),
     [
         (TE(), 0.0, 23, ["target(x_adv)"]),
-        (TE(), 0.45, 24, ["target(x_adv)"]),
+        (TE(), 89 / 200, 24, ["target(x_adv)"]),
         (TRADESTE(), 0.0, 27, ["target(x)", "target(x_adv)"]),
-        (TRADESTE(), 0.45, 27, ["target(x)", "target(x_adv)"]),
+        (TRADESTE(), 89 / 200, 27, ["target(x)", "target(x_adv)"]),
     ],
 )
 def test_passes_and_order_of_forwards(method, progress, cost, order, stage):
