@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from advbench.benchmark.files import file_sha256, write_bytes
-from advbench.benchmark.models import architectures
+from advbench.benchmark.models import networks
 from advbench.benchmark.records.flags import ABOUT, raised
 from advbench.benchmark.records.schema import Evaluation, Record
 
@@ -72,6 +72,22 @@ class Architecture:
 
 
 _RESNET = "from robustbench.model_zoo.architectures.resnet import"
+_SWISH = "from robustbench.model_zoo.architectures.dm_wide_resnet import Swish,"
+_SWISH_OPTIONS = "activation_fn=Swish, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)"
+
+
+def _wide(depth: int, factor: int) -> Architecture:
+    head = ("from robustbench.model_zoo.architectures.wide_resnet import WideResNet",)
+    build = f"WideResNet(depth={depth}, widen_factor={factor}, num_classes={{classes}})"
+    return Architecture(f"WideResNet-{depth}-{factor}", f"WRN-{depth}-{factor}", head, build)
+
+
+def _swish_wide(depth: int, factor: int) -> Architecture:
+    build = f"DMWideResNet(num_classes={{classes}}, depth={depth}, width={factor}, {_SWISH_OPTIONS})"
+    names = (f"WideResNet-{depth}-{factor} (Swish)", f"WRN-{depth}-{factor}-swish")
+    return Architecture(*names, (f"{_SWISH} DMWideResNet",), build)
+
+
 ARCHITECTURES = {
     "preactresnet18": Architecture(
         "PreActResNet-18",
@@ -85,11 +101,17 @@ ARCHITECTURES = {
         (f"{_RESNET} BasicBlock, ResNet",),
         "ResNet(BasicBlock, [2, 2, 2, 2], num_classes={classes})",
     ),
-    "wrn34-10": Architecture(
-        "WideResNet-34-10",
-        "WRN-34-10",
-        ("from robustbench.model_zoo.architectures.wide_resnet import WideResNet",),
-        "WideResNet(depth=34, widen_factor=10, num_classes={classes})",
+    "wrn28-10": _wide(28, 10),
+    "wrn34-10": _wide(34, 10),
+    "wrn34-20": _wide(34, 20),
+    "wrn70-16": _wide(70, 16),
+    "wrn28-10-swish": _swish_wide(28, 10),
+    "wrn70-16-swish": _swish_wide(70, 16),
+    "preactresnet18-swish": Architecture(
+        "PreActResNet-18 (Swish)",
+        "PRN18-swish",
+        (f"{_SWISH} DMPreActResNet",),
+        f"DMPreActResNet(num_classes={{classes}}, {_SWISH_OPTIONS})",
     ),
     # Of ImageNet their loader puts "model." before every name, which the normalisation of other entries makes right.
     "resnet50": Architecture(
@@ -110,7 +132,7 @@ ARCHITECTURES = {
             "conv3x3 = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)",
         ),
         "SmallCNN(num_classes={classes}, channels=3)",
-        (architectures.pool, architectures.SmallCNN),
+        (networks.pool, networks.Classifier, networks.SmallCNN),
     ),
 }
 

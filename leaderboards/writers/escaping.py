@@ -113,7 +113,15 @@ NAMES = {
     "smallcnn": "SmallCNN",
     "preactresnet18": "PreActResNet-18",
     "resnet18": "ResNet-18",
+    "preactresnet10-lite": "PreActResNet-10 (lite)",
+    "preactresnet18-swish": "PreActResNet-18 (Swish)",
+    "vit-tiny": "ViT-Ti/4",
+    "wrn28-10": "WRN-28-10",
+    "wrn28-10-swish": "WRN-28-10 (Swish)",
     "wrn34-10": "WRN-34-10",
+    "wrn34-20": "WRN-34-20",
+    "wrn70-16": "WRN-70-16",
+    "wrn70-16-swish": "WRN-70-16 (Swish)",
     "resnet50": "ResNet-50",
 }
 

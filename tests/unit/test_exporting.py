@@ -109,6 +109,7 @@ def test_every_method_of_the_repository_gets_a_name_by_their_habit():
         ("preactresnet18", "cifar10-linf/1", 10),
         ("preactresnet18", "cifar100-linf/1", 100),
         ("resnet18", "cifar10-linf/1", 10),
+        ("preactresnet18-swish", "cifar10-linf/1", 10),
         ("smallcnn", "cifar10-linf/1", 10),
     ],
 )
@@ -136,7 +137,9 @@ def test_other_weights_are_noticed(tmp_path):
 
 
 def test_the_other_architectures_have_entries_that_are_python():
-    for architecture, protocol in (("wrn34-10", "cifar10-linf-wrn/1"), ("resnet50", "imagenet-linf/1")):
+    others = [("resnet50", "imagenet-linf/1")]
+    others += [(name, "cifar10-linf-wrn/1") for name in robustbench_export.ARCHITECTURES if name.startswith("wrn")]
+    for architecture, protocol in others:
         text = robustbench_export.zoo_entry(row(protocol, network=architecture), "Any2020Name", "0" * 64)
         compile(text, "entry", "exec")
         assert ("Res256Crop224" in text) == (architecture == "resnet50")

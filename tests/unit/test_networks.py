@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from advbench.benchmark import torchvision_import
-from advbench.benchmark.models import architectures
+from advbench.benchmark.models import architectures, networks, swish_networks
 from advbench.benchmark.models.pass_counter import Ledger
 
 SIZES = [
@@ -21,13 +21,24 @@ SIZES = [
     ("wrn34-10", 100, 3, 64, 46_218_164, 53.27e9),
     ("resnet50", 1000, 3, 224, 25_557_032, 8.18e9),
     ("smallcnn", 10, 1, 8, 14_458, 461_440),
+    ("preactresnet10-lite", 10, 3, 32, 308_378, 8.088e6),
+    ("preactresnet18-swish", 10, 3, 32, 12_548_426, 1.2115e9),
+    ("vit-tiny", 10, 3, 32, 5_362_762, 730.2e6),
+    ("wrn28-10", 10, 3, 32, 36_479_194, 10.487e9),
+    ("wrn28-10-swish", 10, 3, 32, 36_479_194, 10.487e9),
+    ("wrn34-20", 10, 3, 32, 184_531_674, 53.164e9),
+    ("wrn70-16", 10, 3, 32, 266_796_506, 77.53e9),
+    ("wrn70-16-swish", 10, 3, 32, 266_796_506, 77.53e9),
 ]
 
 
 @pytest.mark.parametrize("row", SIZES, ids=lambda row: f"{row[0]}-{row[3]}")
 def test_sizes_are_the_published_ones(row):
     name, classes, channels, side, parameters, flops = row
-    net = architectures.build(name, num_classes=classes, channels=channels)
+    if name == "vit-tiny":
+        pytest.importorskip("timm")  # its constructor reads values, so it cannot be built without memory
+    with torch.device("cpu" if name == "vit-tiny" else "meta"):
+        net = architectures.build(name, num_classes=classes, channels=channels)
     assert architectures.count_parameters(net) == parameters
     assert architectures.count_flops(net, (channels, side, side)) == pytest.approx(flops, rel=1e-3)
 
@@ -96,7 +107,7 @@ def test_initialisations():
 
 
 def test_an_unknown_network_is_refused_with_the_names():
-    with pytest.raises(architectures.NetworkError, match=r"no network 'vgg16'; there are preactresnet18, .*wrn34-10"):
+    with pytest.raises(architectures.NetworkError, match=r"no network 'vgg16'; there are .*preactresnet18, .*wrn34-10"):
         architectures.build("vgg16", num_classes=10, channels=3)
 
 
@@ -106,8 +117,27 @@ def test_resnet50_is_for_rgb():
 
 
 def test_wide_depths_are_6n_plus_4():
-    with pytest.raises(architectures.NetworkError, match="6n"):
-        architectures.WideResNet(10, 3, depth=30, factor=10)
+    with pytest.raises(ValueError, match="6n"):
+        networks.WideResNet(10, 3, depth=30, factor=10)
+
+
+@pytest.mark.parametrize("name", ["preactresnet10-lite", "resnet18", "preactresnet18-swish", "resnet50", "vit-tiny"])
+def test_the_head_makes_logits_of_features(name):
+    if name == "vit-tiny":
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    net = architectures.build(name, num_classes=10, channels=3).eval()
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        features = net.features(x)
+        assert features.shape == (2, net.head.in_features)
+        torch.testing.assert_close(net.head(features), net(x), rtol=0, atol=0)
+
+
+def test_without_timm_the_transformer_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm.models.vision_transformer", None)
+    with pytest.raises(architectures.NetworkError, match=r"pip install 'advbench\[vit\]'"):
+        architectures.build("vit-tiny", num_classes=10, channels=3)
 
 
 @pytest.fixture
@@ -142,10 +172,19 @@ def test_preactresnet18_loads_into_robustbench(robustbench):
     assert_same_logits(architectures.build("preactresnet18", num_classes=10, channels=3), theirs, 4)
 
 
-def test_wrn_loads_into_robustbench(robustbench):
+def test_wide_resnets_load_into_robustbench(robustbench):
     wide = importlib.import_module("robustbench.model_zoo.architectures.wide_resnet")
-    theirs = wide.WideResNet(depth=34, widen_factor=10, num_classes=10)
-    assert_same_logits(architectures.build("wrn34-10", num_classes=10, channels=3), theirs, 2)
+    theirs = wide.WideResNet(depth=16, widen_factor=2, num_classes=10)
+    assert_same_logits(networks.WideResNet(10, 3, depth=16, factor=2), theirs, 2)
+
+
+def test_swish_networks_load_into_robustbench(robustbench):
+    deepmind = importlib.import_module("robustbench.model_zoo.architectures.dm_wide_resnet")
+    plain = {"num_classes": 10, "activation_fn": torch.nn.SiLU, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    theirs = deepmind.DMPreActResNet(**plain)
+    assert_same_logits(architectures.build("preactresnet18-swish", num_classes=10, channels=3), theirs, 2)
+    theirs = deepmind.DMWideResNet(depth=16, width=2, **plain)
+    assert_same_logits(swish_networks.SwishWideResNet(10, 3, depth=16, factor=2), theirs, 2)
 
 
 @pytest.mark.parametrize(
