@@ -54,6 +54,16 @@ def unless(default: object) -> Any:  # noqa: ANN401 (what pydantic.Field returns
 
 
 @dataclass(frozen=True, slots=True)
+class ImageList:
+    """A committed list of images: a file beside the published protocols, its sha256, and how many images it names."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    file: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.txt$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    images: Count
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """Which data set, how the validation split is cut from its training set, and how training images are augmented.
 
@@ -66,6 +76,8 @@ class Data:
         test: size of the test set cut from data without an official one (digits); 0 means the official test set.
         train_limit: use only this many training images (user protocols; 0: all).
         test_limit: use only this many test images (user protocols; 0: all).
+        train_list: the training set is these images, and validation is cut from them (None: the whole set).
+        test_list: the test set is these images.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -77,6 +89,8 @@ class Data:
     test: Natural = 0
     train_limit: Natural = 0
     test_limit: Natural = 0
+    train_list: Annotated[ImageList | None, unless(None)] = None
+    test_list: Annotated[ImageList | None, unless(None)] = None
 
 
 @dataclass(frozen=True, slots=True)

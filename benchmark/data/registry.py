@@ -13,6 +13,7 @@ import torch
 
 from advbench.benchmark.data import download as downloads
 from advbench.benchmark.data import imagenet, sources, tinyimagenet
+from advbench.benchmark.data.image_lists import listed
 from advbench.benchmark.data.partition import Partition, partition
 from advbench.benchmark.data.sources import KNOWN, DataError, Raw, data_root
 from advbench.benchmark.data.splits import InMemory, Minibatch, Split
@@ -74,14 +75,18 @@ def load(
     if spec.name == "digits" and spec.augment == "crop-flip":
         raise DataError('a mirrored digit is another digit: set data.augment = "none"')
     raw = _raw(spec.name, folder, online=download)
-    cut = partition(spec, raw.train.y, None if raw.test is None else raw.test.y)
+    if raw.test is None and spec.test_list:
+        raise DataError(f"{spec.name} has no official test set that data.test_list could be of: leave it out")
+    train = listed(raw.train, raw.names.get("train", ()), spec.train_list)
+    test = None if raw.test is None else listed(raw.test, raw.names.get("test", ()), spec.test_list)
+    cut = partition(spec, train.y, None if test is None else test.y)
     return Dataset(
         classes=raw.classes,
-        shape=(raw.train.x.shape[3], *raw.train.x.shape[1:3]),
+        shape=(train.x.shape[3], *train.x.shape[1:3]),
         provenance=_provenance(spec, raw, cut),
-        train=InMemory(raw.train, cut.train, scale=raw.scale, augment=spec.augment, pad=spec.pad, device=device),
-        validation=InMemory(raw.train, cut.validation, scale=raw.scale, device=device),
-        test=InMemory(raw.train if raw.test is None else raw.test, cut.test, scale=raw.scale, device=device),
+        train=InMemory(train, cut.train, scale=raw.scale, augment=spec.augment, pad=spec.pad, device=device),
+        validation=InMemory(train, cut.validation, scale=raw.scale, device=device),
+        test=InMemory(train if test is None else test, cut.test, scale=raw.scale, device=device),
     )
 
 
@@ -109,6 +114,8 @@ def _imagenet(spec: Data, root: Path, device: torch.device | str) -> Dataset:
     known = KNOWN["imagenet"]
     if spec.augment != "resized-crop-flip":
         raise DataError(f'data.augment = "{spec.augment}": imagenet takes "resized-crop-flip"')
+    if spec.train_list or spec.test_list:
+        raise DataError("imagenet: no lists of images for a set that stays on disk: leave train_list and test_list out")
     if not (root / known.folder).exists():
         raise DataError(f"imagenet: no data in {root}: {downloads.remedy('imagenet', root)}")
     found = imagenet.read_folder(root)

@@ -6,7 +6,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +50,7 @@ class Raw:
         verified: whether the checksums of the official files matched.
         digest: sha256 of the content; each source says of what.
         scale: the pixel value that means 1.0.
+        names: "wnid/file name" of the images of "train" and "test", where the set consists of files.
     """
 
     train: Labelled
@@ -61,6 +62,7 @@ class Raw:
     scale: int = 255
     notes: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

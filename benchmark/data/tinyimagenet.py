@@ -192,6 +192,7 @@ def tiny_imagenet(root: Path) -> Raw:
         verified=not notes,
         digest=manifest_digest((decoded[part].digest, part) for part in listed),
         notes=tuple(notes),
+        names={"train": listed["train"].names, "test": listed["val"].names},
         extra={
             part: {**counts(listing), "greyscale": decoded[part].grey, "digest": decoded[part].digest}
             for part, listing in listed.items()

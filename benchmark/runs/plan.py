@@ -164,10 +164,12 @@ class _Group:
 
 
 def sizes(data: Data) -> tuple[int, int] | None:
-    """Return training and test images as officially published, limits applied; None for data not known here."""
+    """Return training and test images as officially published, lists and limits applied; None for unknown data."""
     if data.name not in OFFICIAL_SIZES:
         return None
     train, test = OFFICIAL_SIZES[data.name]
+    train = data.train_list.images if data.train_list else train
+    test = data.test_list.images if data.test_list else test
     if data.test:
         train, test = train - data.test, data.test
     train -= data.validation

@@ -1,0 +1,43 @@
+"""Lists of images in official protocols: a subset that is the same for everybody, whatever their folders hold."""
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+
+import numpy as np
+
+from advbench.benchmark.data.sources import DataError, Labelled
+from advbench.benchmark.protocol import ImageList
+
+FOLDER = resources.files("advbench.benchmark.protocols")
+
+
+def listed(images: Labelled, names: Sequence[str], wanted: ImageList | None) -> Labelled:
+    """Return the images that a list names, in its order; all of them without a list.
+
+    Args:
+        images: the whole set, in its official order.
+        names: "wnid/file name" of each image, where the set consists of files: its lists hold such names, one a line.
+            Those of other sets hold indices into the official order.
+        wanted: the list.
+
+    Raises:
+        DataError: if the list is not the one that the protocol means, or an image of it is not there.
+    """
+    if wanted is None:
+        return images
+    try:
+        content = FOLDER.joinpath(wanted.file).read_bytes()
+    except OSError as error:
+        raise DataError(f"{wanted.file}: no such list beside the published protocols ({error.strerror})") from None
+    if hashlib.sha256(content).hexdigest() != wanted.sha256:
+        raise DataError(f"{wanted.file}: not the list that the protocol means (its sha256 is another)")
+    lines = content.decode("ascii").split()
+    place = {name: at for at, name in enumerate(names or map(str, range(len(images.y))))}
+    missing = [line for line in lines if line not in place]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(lines)} images of {wanted.file} are not here, such as {missing[0]}")
+    if len(set(lines)) != wanted.images or len(lines) != wanted.images:
+        raise DataError(f"{wanted.file}: the protocol says {wanted.images} different images, it has {len(set(lines))}")
+    index = np.array([place[line] for line in lines], dtype=np.int64)
+    return Labelled(images.x[index], images.y[index])
