@@ -140,7 +140,7 @@ def _engine(arena: Arena, seed: int, name: Engine) -> tuple[Propose, dict[str, A
     if eot:
         raise EvaluationError("AutoAttack under EOT runs through pyautoattack alone")
     mode, view = name, network_view.prepare(arena.view.network, arena.x)
-    arena.ledger.watch(view.network)
+    arena.ledger.watch(view.outlet)
 
     def ours(among: Tensor, attack: str, stage_seed: int) -> tuple[Tensor, list[str]]:
         if (attack, norm) == ("square", "l2"):

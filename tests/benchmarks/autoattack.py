@@ -51,7 +51,7 @@ def ours(net, images, eps, attack, mode):
     ledger = Ledger()
     with frozen(net), strict_fp32(x.device), ledger.differentiating("input"):
         view = network_view.prepare(net, x)
-        ledger.watch(view.network)
+        ledger.watch(view.outlet)
         request = engine.Request(attack, "linf", eps, targets(10), mode, SEED, "bench", range(len(x)))
         return engine.propose(view, x, y, request), ledger.passes.forwards / len(x)
 

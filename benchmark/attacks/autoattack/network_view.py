@@ -6,7 +6,7 @@ network itself on a sample; else the network itself is used.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.fx
@@ -31,12 +31,14 @@ class NetworkView:
         tolerance: logit margins below this are a matter of rounding: the network itself may decide otherwise.
         description: what was done to the network, for the record.
         fewest: smaller batches are filled up to this many rows.
+        outlet: every answer leaves through it, so that a ledger that watches it counts the passes.
     """
 
     network: View
     tolerance: float
     description: str
     fewest: int = 1
+    outlet: nn.Module = field(default_factory=nn.Identity)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, C) without a graph."""
@@ -55,9 +57,9 @@ class NetworkView:
     def _forward(self, x: Tensor) -> Tensor:
         missing = self.fewest - len(x)
         if missing <= 0 or len(x) == 0:
-            logits: Tensor = self.network(x)
+            logits: Tensor = self.outlet(self.network(x))
             return logits
-        filled: Tensor = self.network(torch.cat([x, x[:1].detach().expand(missing, *x.shape[1:])]))
+        filled: Tensor = self.outlet(self.network(torch.cat([x, x[:1].detach().expand(missing, *x.shape[1:])])))
         return filled[: len(x)]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from advbench.benchmark.attacks.autoattack.incremental import Incremental, Window
 from advbench.benchmark.attacks.autoattack.network_view import NetworkView
 from advbench.benchmark.attacks.autoattack.rows import Findings
 from advbench.benchmark.losses import margin_each
@@ -69,34 +70,59 @@ class _Search:
         self.sides = [side(query, height, width) for query in range(len(draws.squares))]
         room = torch.tensor([[height - s, width - s] for s in self.sides])
         self.corners = (room * draws.squares[:, :2]).long().tolist()
-        self.deltas = (2.0 * eps * (2 * draws.squares[:, 2:] - 1).sign()).to(x.device)
+        signs, patterns = torch.unique((2 * draws.squares[:, 2:] - 1).sign(), dim=0, return_inverse=True)
+        self.deltas, self.patterns = (2.0 * eps * signs).to(x.device), patterns.tolist()
 
     def run(self, image: Tensor) -> None:
         """Search from stripes on; `image` are indices of the images in the batch."""
         x, y = self.x[image], self.y[image]
         lower, upper = (x - self.eps).clamp_(min=0), (x + self.eps).clamp_(max=1)
-        best = (x + self.eps * self.stripes[image]).clamp_(0, 1)
-        loss, over = self._loss(image, best, y)
-        over = over | loss.isnan()
+        asked = Incremental(self.view, (x + self.eps * self.stripes[image]).clamp_(0, 1))
+        loss, over = self._loss(image, asked.images, y, asked.begin(self.sides[0]))
+        over, refused = over | loss.isnan(), self._refused(image, self.sides[0])
         for query, s in enumerate(self.sides):
+            if s != self.sides[max(query - 1, 0)]:
+                asked.begin(s)
+                refused = self._refused(image, s)
             if bool(over.any()):
                 active = ~over
-                image, y, lower, upper, best, loss = (t[active] for t in (image, y, lower, upper, best, loss))
+                image, y, lower, upper, loss, refused = (t[active] for t in (image, y, lower, upper, loss, refused))
+                asked.retain(active)
+                over = over[active]
             if len(image) == 0:
                 return
-            top, left = self.corners[query]
-            window = (slice(None), slice(None), slice(top, top + s), slice(left, left + s))
-            before = best[window].clone()
-            after = (before + self.deltas[query].view(-1, 1, 1)).clamp_(lower[window], upper[window])
-            best[window] = after
-            new, over = self._loss(image, best, y)
-            better = (new < loss) | (new <= 0)
-            loss = torch.where(better, new, loss)
-            best[window] = torch.where(better.view(-1, 1, 1, 1), after, before)
+            (top, left), pattern = self.corners[query], self.patterns[query]
+            # What changes nothing, or was refused since the image last changed, would be refused again.
+            known = refused[:, top, left, pattern]
+            rows = (~known).nonzero().flatten()
+            if len(rows) == 0:
+                continue
+            known.fill_(value=True)
+            window = Window(top, left, s, s)
+            before, lowest, highest = (window.of(images)[rows] for images in (asked.images, lower, upper))
+            after = (before + self.deltas[pattern].view(-1, 1, 1)).clamp_(lowest, highest)
+            changes = (after != before).flatten(1).any(dim=1).nonzero().flatten()
+            if len(changes) == 0:
+                continue
+            after, rows = after[changes], rows[changes]
+            logits = asked.ask(window, after, rows)
+            new = -margin_each(logits, y[rows])
+            among = ((new < loss[rows]) | (new <= 0)).nonzero().flatten()
+            if len(among):
+                taken = rows[among]
+                asked.accept(taken, among)
+                refused[taken] = False
+                loss[taken] = new[among]
+                _, over[taken] = self._loss(image[taken], asked.images[taken], y[taken], logits[among])
 
-    def _loss(self, image: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _refused(self, image: Tensor, s: int) -> Tensor:
+        """Return, for each corner and pattern of a square, whether it did not help the image as it is: not yet."""
+        height, width = self.x.shape[-2:]
+        shape = (len(image), height - s + 1, width - s + 1, len(self.deltas))
+        return torch.zeros(shape, dtype=torch.bool, device=image.device)
+
+    def _loss(self, image: Tensor, x_adv: Tensor, y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return z_y − max_{j≠y} z_j and whether that ends the search, both (R,); report what is misclassified."""
-        logits = self.view.logits(x_adv)
         loss = -margin_each(logits, y)
         low = loss <= 0
         if bool(low.any()):
