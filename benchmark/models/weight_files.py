@@ -1,18 +1,18 @@
 """Weights and resume files, written atomically and read without running code in them."""
 
+import contextlib
+import hashlib
+import io
 import logging
-import os
-import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from advbench.benchmark.files import file_sha256
+from advbench.benchmark.files import file_sha256, write_bytes
 from advbench.benchmark.models import architectures
 from advbench.benchmark.models.torch_state import isolated_rng
 
@@ -27,22 +27,16 @@ class ChangedWeightsError(CheckpointError):
     """A weights file with another checksum than it should have."""
 
 
-def _atomically(write: Callable[[Path], None], path: Path) -> None:
-    """Write beside the goal, flush to disk, then rename: a reader sees the old file or the new one, never half."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        with beside.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+def save_weights(net: nn.Module, path: Path) -> str:
+    """Save the state dict of `net` as safetensors; return the sha256 of the file."""
+    raw = serialised(net)
+    write_bytes(path, raw)
+    return hashlib.sha256(raw).hexdigest()
 
 
-def save_weights(net: nn.Module, path: Path) -> None:
-    """Save the state dict of `net` as safetensors."""
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
-    _atomically(lambda beside: save_file(weights, beside), path)
+def serialised(net: nn.Module) -> bytes:
+    """Return the state dict of `net` as the contents of a safetensors file."""
+    return save({name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()})
 
 
 def load_weights(net: nn.Module, path: Path) -> nn.Module:
@@ -97,18 +91,30 @@ def load(
     return load_weights(network, path).to(device).eval().requires_grad_(requires_grad=False)
 
 
+def older(path: Path) -> Path:
+    """Return where the resume state before the newest one lies."""
+    return path.with_name(f"{path.stem}-older{path.suffix}")
+
+
 def save_resume(plain: dict[str, Any], path: Path) -> None:
-    """Save tensors and plain data for resuming."""
-    _atomically(lambda beside: torch.save(plain, beside), path)
+    """Save tensors and plain data for resuming, below a line with their sha256; keep the state before."""
+    buffer = io.BytesIO()
+    torch.save(plain, buffer)
+    raw = buffer.getvalue()
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(older(path))
+    write_bytes(path, hashlib.sha256(raw).hexdigest().encode() + b"\n" + raw)
 
 
 def load_resume(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Read what `save_resume` wrote; a file that is missing or torn gives None and the run starts anew."""
-    if not path.exists():
-        return None
-    try:
-        plain: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        log.warning("%s is torn (%s): training starts anew", path, type(error).__name__)
-        return None
-    return plain
+    """Read the newest state of `save_resume` that is whole; None if there is none and the run starts anew."""
+    for file, rest in ((path, "going on from the state before, if there is one"), (older(path), "training anew")):
+        try:
+            digest, _, raw = file.read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            continue
+        if hashlib.sha256(raw).hexdigest().encode() == digest:
+            plain: dict[str, Any] = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
+            return plain
+        log.warning("%s is torn: %s", file, rest)
+    return None

@@ -178,11 +178,11 @@ def total(jobs: Iterable[Job], catalogue: Catalogue, known: History, machine: Ma
 
 
 def _run_bytes(network: str, known: History, machine: Machine) -> int | None:
-    """Return the bytes of a run: the largest so far, or two checkpoints and a resume file with momentum, fp32."""
+    """Return the bytes of a run: the largest so far, or two checkpoints and two resume files with momentum, fp32."""
     if known.sizes.get(network):
         return max(known.sizes[network])
     if network in machine.parameters:
-        return 4 * 4 * machine.parameters[network]
+        return 6 * 4 * machine.parameters[network]
     return None
 
 

@@ -138,7 +138,6 @@ def perform(
             finished = worker.train(job.run, folder) if job.kind == "train" else worker.evaluate(job, folder)
             if finished:
                 folder.write_record(build_record)
-                folder.forgive(job)
         except Exception as error:
             reason = _one_line(error)
             log.exception("%s failed", job.label)
@@ -192,8 +191,7 @@ class _Worker:
                 if not free:
                     return False
                 if folder.said_trained() is not None:
-                    log.warning("%s: its weights are gone or torn: training anew", spec.label)
-                    folder.forget_training()
+                    log.warning("%s: its weights are gone or torn: training what is missing", spec.label)
                 folder.finish_training(self._trained(spec, folder))
             if free:
                 folder.retire("train")
@@ -240,14 +238,15 @@ class _Worker:
                 on_batch=on_batch,
             )
 
-        record = run()
+        try:
+            record = run()
+        except trainer.LostBestError as error:
+            log.warning("%s: %s: training anew", spec.label, error)
+            folder.forget_training()
+            record = run()
         epoch_of: dict[CheckpointName, int] = {} if record.best_epoch is None else {"best": record.best_epoch}
         if record.diverged is None:
             epoch_of["last"] = record.epochs - 1
-        if any(not folder.weights(name).exists() for name in epoch_of):
-            log.warning("%s: trained, but its weights are gone: training anew", spec.label)
-            folder.forget_training()
-            record = run()
         weights = {name: _weights(folder.weights(name), epoch) for name, epoch in epoch_of.items()}
         return Trained(method=identity, data=dataset.provenance, training=record, checkpoints=weights)
 

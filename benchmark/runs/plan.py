@@ -11,8 +11,9 @@ from typing import Literal, cast
 
 from advbench.benchmark.protocol import Data, Protocol
 from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES, CheckpointName, Scalar
+from advbench.benchmark.runs.failure import Failure
 from advbench.benchmark.runs.job import Job, RunSpec
-from advbench.benchmark.runs.run_folder import Failure, RunFolder, Trained
+from advbench.benchmark.runs.run_folder import RunFolder, Trained
 from advbench.benchmark.runs.store import PEER_SEED, PEERS, Store
 
 State = Literal["done", "running", "missing", "failed", "blocked"]

@@ -15,15 +15,12 @@ from advbench.benchmark.runs.run_folder import RunFolder, StoreError
 from advbench.benchmark.runs.store import Store
 
 _OURS = re.compile(
-    r"(run|training)\.json|resume\.pt|(best|last)\.safetensors|record\.json(\.sha256)?"
+    r"(run|training)\.json|resume(-older)?\.pt|(best|last)\.safetensors|record\.json(\.sha256)?"
     r"|evaluation/(best|last)/[a-z]+\.jsonl|failures/[A-Za-z0-9._-]+\.json|logs/[A-Za-z0-9._-]+\.log"
     r"|locks/[A-Za-z0-9._-]+\.lock"
 )
 """Paths within a run folder that the store writes."""
-_LEFT_OVER = re.compile(
-    r"\.(run|training|record)\.json(\.sha256)?\.\d+-[0-9a-f]+\.tmp|\.(resume\.pt|(best|last)\.safetensors)\.\d+"
-    r"|failures/\.[A-Za-z0-9._-]+\.json\.\d+-[0-9a-f]+\.tmp"
-)
+_LEFT_OVER = re.compile(r"(failures/)?\.[A-Za-z0-9._-]+\.\d+-[0-9a-f]+\.tmp")
 """What a writer that was killed leaves beside a file."""
 _FOLDERS = ("evaluation/best", "evaluation/last", "evaluation", "failures", "logs", "locks")
 
@@ -65,8 +62,9 @@ def find(store: Store, keep: AbstractSet[str] | None = None) -> tuple[Item, ...]
         if identity not in kept:
             found.append(_item(folder, spec.label, "no board or suite uses it", _files(folder, _OURS), whole=True))
             continue
-        if folder.resume.is_file() and folder.trained() is not None:
-            found.append(_item(folder, spec.label, "training is done", [folder.resume], whole=False))
+        resumes = folder.resumes()
+        if resumes and folder.trained() is not None:
+            found.append(_item(folder, spec.label, "training is done", resumes, whole=False))
         left_over = list(_files(folder, _LEFT_OVER))
         if left_over:
             found.append(_item(folder, spec.label, "left by a killed process", left_over, whole=False))

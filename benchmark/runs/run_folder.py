@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -32,8 +33,10 @@ from advbench.benchmark.records.schema import (
     Sha256,
     TrainingRecord,
 )
+from advbench.benchmark.runs.failure import Failure
 from advbench.benchmark.runs.job import Job, RunSpec
 
+log = logging.getLogger(__name__)
 _FORMAT = 1
 _WRITE = "write"
 """Key of the lock that is held for moments only, around appending to a journal and replacing the record."""
@@ -71,25 +74,6 @@ class MeasuredShard(Part):
     result: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a job failed last time, and which work that was."""
-
-    job: str
-    kind: Literal["train", "evaluate"]
-    checkpoint: CheckpointName | None
-    family: str | None
-    shards: tuple[int, ...]
-    reason: str
-    log: str
-    when: str
-
-    @property
-    def unit(self) -> tuple[str, CheckpointName | None, str | None]:
-        """What the job worked on, whatever the shards."""
-        return self.kind, self.checkpoint, self.family
-
-
 class ShardCost(NamedTuple):
     """What a shard took: seconds, and passes in forwards F."""
 
@@ -115,10 +99,6 @@ class Scan:
 
 
 NOTHING = Scan(trained=None, shards={}, held={}, failures=())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -159,6 +139,10 @@ class RunFolder:
     def resume(self) -> Path:
         """Where training goes on."""
         return self.path / "resume.pt"
+
+    def resumes(self) -> list[Path]:
+        """Return the states that training can go on from, which are there: the newest and the one before."""
+        return [path for path in (self.resume, self.path / "resume-older.pt") if path.is_file()]
 
     @property
     def record_path(self) -> Path:
@@ -205,7 +189,8 @@ class RunFolder:
             yield False
             return
         with contextlib.suppress(OSError):  # only a courtesy to those who wait
-            path.write_text(f"process {os.getpid()} on {platform.node()} since {_now()}\n", encoding="utf-8")
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            path.write_text(f"process {os.getpid()} on {platform.node()} since {since}\n", encoding="utf-8")
         try:
             yield True
         finally:
@@ -243,19 +228,34 @@ class RunFolder:
         """Return what `training.json` says, whatever has become of the weights; None if it is missing or torn."""
         try:
             return Trained.model_validate(files.read_sealed(self.path / "training.json"))
-        except (OSError, files.TornError, ValidationError):
+        except (OSError, ValueError):
             return None
 
     def trained(self) -> Trained | None:
-        """Return what training left, or None: not finished, torn, or its weights are gone or of another size."""
+        """Return what training left, or None: not finished, torn, or its weights are gone or not what they were."""
         trained = self.said_trained()
-        if trained is None:
-            return None
         try:
-            sizes = {name: self.weights(name).stat().st_size for name in trained.checkpoints}
+            whole = trained is not None and all(self._is_whole(*each) for each in trained.checkpoints.items())
         except OSError:
             return None
-        return trained if all(sizes[name] == one.bytes for name, one in trained.checkpoints.items()) else None
+        return trained if whole else None
+
+    def _is_whole(self, name: CheckpointName, saved: Weights) -> bool:
+        """Whether weights are what training wrote; they are read only if they were touched since that was last known.
+
+        `training.json` is as old as the last time it was known; whoever loads weights compares their checksum anyway.
+        """
+        path, known = self.weights(name), self.path / "training.json"
+        found = path.stat()
+        if found.st_size != saved.bytes:
+            return False
+        if max(found.st_mtime_ns, found.st_ctime_ns) < known.stat().st_mtime_ns:
+            return True
+        if files.file_sha256(path) != saved.sha256:
+            return False
+        with contextlib.suppress(OSError):  # a store that is only readable here
+            os.utime(known)
+        return True
 
     def finish_training(self, trained: Trained) -> None:
         """Say that training is done; the weights are on disk already."""
@@ -264,7 +264,8 @@ class RunFolder:
     def forget_training(self) -> None:
         """Make the run untrained: its weights are not what they should be."""
         (self.path / "training.json").unlink(missing_ok=True)
-        self.resume.unlink(missing_ok=True)
+        for path in self.resumes():
+            path.unlink(missing_ok=True)
 
     def journal(self, checkpoint: CheckpointName, family: str, trained: Trained) -> Path:
         """Return the journal of a family of attacks on a checkpoint.
@@ -284,8 +285,14 @@ class RunFolder:
         """Return entries by shard, without the key `last` if it is given."""
         if (weights := trained.checkpoints.get(checkpoint)) is None:
             return {}
-        entries = files.sealed_entries(self.journal(checkpoint, family, trained), without=last)
-        return {entry["shard"]: entry for entry in entries if entry["checkpoint_sha256"] == weights.sha256}
+        path, found = self.journal(checkpoint, family, trained), {}
+        for entry in files.sealed_entries(path, without=last):
+            try:
+                if entry["checkpoint_sha256"] == weights.sha256 and _cost(entry):
+                    found[entry["shard"]] = entry
+            except (KeyError, TypeError, ValueError):  # sealed, and yet not what we write
+                log.warning("%s: an entry that is no result: it counts as missing", path)
+        return found
 
     def finished(self, checkpoint: CheckpointName, family: str, trained: Trained) -> frozenset[int]:
         """Return the shards that have a valid result."""
@@ -294,7 +301,12 @@ class RunFolder:
     def shards(self, checkpoint: CheckpointName, family: str, trained: Trained) -> dict[int, MeasuredShard]:
         """Return the valid results by shard, in order; those of other weights count as missing."""
         found = sorted(self._raw(checkpoint, family, trained, None).items())
-        return {shard: MeasuredShard.model_validate(entry) for shard, entry in found}
+        try:
+            return {shard: MeasuredShard.model_validate(entry) for shard, entry in found}
+        except ValidationError as error:
+            path, first = self.journal(checkpoint, family, trained), error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise StoreError(f"{path}: {place}: {first['msg']}; remove the file to attack again") from None
 
     def add_shard(self, checkpoint: CheckpointName, family: str, measured: MeasuredShard, trained: Trained) -> None:
         """Put one result on disk."""
@@ -328,26 +340,11 @@ class RunFolder:
 
     def fail(self, job: Job, reason: str) -> None:
         """Say why a job failed; its log holds the rest."""
-        failure = Failure(
-            job=job.id,
-            kind=job.kind,
-            checkpoint=job.checkpoint,
-            family=job.family,
-            shards=job.shards,
-            reason=reason,
-            log=str(self.log(job)),
-            when=_now(),
-        )
+        failure = Failure.of(job, reason, log=str(self.log(job)))
         files.write_sealed(self.path / "failures" / f"{job.id}.json", dataclasses.asdict(failure))
 
-    def forgive(self, job: Job) -> None:
-        """Forget the failures that a job has made up for."""
-        for failure in self.failures():
-            if failure.unit == (job.kind, job.checkpoint, job.family) and set(failure.shards) <= set(job.shards):
-                (self.path / "failures" / f"{failure.job}.json").unlink(missing_ok=True)
-
     def failures(self) -> tuple[Failure, ...]:
-        """Return the failures of jobs that were not done since."""
+        """Return the failures that were written down, whatever was done since."""
         found = []
         for path in _listed(self.path / "failures"):
             if path.suffix == ".json":
@@ -367,7 +364,19 @@ class RunFolder:
                 for family in FAMILIES:
                     raw = self._raw(checkpoint, family, trained, "result")
                     shards[checkpoint, family] = {shard: _cost(entry) for shard, entry in raw.items()}
-        return Scan(trained=trained, shards=shards, held=self._held(), failures=self.failures())
+        failures = tuple(one for one in self.failures() if not self._is_made_up(one, trained, shards))
+        return Scan(trained=trained, shards=shards, held=self._held(), failures=failures)
+
+    def _is_made_up(
+        self, failure: Failure, trained: Trained | None, shards: Mapping[tuple[CheckpointName, str], Mapping[int, ShardCost]]
+    ) -> bool:
+        """Whether what failed was done since, by whichever job."""
+        if failure.checkpoint is None or failure.family is None or trained is None:
+            return trained is not None
+        if failure.checkpoint not in trained.checkpoints:
+            return True  # it diverged: there is nothing to attack
+        wanted = failure.shards or range(self.spec.protocol.shards(trained.data.test))
+        return set(wanted) <= shards[failure.checkpoint, failure.family].keys()
 
 
 def _cost(entry: dict[str, Any]) -> ShardCost:

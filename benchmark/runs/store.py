@@ -2,7 +2,7 @@
 
     <root>/<protocol>/<method>-s<seed>-<run id>/
         run.json                 what the run is
-        resume.pt                where training goes on after a kill
+        resume.pt, resume-older.pt    where training goes on after a kill, and the state before that one
         best.safetensors, last.safetensors
         training.json            what training did, sha256 of the weights; while it is missing the run is not trained
         evaluation/<checkpoint>/<family>.jsonl      one line for each shard of test images
@@ -129,6 +129,6 @@ def _rebuilt(folder: RunFolder) -> Record | None:
         return None
     try:
         return folder.write_record(build_record)
-    except (StoreError, OSError) as error:
+    except (ValueError, RuntimeError, OSError) as error:  # whatever is wrong costs this run alone
         log.warning("%s has no record: %s", folder.path, error)
         return None

@@ -4,6 +4,7 @@ All randomness is derived from (seed, purpose, epoch), so an epoch needs no gene
 augmentation, inner starts and initial weights each have a stream of their own. A checkpoint is taken at every epoch.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from advbench.benchmark.data.registry import Dataset
+from advbench.benchmark.files import file_sha256, write_bytes
 from advbench.benchmark.method import Batch, Method
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
@@ -47,6 +49,7 @@ class RunState:
     next_epoch: int = 0
     best_epoch: int | None = None
     best_key: tuple[float, ...] = ()
+    best_sha256: str = ""
     seconds: float = 0.0
     images: int = 0
     curve: list[Epoch] = field(default_factory=list)
@@ -198,14 +201,18 @@ class Run:
         )
         # Ties: higher clean accuracy, then the later epoch.
         key = (robust, clean) if self.method.card.robust else (clean,)
-        if key >= self.state.best_key:
+        better = key >= self.state.best_key
+        raw = weight_files.serialised(deployed) if better else b""
+        if better:
             self.state.best_key, self.state.best_epoch = key, epoch
-            weight_files.save_weights(deployed, self.folder / "best.safetensors")
+            self.state.best_sha256 = hashlib.sha256(raw).hexdigest()
         self.state.curve.append(row)
         self.state.seconds += seconds
         self.state.images += images
         self.state.next_epoch = epoch + 1
         self.save()
+        if better:  # after the state that knows its sha256: a kill in between is made up for by `resume`
+            write_bytes(self.best, raw)
         return row
 
     def save(self) -> None:
@@ -213,8 +220,18 @@ class Run:
         plain = {"nets": self.nets.state_dict(), "optimiser": self.optimiser.state_dict(), "state": self.state.dump()}
         weight_files.save_resume(plain, self.folder / "resume.pt")
 
+    @property
+    def best(self) -> Path:
+        """Where the best checkpoint lies."""
+        return self.folder / "best.safetensors"
+
+    def best_is_whole(self) -> bool:
+        """Whether the best checkpoint on disk, if there should be one, is what this run wrote."""
+        wanted = self.state.best_sha256
+        return not wanted or (self.best.is_file() and file_sha256(self.best) == wanted)
+
     def resume(self) -> bool:
-        """Go back to the last checkpoint, if there is one."""
+        """Go back to the last checkpoint, if there is one; write `best` anew where it is the network of now."""
         plain = weight_files.load_resume(self.folder / "resume.pt", self.device)
         if plain is None:
             return False
@@ -222,12 +239,18 @@ class Run:
             self.nets.load_state_dict(plain["nets"])
             self.optimiser.load_state_dict(plain["optimiser"])
             self.state = RunState.read(plain["state"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise TrainingError(
                 f"{self.folder / 'resume.pt'} does not fit this method any more ({type(error).__name__}): "
                 "remove the file to train anew"
             ) from error
+        if self.state.best_epoch == self.state.next_epoch - 1 and not self.best_is_whole():
+            weight_files.save_weights(self.method.deployed(self.nets), self.best)
         return True
+
+
+class LostBestError(TrainingError):
+    """A best checkpoint that was changed or removed while its run went on: the run has to be trained anew."""
 
 
 @contextmanager
@@ -278,6 +301,7 @@ def train(
 
     Raises:
         TrainingError: if it cannot start or resume.
+        LostBestError: if the best checkpoint is not there any more, or was changed.
     """
     missing = set(method.requires) - set(teachers)
     if missing:
@@ -295,6 +319,8 @@ def train(
                 row = run.finish_epoch(epoch, time.perf_counter() - began)
                 if on_epoch is not None:
                     on_epoch(row)
+        if not run.best_is_whole():
+            raise LostBestError(f"{run.best} is not what training wrote")
         deployed = method.deployed(run.nets)
     if diverged is None:
         weight_files.save_weights(deployed, folder / "last.safetensors")

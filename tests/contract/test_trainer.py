@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -159,15 +160,59 @@ def test_a_finished_run_is_not_trained_again(run, tmp_path):
     assert again.curve == first.curve
 
 
-def test_a_torn_checkpoint_means_training_anew_and_a_foreign_one_is_refused(run, tmp_path, caplog):
+@pytest.mark.parametrize("harm", ["cut", "bit", "empty", "gone", "other"])
+def test_a_damaged_state_is_noticed_and_the_one_before_it_leads_to_the_same(run, tmp_path, caplog, harm):
     whole = run("standard", tmp_path)
+    weights = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("best", "last")]
     path = tmp_path / "resume.pt"
-    path.write_bytes(path.read_bytes()[:1000])
+    raw = path.read_bytes()
+    harmed = {
+        "cut": raw[:1000],
+        "bit": raw[:500] + bytes([raw[500] ^ 1]) + raw[501:],
+        "empty": b"",
+        "other": b"no\nzip",
+    }
+    path.write_bytes(harmed.get(harm, raw))
+    if harm == "gone":
+        path.unlink()
     again = run("standard", tmp_path)
-    assert "torn" in caplog.text
+    assert ("torn" in caplog.text) == (harm != "gone")
+    assert [row.loss for row in again.curve] == [row.loss for row in whole.curve]
+    assert again.curve[:3] == whole.curve[:3]  # seconds, too: three epochs were not trained again
+    assert [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("best", "last")] == weights
+
+
+def test_without_a_whole_state_training_starts_anew_and_a_foreign_one_is_refused(run, tmp_path, caplog):
+    whole = run("standard", tmp_path)
+    for name in ("resume.pt", "resume-older.pt"):
+        (tmp_path / name).write_bytes(b"torn")
+    again = run("standard", tmp_path)
+    assert "training anew" in caplog.text
     assert [row.loss for row in again.curve] == [row.loss for row in whole.curve]
     with pytest.raises(RuntimeError, match="does not fit this method"):
         run(Explodes(), tmp_path)
+
+
+def test_a_best_checkpoint_that_was_changed_is_not_passed_off_as_trained(run, tmp_path):
+    record = run("standard", tmp_path)
+    best = tmp_path / "best.safetensors"
+    raw = best.read_bytes()
+    best.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    if record.best_epoch == record.epochs - 1:  # its network is the state's own
+        run("standard", tmp_path)
+        assert best.read_bytes() == raw
+    else:
+        with pytest.raises(trainer.LostBestError, match="not what training wrote"):
+            run("standard", tmp_path)
+
+
+def test_weights_are_readable_for_whom_the_umask_lets(run, tmp_path):
+    before = os.umask(0o022)
+    try:
+        run("standard", tmp_path)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
 
 
 def test_too_few_images_for_one_batch_is_one_line(run, tmp_path, small_protocol):

@@ -191,7 +191,7 @@ class TestTraining:
         assert folder.trained() == trained
         assert folder.scan().trained == trained
 
-    @pytest.mark.parametrize("harm", ["edited", "torn", "weights gone", "weights short"])
+    @pytest.mark.parametrize("harm", ["edited", "torn", "weights gone", "weights short", "one bit"])
     def test_what_is_not_whole_is_not_trained(self, folder, harm):
         trained_in(folder)
         path = folder.path / "training.json"
@@ -201,10 +201,23 @@ class TestTraining:
             path.write_bytes(path.read_bytes()[:-30])
         elif harm == "weights gone":
             folder.weights("last").unlink()
+        elif harm == "one bit":
+            folder.weights("best").write_bytes(b"cest")
         else:
             folder.weights("best").write_bytes(b"be")
         assert folder.trained() is None
         assert folder.scan().trained is None
+
+    def test_weights_are_read_again_only_if_they_were_touched(self, folder, monkeypatch):
+        read = []
+        monkeypatch.setattr(files, "file_sha256", lambda path: read.append(path.name) or SHA)
+        trained_in(folder)
+        os.utime(folder.path / "training.json", (time.time() + 9, time.time() + 9))
+        assert folder.trained() is not None
+        assert read == []
+        os.utime(folder.path / "training.json", (0, 0))  # as a copy of the store may have it
+        assert folder.trained() is None
+        assert read == ["best.safetensors"]
 
     def test_a_run_that_diverged_needs_no_weights(self, folder):
         trained = trained_in(folder, last=None)
@@ -213,10 +226,11 @@ class TestTraining:
 
     def test_forgetting_removes_the_state_it_would_resume_from(self, folder):
         trained_in(folder)
-        folder.resume.write_bytes(b"x")
+        for name in ("resume.pt", "resume-older.pt"):
+            (folder.path / name).write_bytes(b"x")
         folder.forget_training()
         assert folder.trained() is None
-        assert not folder.resume.exists()
+        assert folder.resumes() == []
 
 
 class TestShards:
@@ -243,6 +257,25 @@ class TestShards:
         path = folder.journal("best", "cw", trained)
         path.write_bytes(path.read_bytes().replace(b'{"n":1}', b'{"n":9}'))
         assert folder.finished("best", "cw", trained) == {0, 2}
+
+    @pytest.mark.parametrize("change", [{"shard": None}, {"passes": []}, {"seconds": "x"}, {"checkpoint_sha256": None}])
+    def test_a_sealed_entry_of_another_shape_is_missing(self, folder, change):
+        trained = trained_in(folder)
+        entry = measured(1, trained.checkpoints["best"].sha256).model_dump(mode="json")
+        changed = {key: value for key, value in {**entry, **change}.items() if value is not None}
+        folder.add_shard("best", "cw", measured(0, trained.checkpoints["best"].sha256), trained)
+        for odd in (changed, [], 1, None):
+            files.append_sealed(folder.journal("best", "cw", trained), odd)
+        assert folder.finished("best", "cw", trained) == {0}
+        assert list(folder.shards("best", "cw", trained)) == [0]
+        assert list(folder.scan().shards["best", "cw"]) == [0]
+
+    def test_a_result_that_cannot_be_read_is_one_line(self, folder):
+        trained = trained_in(folder)
+        entry = measured(0, trained.checkpoints["best"].sha256).model_dump(mode="json")
+        files.append_sealed(folder.journal("best", "cw", trained), {**entry, "environment": 3})
+        with pytest.raises(StoreError, match=r"cw\.jsonl: environment: .*; remove the file to attack again"):
+            folder.shards("best", "cw", trained)
 
     def test_a_result_that_was_done_again_counts(self, folder):
         trained = trained_in(folder)
@@ -319,13 +352,18 @@ class TestLocks:
 class TestFailures:
     JOB = Job("evaluate", spec(), "best", "cw", (0, 1))
 
-    def test_a_failure_is_kept_until_the_work_is_done(self, folder):
+    def test_work_that_other_jobs_did_since_is_no_failure(self, folder):
+        trained = trained_in(folder)
+        folder.fail(self.JOB, "killed")
+        folder.fail(Job("train", spec()), "killed")
+        folder.fail(Job("evaluate", spec(), "best", "cw"), "killed before the size of the test set was known")
+        for shard, left in ((0, 2), (1, 1)):  # 100 images are one shard here, so the last of them is made up for first
+            assert [failure.kind for failure in folder.scan().failures] == ["evaluate"] * left
+            folder.add_shard("best", "cw", measured(shard, trained.checkpoints["best"].sha256), trained)
+        assert folder.scan().failures == ()
+
+    def test_a_failure_says_why_and_where_its_log_is(self, folder):
         folder.create()
         folder.fail(self.JOB, "out of memory")
         (failure,) = folder.scan().failures
         assert (failure.reason, failure.log) == ("out of memory", str(folder.log(self.JOB)))
-        folder.forgive(dataclasses.replace(self.JOB, shards=(0,)))
-        folder.forgive(dataclasses.replace(self.JOB, family="pgd"))
-        assert folder.failures() == (failure,)
-        folder.forgive(dataclasses.replace(self.JOB, shards=(0, 1, 2)))
-        assert folder.failures() == ()

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import torch
@@ -125,17 +127,22 @@ class TestTraining:
             assert perform(job, store.root, device="cpu") == "busy"
         assert doubles.trained == []
 
-    def test_lost_weights_are_trained_anew_from_the_start(self, doubles, store, protocol):
+    def test_what_is_missing_is_made_from_the_state_and_a_lost_best_from_the_start(self, doubles, store, protocol):
         job = Job("train", spec_of(protocol, "trades"))
         perform(job, store.root, device="cpu")
         folder = store.folder(job.run)
         folder.weights("best").write_bytes(b"short")
-        folder.resume.write_bytes(b"old")
         seen = []
-        real = doubles.train
-        trainer.train = lambda *args, **kwargs: (seen.append(folder.resume.exists()), real(*args, **kwargs))[1]
+
+        def train(*args, **kwargs):
+            seen.append(folder.resume.exists())
+            if len(seen) == 1:
+                raise trainer.LostBestError("gone")
+            return doubles.train(*args, **kwargs)
+
+        trainer.train = train
         assert perform(job, store.root, device="cpu") == "done"
-        assert seen == [False]
+        assert seen == [True, False]
         assert folder.trained() is not None
 
     def test_hyperparameters_of_another_time_are_refused(self, doubles, store, protocol):
@@ -245,6 +252,8 @@ class TestEvaluation:
         raw = bytearray(folder.weights("best").read_bytes())
         raw[-1] ^= 1
         folder.weights("best").write_bytes(raw)
+        folder.finish_training(folder.said_trained())  # as if bits had turned on the disk, unknown to the file system
+        os.utime(folder.path / "training.json", (time.time() + 9, time.time() + 9))
         with pytest.raises(WorkError, match="is not what training wrote"):
             perform(evaluation(spec, "cw"), store.root, device="cpu")
         assert doubles.attacked == []
@@ -302,7 +311,7 @@ class TestFailure:
         assert doubles.attacked == [("cw", 0)]
         doubles.breaks_at = None
         assert perform(job, store.root, device="cpu") == "done"
-        assert folder.failures() == ()
+        assert folder.scan().failures == ()
         assert doubles.attacked == [("cw", 0), ("cw", 8), ("cw", 16)]
 
     def test_a_stopped_job_is_no_failure(self, doubles, store, protocol, monkeypatch):
