@@ -54,7 +54,17 @@ def train(
             return
         if not outcome.clean:
             raise Failed("training failed; the same command tries again")
+    lost = False
     for folder in where.store.folders():
         spec = folder.spec
         if spec.method == suite.methods[0].name and spec.protocol.digest == protocol.digest and spec.seed in seeds:
+            trained = folder.trained()
+            at = None if trained is None else trained.training.diverged
+            if trained is not None and at is not None:
+                best = trained.checkpoints.get("best")
+                left = "nothing" if best is None else f"the best network before, of epoch {best.epoch}"
+                click.echo(f"{spec.label}: DIVERGED at epoch {at.epoch}: loss not finite; it left {left}", err=True)
+                lost = lost or best is None
             click.echo(f"{spec.label}: {folder.path}")
+    if lost:
+        raise Failed("a run diverged before its first checkpoint: lower its learning rate, or mend its loss")

@@ -81,6 +81,9 @@ class ShardCost(NamedTuple):
     forwards: float
 
 
+_Shards = Mapping[tuple[CheckpointName, str], Mapping[int, ShardCost]]
+
+
 @dataclass(frozen=True)
 class Scan:
     """What one look into a run folder finds.
@@ -93,7 +96,7 @@ class Scan:
     """
 
     trained: Trained | None
-    shards: Mapping[tuple[CheckpointName, str], Mapping[int, ShardCost]]
+    shards: _Shards
     held: Mapping[str, str]
     failures: tuple[Failure, ...]
 
@@ -368,7 +371,10 @@ class RunFolder:
         return Scan(trained=trained, shards=shards, held=self._held(), failures=failures)
 
     def _is_made_up(
-        self, failure: Failure, trained: Trained | None, shards: Mapping[tuple[CheckpointName, str], Mapping[int, ShardCost]]
+        self,
+        failure: Failure,
+        trained: Trained | None,
+        shards: Mapping[tuple[CheckpointName, str], Mapping[int, ShardCost]],
     ) -> bool:
         """Whether what failed was done since, by whichever job."""
         if failure.checkpoint is None or failure.family is None or trained is None:

@@ -221,6 +221,13 @@ class TestFailure:
         carry([train(0, do="fail"), train(1)], workers=1)
         assert len({note["pid"] for note in diary()}) == 2
 
+    def test_a_process_that_dies_while_starting_costs_nothing(self, carry, diary, tmp_path):
+        first = f"import os, pathlib\nif not pathlib.Path({str(tmp_path / 'been')!r}).exists():\n"
+        first += f"    pathlib.Path({str(tmp_path / 'been')!r}).touch(); os._exit(9)\n"
+        (tmp_path / "double.py").write_text(first + DOUBLE)
+        outcome, _ = carry([train(0), train(1)], workers=1)
+        assert len(outcome.done) == 2
+
     def test_workers_that_cannot_start_are_one_line(self, carry, diary, tmp_path):
         (tmp_path / "double.py").write_text("raise ImportError('no such library')")
         with pytest.raises(ExecutorError, match="cannot start: ImportError: no such library"):

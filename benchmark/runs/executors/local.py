@@ -29,6 +29,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
 """Seconds until work that others hold is tried again; doubled each time."""
 _MOST_GPU_THREADS = 8
+_MOST_STILLBORN = 3
+"""Processes in a row that may die while they start."""
 
 
 def share(cores: int, gpus: int = 0, jobs: int | None = None) -> tuple[int, int]:
@@ -181,6 +183,8 @@ class _Crew:
         """Jobs that others may still have to wait for."""
         self.lost: dict[str, str] = {}
         """Jobs that failed or are blocked → label."""
+        self.stillborn = 0
+        """Processes in a row that died before they were ready."""
 
     def work(self) -> Outcome:
         """Have everything done."""
@@ -245,6 +249,8 @@ class _Crew:
 
     def _engage(self, kind: str, needed: set[str]) -> None:
         """Start a worker for a kind of job, if need be in the place of an idle one for which there is nothing."""
+        if self.stillborn >= _MOST_STILLBORN and any(worker.job for worker in self.workers):
+            return  # perhaps there is room for no more: those at work go on
         if len(self.workers) >= self.executor.workers:
             idle = next((w for w in self.workers if w.ready and w.job is None and w.kind not in needed - {kind}), None)
             if idle is None:
@@ -266,7 +272,7 @@ class _Crew:
         if worker not in self.workers:
             return
         if kind == "ready":
-            worker.ready = True
+            worker.ready, self.stillborn = True, 0
             return
         job = worker.job
         if kind == "ended":
@@ -306,12 +312,15 @@ class _Crew:
         self.on_event(JobEvent("failed", job, detail=reason, seconds=seconds))
 
     def _bury(self, worker: _WorkerProcess, job: Job | None) -> None:
-        """A process died: fail its job, keep the others; if it never came up none will."""
+        """A process died: fail its job, keep the others; if several in a row never came up none will."""
         self.workers.remove(worker)
         last_words = worker.last_words
         worker.end()
         if not worker.ready:
-            raise ExecutorError(f"a worker process cannot start: {last_words or worker.fate}")
+            self.stillborn += 1
+            if self.stillborn >= _MOST_STILLBORN and not any(other.ready for other in self.workers):
+                raise ExecutorError(f"a worker process cannot start: {last_words or worker.fate}")
+            return
         if job is not None:
             folder = self._folder(job)
             reason = f"{worker.fate} (log: {folder.log(job)})"

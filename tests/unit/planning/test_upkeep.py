@@ -3,14 +3,17 @@
 import subprocess
 
 import pytest
+from click.testing import CliRunner
 
+from advbench.benchmark import discovery
+from advbench.benchmark.cli import main
 from advbench.benchmark.records.publish import PublishError, destination, publish, variant
 from advbench.benchmark.records.schema import (
     FAMILIES,
     Record,
 )
 from advbench.benchmark.runs import prune
-from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.plan import plan, survey
 from advbench.benchmark.runs.status import status
 
@@ -114,7 +117,7 @@ class TestPrune:
     def test_left_overs_of_killed_writers_go(self, store, made):
         made.finish(store, made.suite("trades"))
         folder = made.folder_of(store, made.suite("trades"), "trades")
-        for name in (".record.json.77-deadbeef.tmp", ".best.safetensors.77", ".resume.pt.77"):
+        for name in (".record.json.77-deadbeef.tmp", ".best.safetensors.77-deadbeef.tmp", ".resume.pt.77-deadbeef.tmp"):
             (folder.path / name).write_bytes(b"half")
         (folder.path / ".gitignore").write_text("*")
         (item,) = prune.find(store)
@@ -188,3 +191,13 @@ class TestPublish:
         assert len(set(names)) == 5
         assert all("/" not in name and " " not in name and len(name) < 120 for name in names)
         assert destination(one, store.root).name == "seed0.json"
+
+
+@pytest.mark.parametrize(("checkpoints", "code", "left"), [((), 1, "nothing"), (("best",), 0, "network before, of ep")])
+def test_train_says_that_a_run_diverged(store, made, checkpoints, code, left):
+    spec = RunSpec(made.DIGITS, "standard", discovery.make("standard").hyperparameters(), 0)
+    made.train(store.folder(spec), diverged=True, checkpoints=checkpoints)
+    result = CliRunner().invoke(main, ["train", "standard", "--protocol", "digits-linf", "--store", str(store.root)])
+    assert result.exit_code == code
+    assert "DIVERGED at epoch 3" in result.stderr
+    assert left in result.stderr
