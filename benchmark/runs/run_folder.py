@@ -222,7 +222,9 @@ class RunFolder:
                 with FileLock(path, blocking=False):
                     pass
             except Timeout:
-                held[path.stem] = _text(path) or "another process"
+                held[path.stem] = "another process"
+                with contextlib.suppress(OSError):  # it may be done just now
+                    held[path.stem] = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
             except OSError:  # a store that is only readable here
                 continue
         return held
@@ -396,10 +398,3 @@ def _listed(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError:
         return []
-
-
-def _text(path: Path) -> str:
-    try:
-        return " ".join(path.read_text(encoding="utf-8", errors="replace").split())
-    except OSError:
-        return ""
