@@ -394,7 +394,4 @@ def _cost(entry: dict[str, Any]) -> ShardCost:
 
 
 def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
+    return sorted(folder.iterdir()) if folder.is_dir() else []
