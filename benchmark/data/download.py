@@ -4,14 +4,9 @@ import hashlib
 import http.client
 import logging
 import shutil
-import socket
 import sys
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -48,25 +43,44 @@ def fetch(name: str, root: Path, *, online: bool) -> bool:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):
-            if (root / known.folder).exists():
-                return True
-            staging = root / f".{name}.incoming"
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir()
-            try:
-                if name == "tinyimagenet":
-                    _tiny_imagenet(archive, staging)
-                else:
-                    _cifar(name, archive, staging)
-                (staging / known.folder).rename(root / known.folder)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+            if not (root / known.folder).exists():
+                _unpacked(name, archive)
     except FAILURES as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"{name}: no data in {root} and the download failed ({message}): {remedy(name, root)}"
         ) from error
     return True
+
+
+def _unpacked(name: str, archive: Path) -> None:
+    """Download an archive unless it is there, check it, and put its folder beside it."""
+    url, md5 = _official(name)
+    own = archive.exists()
+    if not own:
+        log.info("downloading %s", url)
+        resumable(url, archive, md5)
+    elif (found := _md5(archive)) != md5:
+        raise DataError(f"{archive}: not the official archive (md5 {found} instead of {md5}): remove it and run again")
+    log.info("unpacking %s", archive)
+    staging, folder = archive.with_name(f".{name}.incoming"), KNOWN[name].folder
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        shutil.unpack_archive(archive, staging, filter=None if archive.suffix == ".zip" else "data")
+        shutil.rmtree(staging / folder / "test", ignore_errors=True)  # Tiny ImageNet's, which has no labels
+        (staging / folder).rename(archive.with_name(folder))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    if not own:
+        archive.unlink()
+
+
+def _official(name: str) -> tuple[str, str]:
+    """Return address and md5 of the official archive."""
+    if name == "tinyimagenet":
+        return TINY_IMAGENET_URL, TINY_IMAGENET_MD5
+    dataset = getattr(torchvision_import.module("torchvision.datasets"), name.upper())
+    return dataset.url, dataset.tgz_md5
 
 
 def remedy(name: str, root: Path) -> str:
@@ -87,72 +101,19 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _refuse_other(archive: Path, md5: str) -> None:
-    """Refuse an archive that is not the official one."""
-    found = _md5(archive)
-    if found != md5:
-        raise DataError(f"{archive}: not the official archive (md5 {found} instead of {md5}): remove it and run again")
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Give sockets a timeout inside: torchvision sets none, and a network that swallows packets would hang for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _cifar(name: str, archive: Path, staging: Path) -> None:
-    """Let torchvision download (unless the archive is there) and unpack a CIFAR set."""
-    datasets = torchvision_import.module("torchvision.datasets")
-    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    if archive.exists():
-        _refuse_other(archive, dataset.tgz_md5)
-        shutil.copy(archive, staging)  # torchvision finds it there and unpacks it
-    else:
-        log.info("downloading %s", dataset.url)
-    with _impatient():
-        dataset(staging, download=True)
-
-
-def _tiny_imagenet(archive: Path, staging: Path) -> None:
-    """Download the zip unless it is there, check it, and unpack all but the unlabelled test images."""
-    if not archive.exists():
-        resumable(TINY_IMAGENET_URL, archive, TINY_IMAGENET_MD5)
-    else:
-        _refuse_other(archive, TINY_IMAGENET_MD5)
-    log.info("unpacking %s", archive)
-    folder = KNOWN["tinyimagenet"].folder
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            wanted = [each for each in packed.namelist() if not each.startswith(f"{folder}/test/")]
-            packed.extractall(staging, wanted)
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error}): remove it and run again") from error
-
-
 def resumable(url: str, target: Path, md5: str) -> None:
     """Download a file with a progress bar; what an interrupted download left in <target>.part is continued.
 
     The file appears under its name only after its md5 was checked.
 
     Raises:
-        OSError: if the server cannot be reached or breaks off again and again; the part stays for the next time.
-        DataError: if the whole file is not the official one; it is removed.
+        OSError: if the server cannot be reached or breaks off again and again; the part stays for the next time. Or if
+            the whole file is another one; it is removed.
     """
     part = target.with_name(target.name + ".part")
-    console = Console(stderr=True)
-    bars = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*bars, console=console, disable=not sys.stderr.isatty()) as progress:
+    name = TextColumn("{task.description}")
+    bars = name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(*bars, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         for attempt in range(1, ATTEMPTS + 1):
             before = part.stat().st_size if part.exists() else 0
             try:
@@ -169,11 +130,9 @@ def resumable(url: str, target: Path, md5: str) -> None:
             if attempt == ATTEMPTS or not grown:
                 raise problem
             log.info("%s: %s; continuing", url, problem)
-    try:
-        _refuse_other(part, md5)
-    except DataError:
+    if (found := _md5(part)) != md5:
         part.unlink()
-        raise
+        raise OSError(f"the server sent another file: md5 {found} instead of {md5}")
     part.replace(target)
 
 
