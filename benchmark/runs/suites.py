@@ -3,15 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
+
+from pydantic import Field, ValidationError
 
 from advbench.benchmark import discovery
 from advbench.benchmark.files import read_toml
-from advbench.benchmark.protocol import Protocol, ProtocolError, resolve
+from advbench.benchmark.protocol import Protocol, ProtocolError, explain, resolve
+from advbench.benchmark.records.schema import Part, Scalar
 from advbench.benchmark.runs.plan import MethodRequest, Suite
-
-if TYPE_CHECKING:
-    from advbench.benchmark.records.schema import Scalar
 
 DEFAULT_METHODS = ("standard", "pgd_at", "trades", "dynat", "d2r", "sglr", "act")
 _SETTING = re.compile(r"(?P<method>[\w-]+)\.(?P<key>\w+)=(?P<value>.*)")
@@ -19,6 +19,17 @@ _SETTING = re.compile(r"(?P<method>[\w-]+)\.(?P<key>\w+)=(?P<value>.*)")
 
 class RequestError(ValueError):
     """A request that cannot be understood; the message is one line that says how to fix it."""
+
+
+class _Row(Part):
+    name: str
+    set: dict[str, Scalar] = Field(default={})
+
+
+class _SuiteFile(Part):
+    protocols: Annotated[tuple[str, ...], Field(min_length=1)]
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
+    method: Annotated[tuple[_Row, ...], Field(min_length=1)]
 
 
 def method_names(wanted: Iterable[str]) -> tuple[str, ...]:
@@ -87,40 +98,23 @@ def from_file(path: Path) -> Suite:
         RequestError: in one line that names file and key.
         MethodError: for methods or hyper-parameters that there are not.
     """
-    plain = read_toml(path, RequestError)
-    unknown = sorted(set(plain) - {"protocols", "seeds", "method"})
-    if unknown:
-        raise RequestError(f"{path}: {unknown[0]}: unknown key; a suite has protocols, seeds and [[method]]")
-    protocols = _strings(path, plain, "protocols")
-    seeds = plain.get("seeds", [])
-    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise RequestError(f"{path}: seeds: must be a list of integers that are not negative, got {seeds!r}")
-    if len(set(seeds)) != len(seeds):
-        raise RequestError(f"{path}: seeds: must be different, got {seeds}")
-    rows = plain.get("method", [])
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise RequestError(f'{path}: method: missing; write [[method]] and name = "trades" for each row')
-    resolved = (_protocol(path, reference) for reference in protocols)
-    requests = tuple(_row(path, number, row) for number, row in enumerate(rows))
+    try:
+        plain = _SuiteFile.model_validate(read_toml(path, RequestError))
+    except ValidationError as error:
+        keys = "a suite has protocols, seeds and [[method]] with name and set"
+        raise RequestError(f"{path}: {explain(error, 'suite')}; {keys}") from None
+    if len(set(plain.seeds)) != len(plain.seeds):
+        raise RequestError(f"{path}: seeds: must be different, got {list(plain.seeds)}")
+    resolved = (_protocol(path, reference) for reference in plain.protocols)
+    requests: list[MethodRequest] = []
+    for number, row in enumerate(plain.method):
+        try:
+            requests.append(request(row.name, row.set))
+        except ValueError as error:
+            raise RequestError(f"{path}: method.{number}: {error}") from None
     if len(set(map(repr, requests))) != len(requests):
         raise RequestError(f"{path}: method: two rows are the same")
-    return Suite(_different(resolved), requests, tuple(seeds))
-
-
-def _row(path: Path, number: int, row: dict[str, Any]) -> MethodRequest:
-    key = f"method.{number}"
-    unknown = sorted(set(row) - {"name", "set"})
-    if unknown:
-        raise RequestError(f"{path}: {key}.{unknown[0]}: unknown key; a method has name and set")
-    name, settings = row.get("name"), row.get("set", {})
-    if not isinstance(name, str):
-        raise RequestError(f"{path}: {key}.name: must be the name of a method")
-    if not isinstance(settings, dict):
-        raise RequestError(f"{path}: {key}.set: must be a table, such as set = {{ beta = 3.0 }}")
-    try:
-        return request(name, settings)
-    except ValueError as error:
-        raise RequestError(f"{path}: {key}: {error}") from None
+    return Suite(_different(resolved), tuple(requests), plain.seeds)
 
 
 def _protocol(path: Path, reference: str) -> Protocol:
@@ -130,13 +124,6 @@ def _protocol(path: Path, reference: str) -> Protocol:
         return resolve(reference)
     except ProtocolError as error:
         raise RequestError(f"{path}: protocols: {error}") from None
-
-
-def _strings(path: Path, plain: dict[str, Any], key: str) -> list[str]:
-    value = plain.get(key)
-    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
-        raise RequestError(f'{path}: {key}: must be a list of names or .toml files, such as ["digits-linf"]')
-    return value
 
 
 def _different(protocols: Iterable[Protocol]) -> tuple[Protocol, ...]:

@@ -32,12 +32,12 @@ def test_the_command_line_changes_the_file(tmp_path):
     [
         ('partitoin = "gpu"', "partitoin: unknown key; did you mean partition?"),
         ("zzz = 1", "zzz: unknown key; there are: partition, account"),
-        ('cpus_per_task = "8"', "cpus_per_task: must be an integer"),
+        ('cpus_per_task = "8"', "cpus_per_task: Input should be a valid integer"),
         ('time = "soon"', "time: 'soon' is no time"),
-        ("parallel = 0", "parallel: must be an integer of at least 1"),
-        ('setup = "module load cuda"', "setup: must be a list of shell lines"),
-        ('[sbatch]\ndependency = "afterok:1"', "sbatch.dependency: leave it out: advbench makes the dependencies"),
-        ('[sbatch]\npartition = "x"', "sbatch.partition: use the key partition instead"),
+        ("parallel = 0", "parallel: Input should be greater than or equal to 1"),
+        ('setup = "module load cuda"', "setup: Input should be a valid tuple"),
+        ('[sbatch]\ndependency = "afterok:1"', "sbatch: dependency: leave it out: advbench makes the dependencies"),
+        ('[sbatch]\npartition = "x"', "sbatch: partition: use the key partition instead"),
         ("partition =", "not valid TOML"),
     ],
 )

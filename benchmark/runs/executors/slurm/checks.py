@@ -66,7 +66,7 @@ def examine(profile: Profile, paths: Sequence[Path]) -> tuple[Cluster, Profile]:
             f"--time {profile.time}: partition {partition.name} allows {partition.longest:g} minutes at most"
         )
     if limit is None and partition.usual is not None:
-        profile = dataclasses.replace(profile, time=str(max(1, int(partition.usual))))
+        profile = profile.model_copy(update={"time": str(max(1, int(partition.usual)))})
     hosts = commands.nodes(partition.nodes)
     own = {socket.gethostname().split(".")[0], "localhost", "127.0.0.1", "::1"}
     elsewhere = [one for one in hosts if one.host.split(".")[0] not in own and one.address not in own]

@@ -3,19 +3,21 @@
 A file has the keys of `Profile`, and a table `[sbatch]` for anything else that sbatch knows; docs/cluster.md shows one.
 """
 
-import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 
 from advbench.benchmark.files import read_toml
+from advbench.benchmark.protocol import explain
+from advbench.benchmark.records.schema import Part
 
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^\n]*$")]
+Positive = Annotated[int, Field(ge=1, strict=True)]
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
-_COUNTED = ("cpus_per_task", "parallel", "threads", "shards_per_job", "max_queued", "grace")
-_WORDS = ("partition", "account", "qos", "mem", "constraint")
 _SHORT = 3
 """Minutes; signals come up to a minute early, so shorter jobs are told by SIGTERM at the very end only."""
 OWN = {
@@ -43,11 +45,10 @@ OWN = {
 
 
 class ProfileError(ValueError):
-    """A cluster profile that cannot be understood; the message is one line with the mend."""
+    """A cluster profile that cannot be understood; the message is one line with the fix."""
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(Part):
     """What jobs ask of Slurm.
 
     Attributes:
@@ -65,22 +66,57 @@ class Profile:
         sbatch: other options of sbatch, without dashes in front; an empty value is a flag.
     """
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    time: str | None = None
-    gpus_per_node: str | None = None
-    cpus_per_task: int = 1
-    mem: str | None = None
-    constraint: str | None = None
-    parallel: int | None = None
-    threads: int | None = None
-    shards_per_job: int | None = None
-    max_queued: int | None = None
-    retries: int = 2
-    grace: int = 90
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    time: Line | None = None
+    gpus_per_node: Line | None = None
+    cpus_per_task: Positive = 1
+    mem: Line | None = None
+    constraint: Line | None = None
+    parallel: Positive | None = None
+    threads: Positive | None = None
+    shards_per_job: Positive | None = None
+    max_queued: Positive | None = None
+    retries: Annotated[int, Field(ge=0, strict=True)] = 2
+    grace: Positive = 90
     setup: tuple[str, ...] = ()
-    sbatch: Mapping[str, str] = field(default_factory=dict)
+    sbatch: dict[str, str] = Field(default={})
+
+    @field_validator("time", "gpus_per_node", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("time")
+    @classmethod
+    def _long(cls, text: str | None) -> str | None:
+        if text is not None and minutes(text) < 1:
+            raise ValueError(f"{text!r} is less than a minute")
+        return text
+
+    @field_validator("gpus_per_node")
+    @classmethod
+    def _none(cls, text: str | None) -> str | None:
+        return None if text == "0" else text
+
+    @field_validator("sbatch", mode="before")
+    @classmethod
+    def _options(cls, given: object) -> dict[str, str]:
+        if not isinstance(given, Mapping):
+            raise ValueError(f"must be a table of options of sbatch, got {given!r}")  # noqa: TRY004 (pydantic's)
+        found: dict[str, str] = {}
+        for key, value in given.items():
+            name = str(key).replace("_", "-").lstrip("-")
+            if name in OWN:
+                raise ValueError(f"{name}: leave it out: {OWN[name]}")
+            if name.replace("-", "_") in cls.model_fields:
+                raise ValueError(f"{name}: use the key {name.replace('-', '_')} instead")
+            if isinstance(value, list | Mapping) or "\n" in str(value):
+                raise ValueError(f"{name}: must be one value, got {value!r}")
+            if value is not False:
+                found[name] = "" if value is True else str(value)
+        return found
 
     @property
     def minutes(self) -> float | None:
@@ -104,7 +140,7 @@ def minutes(text: str) -> float:
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:
-        raise ProfileError(f"time: {text!r} is no time: write minutes, such as 90, or 4:00:00, or 2-00:00:00 with days")
+        raise ProfileError(f"{text!r} is no time: write minutes, such as 90, or 4:00:00, or 2-00:00:00 with days")
     first, second, third = (int(match[part] or 0) for part in ("first", "second", "third"))
     if match["days"] is not None:
         return (int(match["days"]) * 24 + first) * 60 + second + third / 60
@@ -113,104 +149,29 @@ def minutes(text: str) -> float:
     return first + second / 60
 
 
-def _count(key: str, value: object) -> int:
-    least = 0 if key == "retries" else 1
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ProfileError(f"{key}: must be an integer of at least {least}, got {value!r}")
-    return value
-
-
-def _word(key: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or "\n" in value:
-        raise ProfileError(f"{key}: must be one line of text, got {value!r}")
-    return value.strip()
-
-
-def _time(key: str, value: object) -> str:
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _word(key, value)
-    if minutes(text) < 1:
-        raise ProfileError(f"time: {text!r} is less than a minute")
-    return text
-
-
-def _gpus(key: str, value: object) -> str | None:
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _word(key, value)
-    return None if text == "0" else text
-
-
-def _lines(key: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(line, str) for line in value):
-        raise ProfileError(f'{key}: must be a list of shell lines, such as ["module load cuda"], got {value!r}')
-    return tuple(value)
-
-
-def _options(key: str, value: object) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise ProfileError(f"{key}: must be a table of options of sbatch, got {value!r}")
-    found: dict[str, str] = {}
-    for given, what in value.items():
-        name = str(given).replace("_", "-").lstrip("-")
-        if name in OWN:
-            raise ProfileError(f"{key}.{name}: leave it out: {OWN[name]}")
-        if name.replace("-", "_") in KEYS:
-            raise ProfileError(f"{key}.{name}: use the key {name.replace('-', '_')} instead")
-        if isinstance(what, list | Mapping) or "\n" in str(what):
-            raise ProfileError(f"{key}.{name}: must be one value, got {what!r}")
-        if what is not False:
-            found[name] = "" if what is True else str(what)
-    return found
-
-
-_READERS: dict[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(_COUNTED, _count),
-    **dict.fromkeys(_WORDS, _word),
-    "retries": _count,
-    "time": _time,
-    "gpus_per_node": _gpus,
-    "setup": _lines,
-    "sbatch": _options,
-}
-KEYS = tuple(field.name for field in dataclasses.fields(Profile))
-
-
 def profile(file: Path | None = None, given: Mapping[str, object] | None = None) -> Profile:
     """Return the profile of a file, changed by what is given beside it: `setup` and `sbatch` add, others replace.
 
     Raises:
         ProfileError: for a file that cannot be read, keys that there are not, and values that do not fit.
     """
-    settings: dict[str, Any] = {} if file is None else _from_file(file)
-    for key, value in _read(given or {}).items():
-        if key == "setup":
-            settings[key] = (*settings.get(key, ()), *value)
-        elif key == "sbatch":
-            settings[key] = {**settings.get(key, {}), **value}
-        else:
-            settings[key] = value
-    return Profile(**settings)
+    base = Profile() if file is None else _read(read_toml(file, ProfileError), f"{file}: ")
+    over = _read(given or {}, "")
+    changed = {key: getattr(over, key) for key in over.model_fields_set}
+    added = {"setup": base.setup + over.setup, "sbatch": {**base.sbatch, **over.sbatch}}
+    return base.model_copy(update=changed | added)
 
 
-def _from_file(path: Path) -> dict[str, Any]:
-    plain = read_toml(path, ProfileError)
+def _read(plain: Mapping[str, object], place: str) -> Profile:
+    settings = {key.replace("-", "_"): value for key, value in plain.items()}
+    for key in settings.keys() - Profile.model_fields.keys():
+        near = difflib.get_close_matches(key, list(Profile.model_fields), n=1, cutoff=0.5)
+        known = f"there are: {', '.join(Profile.model_fields)} (the rest goes under [sbatch])"
+        raise ProfileError(f"{place}{key}: unknown key; {f'did you mean {near[0]}?' if near else known}")
     try:
-        return _read(plain)
-    except ProfileError as error:
-        raise ProfileError(f"{path}: {error}") from None
-
-
-def _read(plain: Mapping[str, object]) -> dict[str, Any]:
-    found = {}
-    for given, value in plain.items():
-        key = given.replace("-", "_")
-        if key not in KEYS:
-            raise ProfileError(f"{given}: unknown key; {_closest(key, KEYS)}")
-        found[key] = _READERS[key](key, value)
-    return found
-
-
-def _closest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)} (the rest goes under [sbatch])"
+        return Profile.model_validate(settings)
+    except ValidationError as error:
+        raise ProfileError(place + explain(error, "profile", 1)) from None
 
 
 def option(words: Iterable[str]) -> dict[str, str | bool]:
