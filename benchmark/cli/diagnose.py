@@ -85,14 +85,8 @@ def _peers(
     """Return the standard and the PGD-AT network of the store, but not the one that is examined."""
     from advbench.benchmark.runs.open_checkpoint import open_run
 
-    peers: dict[str, torch.nn.Module] = {}
-    for folder in where.store.folders():
-        if folder.path.parent.name != protocol.slug or folder.spec.protocol.digest != protocol.digest:
-            continue
-        trained = folder.trained()
-        if trained is None or "best" not in trained.checkpoints or folder.spec.method not in {"standard", "pgd_at"}:
-            continue
-        if folder.spec.seed == 0 and not trained.method.changed and trained.checkpoints["best"].sha256 != itself:
-            network = open_run(folder, "best", workload, device=where.torch_device()).network
-            peers[trained.method.label] = network
-    return peers
+    return {
+        trained.method.label: open_run(folder, "best", workload, where.torch_device()).network
+        for folder, trained in where.store.peers(protocol)
+        if trained.checkpoints["best"].sha256 != itself
+    }

@@ -74,7 +74,7 @@ def transfer(
     dataset = registry.load(protocol.data, root=where.data_root, device=device)
     workload = external.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     networks = {
-        f"{trained.method.row} s{folder.spec.seed}": open_run(folder, checkpoint, workload, device=device).network
+        f"{trained.method.row} s{folder.spec.seed}": open_run(folder, checkpoint, workload, device).network
         for folder, trained in chosen
     }
     images = min(subset or len(dataset.test), len(dataset.test))

@@ -223,28 +223,20 @@ def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) 
 
 def _peers(record: "Record", where: Where, dataset: "Dataset") -> "dict[str, torch.nn.Module]":
     """Return the peers of a run of the store, as its masking probes had them; none for a record from elsewhere."""
-    from advbench.benchmark.models import weight_files
+    from advbench.benchmark.models.external import Workload
+    from advbench.benchmark.runs.open_checkpoint import open_run
     from advbench.benchmark.runs.store import StoreError
 
-    store = where.store
     try:
-        folder = store.find(record.run)
+        where.store.find(record.run)
     except StoreError:
         return {}
-    peers = {}
-    for peer in store.peers(folder.spec):
-        trained = peer.trained()
-        if peer.id != folder.id and trained is not None:
-            name = f"{trained.method.name} {trained.checkpoints['best'].sha256}"
-            peers[name] = weight_files.load(
-                peer.weights("best"),
-                record.network,
-                num_classes=dataset.num_classes,
-                channels=dataset.shape[0],
-                sha256=trained.checkpoints["best"].sha256,
-                device=where.torch_device(),
-            )
-    return peers
+    workload, device = Workload(dataset.provenance.name, dataset.num_classes, dataset.shape), where.torch_device()
+    return {
+        f"{trained.method.name} {trained.checkpoints['best'].sha256}": open_run(peer, "best", workload, device).network
+        for peer, trained in where.store.peers(record.protocol)
+        if peer.id != record.run
+    }
 
 
 def _threads(record: "Record") -> int | None:

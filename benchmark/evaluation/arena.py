@@ -23,7 +23,7 @@ from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.models.torch_state import isolated_rng
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.outcomes import EvaluationError
+from advbench.benchmark.records.shard_result import EvaluationError
 
 ROUNDING = 2.0**-23
 """fp32 spacing at 1: x + eps is off by no more."""

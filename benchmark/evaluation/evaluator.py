@@ -21,8 +21,9 @@ from advbench.benchmark.evaluation.arena import Arena, ThreatModel, entered
 from advbench.benchmark.evaluation.masking_probes import examine
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.protocol import Engine, Protocol
-from advbench.benchmark.records.outcomes import Cost, EvaluationError, ShardResult, merge
+from advbench.benchmark.records.outcomes import merge
 from advbench.benchmark.records.schema import STAGES, Bits
+from advbench.benchmark.records.shard_result import Cost, EvaluationError, ShardResult
 
 __all__ = ["ATTACKS", "EvaluationError", "ShardResult", "attack_images", "evaluate_shard", "merge"]
 

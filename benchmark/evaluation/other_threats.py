@@ -20,8 +20,9 @@ from advbench.benchmark.evaluation.arena import ThreatModel
 from advbench.benchmark.evaluation.evaluator import evaluate_shard, require_classes
 from advbench.benchmark.protocol import Engine, Protocol, Threat
 from advbench.benchmark.records.flags import raised
-from advbench.benchmark.records.outcomes import EvaluationError, ShardResult, merge
+from advbench.benchmark.records.outcomes import merge
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Evaluation
+from advbench.benchmark.records.shard_result import EvaluationError, ShardResult
 from advbench.benchmark.records.statistics import wilson
 
 FAMILIES = ("clean", "pgd", "cw", "autoattack")

@@ -14,7 +14,7 @@ from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluation.arena import entered
 from advbench.benchmark.evaluation.other_threats import pieces
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.outcomes import EvaluationError
+from advbench.benchmark.records.shard_result import EvaluationError
 
 
 def matrix(

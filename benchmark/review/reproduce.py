@@ -19,8 +19,9 @@ from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluation.evaluator import attack_images, evaluate_shard
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import flags
-from advbench.benchmark.records.outcomes import COLUMNS_OF, ShardResult, gather
+from advbench.benchmark.records.outcomes import COLUMNS_OF, gather
 from advbench.benchmark.records.schema import Bits, Checkpoint, Environment, Record
+from advbench.benchmark.records.shard_result import ShardResult
 
 Verdict = Literal["equal", "within tolerance", "different"]
 _TRANSFER, _PROBED = "transfer-beats-white-box", "probabilities"

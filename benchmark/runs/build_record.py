@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from advbench.benchmark.records.flags import Training
-from advbench.benchmark.records.outcomes import EvaluationError, ShardResult, merge
+from advbench.benchmark.records.outcomes import merge
 from advbench.benchmark.records.schema import (
     FAMILIES,
     Checkpoint,
@@ -14,6 +14,7 @@ from advbench.benchmark.records.schema import (
     Outcomes,
     Record,
 )
+from advbench.benchmark.records.shard_result import EvaluationError, ShardResult
 from advbench.benchmark.runs.run_folder import MeasuredShard, RunFolder, StoreError, Trained
 
 
@@ -60,10 +61,7 @@ def _evaluation(folder: RunFolder, checkpoint: CheckpointName, trained: Trained)
         if not due or any(shard not in measured for shard in due):
             continue
         parts = [measured[shard] for shard in due]
-        try:
-            whole[family] = [ShardResult.from_plain(part.result) for part in parts]
-        except EvaluationError as error:
-            raise StoreError(f"{folder.journal(checkpoint, family, trained)}: {error}") from None
+        whole[family] = [part.result for part in parts]
         for column in {name for part in whole[family] for name in (*part.columns, *part.stages)}:
             environments[column] = parts[0].environment
             mixed[column] = _devices(parts)

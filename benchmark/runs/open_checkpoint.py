@@ -8,7 +8,7 @@ from advbench.benchmark.runs.run_folder import RunFolder
 
 
 def open_run(
-    folder: RunFolder, name: CheckpointName, workload: external.Workload, *, device: torch.device | str
+    folder: RunFolder, name: CheckpointName, workload: external.Workload, device: torch.device | str
 ) -> external.OpenedNetwork:
     """Open a checkpoint of a run of ours, its file compared with the checksum that training left.
 

@@ -318,13 +318,11 @@ class _Worker:
 
     def _peers(self, folder: RunFolder, dataset: Dataset) -> dict[str, nn.Module]:
         """Return the trained peers of a run: their adversarial examples are tried on it."""
-        peers = {}
-        for peer in self.store.peers(folder.spec):
-            trained = peer.trained()
-            if peer.id != folder.id and trained is not None:
-                name = f"{trained.method.name} {trained.checkpoints['best'].sha256}"
-                peers[name] = self._network(peer, "best", trained, dataset)
-        return peers
+        return {
+            f"{trained.method.name} {trained.checkpoints['best'].sha256}": self._network(peer, "best", trained, dataset)
+            for peer, trained in self.store.peers(folder.spec.protocol)
+            if peer.id != folder.id
+        }
 
     def _attack(self, job: Job, folder: RunFolder, trained: Trained) -> Callable[[int], MeasuredShard]:
         """Load network and data; return the function that attacks one shard."""
@@ -362,7 +360,7 @@ class _Worker:
                 environment=machine,
                 seconds=result.seconds,
                 passes=result.passes,
-                result=result.to_plain(),
+                result=result,
             )
 
         return attack

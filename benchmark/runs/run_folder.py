@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import PlainSerializer, PlainValidator, ValidationError
 
 from advbench.benchmark import files
-from advbench.benchmark.protocol import ProtocolError
+from advbench.benchmark.protocol import ProtocolError, explain
 from advbench.benchmark.records.schema import (
     CHECKPOINTS,
     FAMILIES,
@@ -33,6 +33,7 @@ from advbench.benchmark.records.schema import (
     Sha256,
     TrainingRecord,
 )
+from advbench.benchmark.records.shard_result import ShardResult
 from advbench.benchmark.runs.failure import Failure
 from advbench.benchmark.runs.job import Job, RunSpec
 
@@ -63,15 +64,19 @@ class Trained(Part):
     checkpoints: dict[CheckpointName, Weights]
 
 
+def _result(value: object) -> ShardResult:
+    return value if isinstance(value, ShardResult) else ShardResult.from_plain(cast("Mapping[str, Any]", value))
+
+
 class MeasuredShard(Part):
-    """The outcome of one family of attacks on one shard of test images; `result` is `ShardResult.to_plain()`."""
+    """The outcome of one family of attacks on one shard of test images, with where and how it was measured."""
 
     shard: Count
     checkpoint_sha256: Sha256
     environment: Environment
     seconds: Seconds
     passes: Passes
-    result: dict[str, Any]
+    result: Annotated[ShardResult, PlainValidator(_result), PlainSerializer(ShardResult.to_plain)]
 
 
 class ShardCost(NamedTuple):
@@ -304,14 +309,17 @@ class RunFolder:
         return frozenset(self._raw(checkpoint, family, trained, "result"))
 
     def shards(self, checkpoint: CheckpointName, family: str, trained: Trained) -> dict[int, MeasuredShard]:
-        """Return the valid results by shard, in order; those of other weights count as missing."""
+        """Return the valid results by shard, in order; those of other weights count as missing.
+
+        Raises:
+            StoreError: if one is not a result; one line naming the journal.
+        """
         found = sorted(self._raw(checkpoint, family, trained, None).items())
         try:
             return {shard: MeasuredShard.model_validate(entry) for shard, entry in found}
         except ValidationError as error:
-            path, first = self.journal(checkpoint, family, trained), error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise StoreError(f"{path}: {place}: {first['msg']}; remove the file to attack again") from None
+            path = self.journal(checkpoint, family, trained)
+            raise StoreError(f"{path}: {explain(error, 'entry', 1)}; remove the file to attack again") from None
 
     def add_shard(self, checkpoint: CheckpointName, family: str, measured: MeasuredShard, trained: Trained) -> None:
         """Put one result on disk."""

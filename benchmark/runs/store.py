@@ -15,6 +15,7 @@ Whatever is torn, edited or of other weights counts as missing and is done again
 lock, so any number of executors, on any number of machines, may work on one store.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -22,9 +23,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.runs.job import RunSpec
-from advbench.benchmark.runs.run_folder import RunFolder, StoreError
+from advbench.benchmark.runs.run_folder import RunFolder, StoreError, Trained
 
 log = logging.getLogger(__name__)
 __all__ = ["RunFolder", "Store", "StoreError", "default_root"]
@@ -37,16 +39,6 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def default_root() -> Path:
     """Return `$ADVBENCH_STORE`, or `runs` in the working directory."""
     return Path(os.environ.get("ADVBENCH_STORE") or "runs")
-
-
-def _is_peer(folder: RunFolder, spec: RunSpec) -> bool:
-    trained = folder.trained()
-    if trained is None or trained.method.changed or "best" not in trained.checkpoints:
-        return False
-    try:
-        return folder.spec.protocol.digest == spec.protocol.digest
-    except StoreError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -78,18 +70,20 @@ class Store:
                 return RunFolder(path, run_id)
         raise StoreError(f"{spec.label} needs run {run_id} as a teacher, which is not in {self.root}: plan again")
 
-    def peers(self, spec: RunSpec) -> tuple[RunFolder, ...]:
-        """Return the trained peers under the same protocol: standard and PGD-AT with their defaults, first seed.
+    def peers(self, protocol: Protocol) -> Iterator[tuple[RunFolder, Trained]]:
+        """Yield the trained peers under a protocol: standard and PGD-AT with their defaults, first seed.
 
         They are told by what the store says of them; no code of a method is loaded for it.
         """
-        paths = [
-            path
-            for method in PEERS
-            for path in sorted((self.root / spec.protocol.slug).glob(f"{method}-s{PEER_SEED}-*"))
-            if FOLDER_NAME.fullmatch(path.name)
-        ]
-        return tuple(folder for path in paths if _is_peer(folder := RunFolder(path, path.name[-16:]), spec))
+        for method in PEERS:
+            for path in sorted((self.root / protocol.slug).glob(f"{method}-s{PEER_SEED}-*")):
+                folder = RunFolder(path, path.name[-16:])
+                trained = folder.trained() if FOLDER_NAME.fullmatch(path.name) else None
+                if trained is None or trained.method.changed or "best" not in trained.checkpoints:
+                    continue
+                with contextlib.suppress(StoreError):
+                    if folder.spec.protocol.digest == protocol.digest:
+                        yield folder, trained
 
     def folders(self) -> Iterator[RunFolder]:
         """Yield every folder that is named like a run, sorted by path; its `run.json` is not read yet."""

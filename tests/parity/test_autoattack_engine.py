@@ -20,8 +20,8 @@ from advbench.benchmark.evaluation.arena import ThreatModel
 from advbench.benchmark.models.architectures import PreActBlock, build, conv3x3, pool, stage
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records.outcomes import EvaluationError
 from advbench.benchmark.records.schema import STAGES
+from advbench.benchmark.records.shard_result import EvaluationError
 
 QUERIES, TARGETS, IMAGES = 100, 2, 16
 EPS = {"plain": (0.14, 0.7), "smallcnn": (0.16, 0.8), "preact": (0.13, 0.65)}  # L∞, L2

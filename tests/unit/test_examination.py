@@ -9,7 +9,8 @@ from torch import nn
 from advbench.benchmark.evaluation.evaluator import EvaluationError, evaluate_shard
 from advbench.benchmark.evaluation.masking_probes import difference, unit_rows
 from advbench.benchmark.protocol import Threat, published
-from advbench.benchmark.records.outcomes import SHOWN, ShardResult, gather
+from advbench.benchmark.records.outcomes import SHOWN, gather
+from advbench.benchmark.records.shard_result import ShardResult
 
 N = 12
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from advbench.benchmark import files
@@ -20,6 +21,7 @@ from advbench.benchmark.records.schema import (
     Passes,
     TrainingRecord,
 )
+from advbench.benchmark.records.shard_result import ShardResult
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.run_folder import MeasuredShard, Trained, Weights
 from advbench.benchmark.runs.store import RunFolder, Store, StoreError, default_root
@@ -66,7 +68,7 @@ def measured(shard: int, sha256: str, seconds: float = 1.0) -> MeasuredShard:
         environment=ENVIRONMENT,
         seconds=seconds,
         passes=Passes(forward=2, input_gradient=3, weight_gradient=5),
-        result={"n": shard},
+        result=ShardResult("pgd", shard, np.zeros(shard, np.int64)),
     )
 
 
@@ -255,7 +257,7 @@ class TestShards:
         for shard in range(3):
             folder.add_shard("best", "cw", measured(shard, trained.checkpoints["best"].sha256), trained)
         path = folder.journal("best", "cw", trained)
-        path.write_bytes(path.read_bytes().replace(b'{"n":1}', b'{"n":9}'))
+        path.write_bytes(path.read_bytes().replace(b'"n":1', b'"n":9'))
         assert folder.finished("best", "cw", trained) == {0, 2}
 
     @pytest.mark.parametrize("change", [{"shard": None}, {"passes": []}, {"seconds": "x"}, {"checkpoint_sha256": None}])
@@ -276,6 +278,14 @@ class TestShards:
         files.append_sealed(folder.journal("best", "cw", trained), {**entry, "environment": 3})
         with pytest.raises(StoreError, match=r"cw\.jsonl: environment: .*; remove the file to attack again"):
             folder.shards("best", "cw", trained)
+
+    def test_what_is_no_result_is_one_line_naming_the_journal(self, folder):
+        trained = trained_in(folder)
+        entry = measured(0, trained.checkpoints["best"].sha256).model_dump(mode="json")
+        files.append_sealed(folder.journal("best", "cw", trained), entry | {"result": {"n": 3}})
+        with pytest.raises(StoreError, match=r"cw\.jsonl: result: shard result: not readable") as caught:
+            folder.shards("best", "cw", trained)
+        assert "\n" not in str(caught.value)
 
     def test_a_result_that_was_done_again_counts(self, folder):
         trained = trained_in(folder)

@@ -17,8 +17,8 @@ from advbench.benchmark.evaluation import evaluator
 from advbench.benchmark.files import file_sha256
 from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.protocol import Protocol, published
-from advbench.benchmark.records.outcomes import Cost, ShardResult
 from advbench.benchmark.records.schema import Divergence, Passes, Record, TrainingRecord
+from advbench.benchmark.records.shard_result import Cost, ShardResult
 from advbench.benchmark.runs import perform as work
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.perform import WorkError, catalogue, perform
@@ -203,7 +203,7 @@ class TestEvaluation:
         assert doubles.attacked == [("cw", 0), ("cw", 8), ("cw", 16)]
         assert [(one.done, one.total, one.unit) for one in said] == [(number, 3, "shard") for number in range(4)]
         folder = store.folder(spec)
-        assert [shard.result["n"] for shard in folder.shards("best", "cw", folder.trained()).values()] == [8, 8, 4]
+        assert [shard.result.n for shard in folder.shards("best", "cw", folder.trained()).values()] == [8, 8, 4]
         assert not list((folder.path / "locks").glob("best*"))
 
     def test_only_what_is_missing_is_attacked(self, doubles, store, spec):
@@ -291,7 +291,7 @@ class TestEvaluation:
             perform(evaluation(one, "examination", (0,)), store.root, device="cpu")
             folder = store.folder(one)
             shard = folder.shards("best", "examination", folder.trained())[0]
-            asked[one.id] = [name.split()[0] for name in shard.result["settings"]["examination"]["peers"]]
+            asked[one.id] = [name.split()[0] for name in shard.result.settings["examination"]["peers"]]
         assert asked == {spec.id: ["standard"], other.id: ["pgd_at"], variant.id: ["pgd_at", "standard"]}
 
 
@@ -354,7 +354,9 @@ def kill(job: Job, store: Store, where: float) -> None:
 def outcomes(folder: RunFolder) -> list:
     """What was measured, without what differs from time to time."""
     found = folder.shards("best", "pgd", folder.trained())
-    return [(shard, one.checkpoint_sha256, one.result["columns"], one.passes) for shard, one in found.items()]
+    return [
+        (shard, one.checkpoint_sha256, one.result.to_plain()["columns"], one.passes) for shard, one in found.items()
+    ]
 
 
 def test_killed_and_resumed_is_the_same_to_the_bit(tmp_path, protocol):
@@ -377,7 +379,8 @@ def test_killed_and_resumed_is_the_same_to_the_bit(tmp_path, protocol):
     assert folder.finished("best", "pgd", folder.trained()) == {0}
     first = folder.shards("best", "pgd", folder.trained())[0]
     assert perform(attack, killed.root, device="cpu") == "done"
-    assert folder.shards("best", "pgd", folder.trained())[0] == first
+    again = folder.shards("best", "pgd", folder.trained())[0]
+    assert again.model_dump(mode="json") == first.model_dump(mode="json")
     assert outcomes(folder) == outcomes(whole.folder(spec))
     assert len(outcomes(folder)) == 3
     bits = [

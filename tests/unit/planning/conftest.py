@@ -3,6 +3,7 @@
 import hashlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from advbench.benchmark.protocol import published
@@ -20,6 +21,7 @@ from advbench.benchmark.records.schema import (
     Record,
     TrainingRecord,
 )
+from advbench.benchmark.records.shard_result import ShardResult
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, runs
 from advbench.benchmark.runs.run_folder import MeasuredShard, RunFolder, Trained, Weights
 from advbench.benchmark.runs.store import Store
@@ -79,7 +81,7 @@ def attack(folder: RunFolder, trained: Trained, family: str, shards=(0,), checkp
         for shard in shards:
             one = MeasuredShard(
                 shard=shard, checkpoint_sha256=trained.checkpoints[checkpoint].sha256, environment=ENVIRONMENT,
-                seconds=4.0, passes=Passes(forward=40), result={},
+                seconds=4.0, passes=Passes(forward=40), result=ShardResult(family, 0, np.zeros(0, np.int64)),
             )  # fmt: skip
             folder.add_shard(checkpoint, family, one, trained)
 

@@ -7,17 +7,20 @@ import sys
 import time
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
 from advbench.benchmark import files
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES, Passes
+from advbench.benchmark.records.shard_result import ShardResult
 from advbench.benchmark.runs.executors.base import JobFunction
 from advbench.benchmark.runs.executors.slurm.checks import Cluster
 from advbench.benchmark.runs.executors.slurm.commands import Configuration, SlurmPartition
 from advbench.benchmark.runs.executors.slurm.dispatch import Dispatch
 from advbench.benchmark.runs.executors.slurm.profile import Profile
 from advbench.benchmark.runs.executors.slurm.registry import Registry
+from advbench.benchmark.runs.executors.slurm.sizing import cut
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, plan, runs
 from advbench.benchmark.runs.run_folder import MeasuredShard
 from advbench.benchmark.runs.store import Store
@@ -40,21 +43,24 @@ def report():  # not getrusage, whose peak counts what the process was before it
     print(time.process_time(), peak.split()[1], file=sys.stderr)
 atexit.register(report)
 """
+RESULT = ShardResult("cw", 0, np.full(400, 3), {f"c{number}": np.ones(400, dtype=bool) for number in range(6)})
 PLAN = """
 import json, sys
 from pathlib import Path
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, Suite, plan
 from advbench.benchmark.protocol import published
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.sizing import cut
 from advbench.benchmark.runs.status import status
 from advbench.benchmark.runs.store import Store
 store, names, facts = Store(Path(sys.argv[1])), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 catalogue = {name: MethodFacts(*fact) for name, fact in facts.items()}
 suite = Suite(tuple(published()[name] for name in names), tuple(map(MethodRequest, catalogue)), (0, 1, 2))
 stands = status(store, suite, catalogue)
-jobs = plan(suite, store, catalogue, max_shards_per_job=4)
+jobs = cut(plan(suite, store, catalogue), {}, Profile(shards_per_job=4))
 print(json.dumps({
-    "runs": len(stands.runs),
-    "done": sum(run.done for run in stands.runs),
+    "runs": len(stands),
+    "done": sum(run.done for run in stands),
     "jobs": len({job.id for job in jobs}),
     "shards a job": sorted({len(job.shards) for job in jobs}),
     "shards": len({(job.run.id, job.checkpoint, job.family, shard) for job in jobs for shard in job.shards}),
@@ -84,7 +90,7 @@ def filled(large, made, monkeypatch):
             if checkpoint not in journals:
                 one = MeasuredShard(
                     shard=0, checkpoint_sha256=weights.sha256, environment=made.ENVIRONMENT, seconds=4.0,
-                    passes=Passes(forward=40), result={"predictions": [3] * 400, "columns": {"c": "e7" * 300}},
+                    passes=Passes(forward=40), result=RESULT,
                 ).model_dump(mode="json")  # fmt: skip
                 journals[checkpoint] = b"".join(files.seal({**one, "shard": shard}) for shard in range(DONE))
             for family in FAMILIES:
@@ -150,7 +156,7 @@ def test_the_number_of_files_does_not_grow_with_the_shards(store, made):
 
 def test_108000_jobs_become_arrays_that_slurm_takes_and_few_files(filled, tmp_path, monkeypatch):
     """One job for each shard, the most there can be: queued without Slurm, whose answers are made up."""
-    jobs = plan(SUITE, filled, CATALOGUE, max_shards_per_job=1)
+    jobs = cut(plan(SUITE, filled, CATALOGUE), {}, Profile(shards_per_job=1))
     sent: list[tuple[int, str]] = []
 
     class Engine:
