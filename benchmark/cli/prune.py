@@ -67,7 +67,7 @@ def _kept(suites: tuple[Path, ...], records: Path | None) -> set[str] | None:
         from advbench.benchmark.runs.plan import runs
         from advbench.benchmark.runs.suites import from_file
 
-        kept |= {run.id for run in runs(from_file(suite), catalogue())}
+        kept |= {run.spec.id for run in runs(from_file(suite), catalogue())}
     if records is not None:
         from advbench.leaderboards.board import load_records
 

@@ -30,7 +30,7 @@ def status(*, asked: SuiteWords, store: "Store") -> None:
     """
     from advbench.benchmark.runs.executors.base import ExecutorError
     from advbench.benchmark.runs.executors.slurm.queue import by_run
-    from advbench.benchmark.runs.status import queued_status, stored_status
+    from advbench.benchmark.runs.status import RunStatus, stored_status
 
     try:
         queued = by_run(store)
@@ -41,11 +41,13 @@ def status(*, asked: SuiteWords, store: "Store") -> None:
         from advbench.benchmark.runs.perform import catalogue
         from advbench.benchmark.runs.status import status as look
 
-        runs = look(store, asked.read(), catalogue()).runs
+        runs = look(store, asked.read(), catalogue())
     else:
         runs = tuple(stored_status(folder) for folder in store.folders())
         new = queued.keys() - {run.id for run in runs}
-        runs += tuple(queued_status(identity, found.label) for identity, found in queued.items() if identity in new)
+        runs += tuple(
+            RunStatus(identity, found.label, "missing") for identity, found in queued.items() if identity in new
+        )
     if not runs:
         click.echo(f"{store.root}: no runs yet; `advbench run-all` makes some")
         return

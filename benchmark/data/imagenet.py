@@ -32,7 +32,6 @@ AHEAD = 2
 """Batches decoded ahead of the one that is used."""
 DRAWS = 41
 """Uniform draws for one training image: 40 for its crop, one for the flip."""
-TRAIN_IMAGES, VAL_IMAGES = 1_281_167, 50_000
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def read_folder(root: Path) -> Folder:
     ]
     found = (len(wnids), len(train.paths), len(val.paths))
     notes = ["unverified data: names and sizes of the files are recorded, their contents are not read"]
-    if found != (KNOWN["imagenet"].num_classes, TRAIN_IMAGES, VAL_IMAGES):
+    if found != (KNOWN["imagenet"].num_classes, *KNOWN["imagenet"].images):
         notes.append(f"not the whole of ImageNet: {found[0]} classes, {found[1]} training and {found[2]} val images")
     extra = {"train": counts(train), "val": counts(val)}
     return Folder(train, val, class_names(folder, wnids), manifest_digest(entries), tuple(notes), extra)

@@ -9,26 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from advbench.benchmark.data.sources import KNOWN
 from advbench.benchmark.protocol import Data, Protocol
 from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES, CheckpointName, Scalar
-from advbench.benchmark.runs.failure import Failure
 from advbench.benchmark.runs.job import Job, RunSpec
-from advbench.benchmark.runs.run_folder import RunFolder, Trained
+from advbench.benchmark.runs.run_folder import RunFolder, Scan, Trained
 from advbench.benchmark.runs.store import PEER_SEED, PEERS, Store
 
 State = Literal["done", "running", "missing", "failed", "blocked"]
-OFFICIAL_SIZES = {
-    "digits": (1_797, 0),
-    "cifar10": (50_000, 10_000),
-    "cifar100": (50_000, 10_000),
-    "tinyimagenet": (100_000, 10_000),
-    "imagenet": (1_281_167, 50_000),
-}
-"""Training and test images as published; the digits' test set is cut from its one set as the protocol says."""
 
 
 class PlanError(ValueError):
-    """A suite that cannot be planned; the message is one line with the mend."""
+    """A suite that cannot be planned; the message is one line with the fix."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +63,12 @@ class PlannedRun:
     """A run the suite needs. A teacher that is no row of the suite is trained but not evaluated."""
 
     spec: RunSpec
-    id: str
     evaluated: bool
 
 
 @dataclass(frozen=True)
 class WorkStatus:
-    """Where one piece of work stands.
+    """The status of one piece of work.
 
     Attributes:
         job: training, or the missing shards of one family on one checkpoint (all of them when it is done).
@@ -160,15 +151,15 @@ class _Group:
         spec = RunSpec(self.protocol, request.name, hyperparameters, self.seed, teachers)
         identity = spec.id
         is_row = not students or (identity in self.found and self.found[identity].evaluated)
-        self.found[identity] = PlannedRun(spec, identity, evaluated=is_row)
+        self.found[identity] = PlannedRun(spec, evaluated=is_row)
         return identity
 
 
 def sizes(data: Data) -> tuple[int, int] | None:
     """Return training and test images as officially published, lists and limits applied; None for unknown data."""
-    if data.name not in OFFICIAL_SIZES:
+    if data.name not in KNOWN:
         return None
-    train, test = OFFICIAL_SIZES[data.name]
+    train, test = KNOWN[data.name].images
     train = data.train_list.images if data.train_list else train
     test = data.test_list.images if data.test_list else test
     if data.test:
@@ -177,76 +168,59 @@ def sizes(data: Data) -> tuple[int, int] | None:
     return min(train, data.train_limit or train), min(test, data.test_limit or test)
 
 
-def survey(
-    suite: Suite, store: Store, catalogue: Catalogue, *, max_shards_per_job: int | None = None
-) -> Iterator[WorkStatus]:
-    """Yield where every piece of work of a suite stands; each run folder is read once.
+def survey(suite: Suite, store: Store, catalogue: Catalogue) -> Iterator[WorkStatus]:
+    """Yield the status of every piece of work of a suite; each run folder is read once.
 
     Under one protocol and seed all training comes first, then the attacks, AutoAttack at the front: the longest pieces
     of work start earliest, and the short ones fill the end.
-
-    Args:
-        suite: what is wanted.
-        store: what there is.
-        catalogue: the methods.
-        max_shards_per_job: cut the missing shards of a family into jobs of at most so many (for clusters).
     """
-    surveyor = _Surveyor(max_shards_per_job)
+    surveyor = _Surveyor()
     for _, group in itertools.groupby(runs(suite, catalogue), lambda run: (run.spec.protocol.name, run.spec.seed)):
-        looks = []
+        scans = []
         for run in group:
-            looks.append(_Look(run, store.folder(run.spec)))
-            yield surveyor.training(looks[-1])
-        for look in looks:
-            if look.run.evaluated:
-                yield from surveyor.attacks(look)
+            folder = store.folder(run.spec)
+            scans.append((run.evaluated, folder, folder.scan()))
+            yield surveyor.training(run.spec, scans[-1][-1])
+        for evaluated, folder, scan in scans:
+            if evaluated:
+                yield from surveyor.attacks(folder, scan)
 
 
-def plan(suite: Suite, store: Store, catalogue: Catalogue, *, max_shards_per_job: int | None = None) -> tuple[Job, ...]:
+def plan(suite: Suite, store: Store, catalogue: Catalogue) -> tuple[Job, ...]:
     """Return the jobs to do, each after those it needs; what failed is tried again, what others do is waited for."""
-    standings = survey(suite, store, catalogue, max_shards_per_job=max_shards_per_job)
-    jobs = [standing.job for standing in standings if standing.state != "done" and standing.possible]
+    jobs = [work.job for work in survey(suite, store, catalogue) if work.state != "done" and work.possible]
     there = {job.id for job in jobs}
-    return tuple(dataclasses.replace(job, after=tuple(one for one in job.after if one in there)) for job in jobs)
-
-
-class _Look:
-    """One run and what was found in its folder."""
-
-    def __init__(self, run: PlannedRun, folder: RunFolder) -> None:
-        self.run, self.folder, self.scan = run, folder, folder.scan()
+    return tuple(dataclasses.replace(job, after=tuple(need for need in job.after if need in there)) for job in jobs)
 
 
 class _Surveyor:
-    """Says where work stands, run after run; remembers what that means for the runs that come later."""
+    """Tells the status of work, run after run; remembers what that means for the runs that come later."""
 
-    def __init__(self, most: int | None) -> None:
-        self.most = most
+    def __init__(self) -> None:
         self.impossible: dict[str, str] = {}
         """Runs that can never be trained, or never be a teacher → why."""
         self.untrained: set[str] = set()
         self.peers: dict[str, list[str]] = {}
         """Training of peers that is not done, by protocol digest: examinations wait for it."""
 
-    def training(self, look: _Look) -> WorkStatus:
-        """Return where training stands."""
-        run, scan = look.run, look.scan
-        teachers = sorted(set(run.spec.teachers.values()))
+    def training(self, spec: RunSpec, scan: Scan) -> WorkStatus:
+        """Return the status of training."""
+        teachers = sorted(set(spec.teachers.values()))
         waits = tuple(f"{teacher}-train" for teacher in teachers if teacher in self.untrained)
-        job = Job("train", run.spec, after=waits)
+        job = Job("train", spec, after=waits)
         if scan.trained is not None:
             if "best" not in scan.trained.checkpoints:
-                self.impossible[run.id] = f"{run.spec.label} diverged before its first checkpoint"
+                self.impossible[spec.id] = f"{spec.label} diverged before its first checkpoint"
             at = scan.trained.training.diverged
-            said = "" if at is None else f"its loss was not finite at epoch {at.epoch}, step {at.step}"
-            return WorkStatus(job, "done", said, done=1)
-        self.untrained.add(run.id)
-        if run.spec.method in PEERS and run.spec.seed == PEER_SEED:
-            self.peers.setdefault(run.spec.protocol.digest, []).append(job.id)
+            reason = "" if at is None else f"its loss was not finite at epoch {at.epoch}, step {at.step}"
+            return WorkStatus(job, "done", reason, done=1)
+        self.untrained.add(spec.id)
+        if spec.method in PEERS and spec.seed == PEER_SEED:
+            self.peers.setdefault(spec.protocol.digest, []).append(job.id)
         lost = next((self.impossible[teacher] for teacher in teachers if teacher in self.impossible), None)
         if lost is not None:
-            self.impossible[run.id] = f"it needs a teacher, but {lost}"
-            return WorkStatus(job, "blocked", self.impossible[run.id], possible=False)
+            self.impossible[spec.id] = f"it needs a teacher, but {lost}"
+            return WorkStatus(job, "blocked", self.impossible[spec.id], possible=False)
         if "train" in scan.held:
             return WorkStatus(job, "running", scan.held["train"])
         failure = next((failure for failure in scan.failures if failure.kind == "train"), None)
@@ -254,63 +228,44 @@ class _Surveyor:
             return WorkStatus(job, "failed", failure.reason, log=failure.log)
         return WorkStatus(job, "blocked", "its teacher is not trained yet") if waits else WorkStatus(job, "missing")
 
-    def attacks(self, look: _Look) -> Iterator[WorkStatus]:
-        """Yield where the attacks on both checkpoints stand."""
-        protocol, trained = look.run.spec.protocol, look.scan.trained
-        digest = protocol.digest
-        official = sizes(protocol.data)
+    def attacks(self, folder: RunFolder, scan: Scan) -> Iterator[WorkStatus]:
+        """Yield the status of each family of attacks on both checkpoints."""
+        spec, trained = folder.spec, scan.trained
+        official = sizes(spec.protocol.data)
         images = trained.data.test if trained is not None else official[1] if official is not None else 0
+        shards = tuple(range(spec.protocol.shards(images)))
         for checkpoint in CHECKPOINTS:
             for family in reversed(FAMILIES):
-                peers = tuple(self.peers.get(digest, ())) if family == "examination" else ()
-                every = tuple(range(protocol.shards(images)))
-                work = Job("evaluate", look.run.spec, checkpoint, family, every, peers)  # type: ignore[arg-type]
+                peers = tuple(self.peers.get(spec.protocol.digest, ())) if family == "examination" else ()
+                work = Job("evaluate", spec, checkpoint, family, shards, peers)  # type: ignore[arg-type]  # FAMILIES
                 if trained is None:
-                    yield from self._ahead(look, work)
+                    yield self._ahead(work)
                 elif checkpoint in trained.checkpoints:  # a run that diverged may lack it
-                    yield from self._family(look, work, trained)
+                    yield _status(work, folder, scan, trained)
 
-    def _ahead(self, look: _Look, work: Job) -> Iterator[WorkStatus]:
-        """Yield where the attacks on a network stand that is not trained yet."""
-        why = self.impossible.get(look.run.id)
+    def _ahead(self, work: Job) -> WorkStatus:
+        """Return the status of attacks on a network that is not trained yet."""
+        why = self.impossible.get(work.run.id)
         if why is not None:
-            yield WorkStatus(work, "blocked", why, total=len(work.shards), possible=False)
-            return
-        for part in _cut(work.shards, self.most) or [()]:
-            after = tuple(dict.fromkeys((f"{look.run.id}-train", *work.after)))
-            job = dataclasses.replace(work, shards=part, after=after)
-            yield WorkStatus(job, "blocked", "its network is not trained yet", total=len(part))
-
-    def _family(self, look: _Look, work: Job, trained: Trained) -> Iterator[WorkStatus]:
-        checkpoint, family = cast("tuple[CheckpointName, str]", (work.checkpoint, work.family))
-        there = look.scan.shards.get((checkpoint, family), {})
-        missing = tuple(shard for shard in work.shards if shard not in there)
-        if not missing:
-            yield WorkStatus(work, "done", done=len(work.shards), total=len(work.shards))
-            return
-        held = {}
-        if look.scan.held:
-            keys = {look.folder.work_key(checkpoint, family, shard, trained): shard for shard in missing}
-            held = {keys[key]: who for key, who in look.scan.held.items() if key in keys}
-        for number, part in enumerate(_cut(missing, self.most)):
-            done = len(work.shards) - len(missing) if number == 0 else 0  # counted once, with the first part
-            yield _measured(dataclasses.replace(work, shards=part), held, look.scan.failures, done)
+            return WorkStatus(work, "blocked", why, total=len(work.shards), possible=False)
+        job = dataclasses.replace(work, after=tuple(dict.fromkeys((f"{work.run.id}-train", *work.after))))
+        return WorkStatus(job, "blocked", "its network is not trained yet", total=len(work.shards))
 
 
-def _measured(job: Job, held: Mapping[int, str], failures: tuple[Failure, ...], done: int) -> WorkStatus:
-    """Return where some missing shards stand."""
-    total = done + len(job.shards)
-    for shard in job.shards:
-        if shard in held:
-            return WorkStatus(job, "running", held[shard], done=done, total=total)
-    unit = (job.kind, job.checkpoint, job.family)
-    for failure in failures:
-        if failure.unit == unit and (not failure.shards or set(failure.shards) & set(job.shards)):
+def _status(work: Job, folder: RunFolder, scan: Scan, trained: Trained) -> WorkStatus:
+    """Return the status of one family of attacks on a trained checkpoint."""
+    checkpoint, family, total = cast("CheckpointName", work.checkpoint), str(work.family), len(work.shards)
+    missing = tuple(shard for shard in work.shards if shard not in scan.shards.get((checkpoint, family), {}))
+    done = total - len(missing)
+    if not missing:
+        return WorkStatus(work, "done", done=done, total=total)
+    job = dataclasses.replace(work, shards=missing)
+    for shard in missing if scan.held else ():
+        key = folder.work_key(checkpoint, family, shard, trained)
+        if key in scan.held:
+            return WorkStatus(job, "running", scan.held[key], done=done, total=total)
+    for failure in scan.failures:
+        same = failure.unit == (job.kind, job.checkpoint, job.family)
+        if same and (not failure.shards or set(failure.shards) & set(missing)):
             return WorkStatus(job, "failed", failure.reason, done=done, total=total, log=failure.log)
     return WorkStatus(job, "missing", done=done, total=total)
-
-
-def _cut(shards: tuple[int, ...], most: int | None) -> list[tuple[int, ...]]:
-    """Cut shards into parts of at most `most`."""
-    size = most or max(1, len(shards))
-    return [shards[first : first + size] for first in range(0, len(shards), size)]

@@ -1,16 +1,14 @@
-"""Where a suite stands: what is done, running, missing, failed or blocked. Torch-free."""
+"""The status of runs: what is done, running, missing, failed or blocked. Torch-free."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import get_args
 
 from advbench.benchmark.records.schema import FAMILIES
 from advbench.benchmark.runs.plan import Catalogue, State, Suite, WorkStatus, survey
 from advbench.benchmark.runs.run_folder import RunFolder, StoreError
 from advbench.benchmark.runs.store import Store
 
-STATES: tuple[State, ...] = get_args(State)
+WORST_FIRST: tuple[State, ...] = ("failed", "running", "missing", "blocked", "done")
 
 
 @dataclass(frozen=True)
@@ -20,8 +18,7 @@ class RunStatus:
     Attributes:
         id: identity of the run.
         label: name for people.
-        state: the worst there is: failed before running before missing before blocked before done.
-        trained: whether training is done.
+        state: the worst there is, in the order of `WORST_FIRST`.
         done, total: shards of the attacks on both checkpoints.
         reasons: why work failed, runs or is blocked, without repetition.
         logs: logs of the jobs that failed.
@@ -30,53 +27,30 @@ class RunStatus:
     id: str
     label: str
     state: State
-    trained: bool
-    done: int
-    total: int
-    reasons: tuple[str, ...]
-    logs: tuple[str, ...]
+    done: int = 0
+    total: int = 0
+    reasons: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Status:
-    """A suite: `counts` are of pieces of work (training, or one family on one checkpoint) by state."""
-
-    runs: tuple[RunStatus, ...]
-    counts: dict[State, int]
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left to do."""
-        return all(run.state == "done" for run in self.runs)
-
-
-def status(store: Store, suite: Suite, catalogue: Catalogue) -> Status:
-    """Return where every run of a suite stands."""
+def status(store: Store, suite: Suite, catalogue: Catalogue) -> tuple[RunStatus, ...]:
+    """Return the status of every run of a suite."""
     by_run: dict[str, list[WorkStatus]] = {}
-    labels: dict[str, str] = {}
-    counts: Counter[State] = Counter()
-    for standing in survey(suite, store, catalogue):
-        identity = standing.job.id.partition("-")[0]
-        by_run.setdefault(identity, []).append(standing)
-        labels[identity] = standing.job.run.label
-        counts[standing.state] += 1
-    runs = tuple(_run(identity, labels[identity], standings) for identity, standings in by_run.items())
-    return Status(runs, {state: counts[state] for state in STATES})
+    for work in survey(suite, store, catalogue):
+        by_run.setdefault(work.job.run.id, []).append(work)
+    return tuple(_run(identity, pieces) for identity, pieces in by_run.items())
 
 
-def _run(identity: str, label: str, standings: list[WorkStatus]) -> RunStatus:
-    training, *attacks = standings
-    states = {standing.state for standing in standings}
-    order: tuple[State, ...] = ("failed", "running", "missing", "blocked", "done")
+def _run(identity: str, pieces: list[WorkStatus]) -> RunStatus:
+    states = {work.state for work in pieces}
     return RunStatus(
         id=identity,
-        label=label,
-        state=next(state for state in order if state in states),
-        trained=training.state == "done",
-        done=sum(standing.done for standing in attacks),
-        total=sum(standing.total for standing in attacks),
-        reasons=_unique(standing.reason for standing in standings),
-        logs=_unique(standing.log for standing in standings),
+        label=pieces[0].job.run.label,
+        state=next(state for state in WORST_FIRST if state in states),
+        done=sum(work.done for work in pieces[1:]),
+        total=sum(work.total for work in pieces[1:]),
+        reasons=_unique(work.reason for work in pieces),
+        logs=_unique(work.log for work in pieces),
     )
 
 
@@ -85,18 +59,15 @@ def _unique(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def stored_status(folder: RunFolder) -> RunStatus:
-    """Return where a run of the store stands, whatever suite it was made for."""
+    """Return the status of a run of the store, whatever suite it was made for."""
     try:
         label = folder.spec.label
     except StoreError as error:
-        return RunStatus(
-            folder.id, folder.path.name, "failed", trained=False, done=0, total=0, reasons=(str(error),), logs=()
-        )
+        return RunStatus(folder.id, folder.path.name, "failed", reasons=(str(error),))
     scan = folder.scan()
     done = total = 0
     if scan.trained is not None:
-        shards = folder.spec.protocol.shards(scan.trained.data.test)
-        total = shards * len(FAMILIES) * len(scan.trained.checkpoints)
+        total = folder.spec.protocol.shards(scan.trained.data.test) * len(FAMILIES) * len(scan.trained.checkpoints)
         done = sum(len(found) for found in scan.shards.values())
     state: State = "missing"
     if scan.failures:
@@ -105,11 +76,5 @@ def stored_status(folder: RunFolder) -> RunStatus:
         state = "running"
     elif scan.trained is not None and done >= total:
         state = "done"
-    reasons = tuple(dict.fromkeys([one.reason for one in scan.failures] or list(scan.held.values())))
-    logs = tuple(dict.fromkeys(one.log for one in scan.failures))
-    return RunStatus(folder.id, label, state, scan.trained is not None, done, total, reasons, logs)
-
-
-def queued_status(identity: str, label: str) -> RunStatus:
-    """Return where a run stands that is queued, and of which the store knows nothing yet."""
-    return RunStatus(identity, label, "missing", trained=False, done=0, total=0, reasons=(), logs=())
+    reasons = _unique([failure.reason for failure in scan.failures] or scan.held.values())
+    return RunStatus(folder.id, label, state, done, total, reasons, _unique(failure.log for failure in scan.failures))

@@ -12,6 +12,8 @@ from advbench.benchmark.records.schema import (
     FAMILIES,
     Passes,
 )
+from advbench.benchmark.runs.executors.slurm.profile import Profile
+from advbench.benchmark.runs.executors.slurm.sizing import cut
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.plan import MethodFacts, MethodRequest, PlanError, Suite, complete, plan, runs, survey
 from advbench.benchmark.runs.run_folder import Weights
@@ -38,7 +40,7 @@ class TestRuns:
             for seed in (0, 1)
             for method in ("standard", "trades")
         ]
-        assert all(run.evaluated and run.id == run.spec.id for run in found)
+        assert all(run.evaluated for run in found)
 
     def test_without_seeds_the_protocol_has_them(self, made):
         assert [run.spec.seed for run in runs(made.suite("standard", seeds=()), made.CATALOGUE)] == [0, 1, 2]
@@ -51,7 +53,7 @@ class TestRuns:
             "distilled",
         ]
         assert {one.spec.seed for one in (teacher_clean, teacher_robust, student)} == {2}
-        assert student.spec.teachers == {"clean": teacher_clean.id, "robust": teacher_robust.id}
+        assert student.spec.teachers == {"clean": teacher_clean.spec.id, "robust": teacher_robust.spec.id}
         assert [one.evaluated for one in (teacher_clean, teacher_robust, student)] == [False, False, True]
 
     @pytest.mark.parametrize("order", [("pgd_at", "distilled"), ("distilled", "pgd_at")])
@@ -146,23 +148,16 @@ class TestPlan:
             job for job in plan(wanted, store, made.CATALOGUE) if (job.checkpoint, job.family) == ("best", "autoattack")
         ]
         assert job.shards == tuple(shard for shard in range(25) if shard not in {0, 1, 7})
-        parts = [
-            job.shards
-            for job in plan(wanted, store, made.CATALOGUE, max_shards_per_job=10)
-            if (job.checkpoint, job.family) == ("best", "autoattack")
-        ]
+        parts = [part.shards for part in cut([job], {}, Profile(shards_per_job=10))]
         assert [len(part) for part in parts] == [10, 10, 2]
         assert sum(parts, ()) == job.shards
 
-    def test_counts_of_shards_add_up_when_work_is_cut(self, store, made):
+    def test_counts_of_shards_add_up(self, store, made):
         wanted = made.suite("trades", protocols=(made.CIFAR,))
         folder = made.folder_of(store, wanted, "trades")
         made.attack(folder, made.train(folder, test=10_000), "cw", shards=range(5))
-        for most in (None, 1, 7):
-            found = [
-                one for one in survey(wanted, store, made.CATALOGUE, max_shards_per_job=most) if one.job.family == "cw"
-            ]
-            assert (sum(one.done for one in found), sum(one.total for one in found)) == (10, 50)
+        found = [work for work in survey(wanted, store, made.CATALOGUE) if work.job.family == "cw"]
+        assert (sum(one.done for one in found), sum(one.total for one in found)) == (10, 50)
 
     def test_a_test_set_of_another_size_is_taken_as_it_is(self, store, made):
         wanted = made.suite("trades", protocols=(made.CIFAR,))
