@@ -34,7 +34,7 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store: "
     from advbench.benchmark.runs.executors.slurm.registry import Registry
 
     registry = Registry(store)
-    found = queue.glance(registry)
+    found = queue.jobs_in_queue(registry)
     wanted = [entry for entry in found if _chosen(entry, runs, protocols)]
     for run in runs:
         if not any(entry.job.run.id.startswith(run) for entry in found):

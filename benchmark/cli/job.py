@@ -35,9 +35,9 @@ def job(*, file: Path, where: Where, threads: int | None, part: int | None) -> N
       advbench job runs/.slurm/20260102-030405-6a7b8c/batch.json --part 17
     """
     if part is not None:
-        from advbench.benchmark.runs.executors.slurm.node import attend
+        from advbench.benchmark.runs.executors.slurm.node import run_part
 
-        raise click.exceptions.Exit(attend(file, part))
+        raise click.exceptions.Exit(run_part(file, part))
     from advbench.benchmark.runs.environment import usable_cores
     from advbench.benchmark.runs.perform import WorkError, perform
 

@@ -50,7 +50,7 @@ class Display:
 
     def __call__(self, event: JobEvent) -> None:
         """Show one event."""
-        self.meter.hear(event)
+        self.meter.update(event)
         if self.live is not None:
             self._bars(event, self.live)
         identity = event.job.id

@@ -63,7 +63,7 @@ class _Submitted(RunFolder):
 
     def trained(self) -> Trained | None:
         """Return what training said it left."""
-        return self.said_trained()
+        return self.training_json()
 
 
 def submit(

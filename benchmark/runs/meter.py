@@ -24,7 +24,7 @@ class Meter:
         self.settled: set[str] = set()
         self.began = time.monotonic()
 
-    def hear(self, event: JobEvent) -> None:
+    def update(self, event: JobEvent) -> None:
         """Take in an event."""
         identity = event.job.id
         if event.kind in {"finished", "failed", "blocked"}:

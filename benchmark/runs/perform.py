@@ -41,7 +41,7 @@ _EVERY = 1.0
 
 
 class WorkError(RuntimeError):
-    """A job that cannot be done, or failed; the message is one line with the mend."""
+    """A job that cannot be done, or failed; the message is one line with the fix."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def perform(
 
 
 def _one_line(error: BaseException) -> str:
-    said = " ".join(str(error).split())
-    text = said if isinstance(error, ValueError | RuntimeError) and said else f"{type(error).__name__}: {said}"
+    message = " ".join(str(error).split())
+    text = message if isinstance(error, ValueError | RuntimeError) and message else f"{type(error).__name__}: {message}"
     return text[:500]
 
 
@@ -190,7 +190,7 @@ class _Worker:
             if folder.trained() is None:
                 if not free:
                     return False
-                if folder.said_trained() is not None:
+                if folder.training_json() is not None:
                     log.warning("%s: its weights are gone or torn: training what is missing", spec.label)
                 folder.finish_training(self._trained(spec, folder))
             if free:
@@ -207,20 +207,20 @@ class _Worker:
         steps = epochs * (len(dataset.train) // spec.protocol.training.batch)
         identity = identify(method, (epochs, steps))
         loaded = {role: self._teacher(spec, run_id, dataset) for role, run_id in sorted(spec.teachers.items())}
-        last_said = time.monotonic()
+        last_report = time.monotonic()
         epochs_done = 0
 
         def on_epoch(row: Epoch) -> None:
             nonlocal epochs_done
             epochs_done = row.epoch + 1
-            said = f"loss {row.loss:.3f}, validation clean {row.clean:.1%}, PGD {row.robust:.1%}"
-            log.info("%s: epoch %d of %d: %s", spec.label, epochs_done, epochs, said)
-            self.report(Progress(epochs_done, epochs, "epoch", said))
+            text = f"loss {row.loss:.3f}, validation clean {row.clean:.1%}, PGD {row.robust:.1%}"
+            log.info("%s: epoch %d of %d: %s", spec.label, epochs_done, epochs, text)
+            self.report(Progress(epochs_done, epochs, "epoch", text))
 
         def on_batch(done: int, total: int) -> None:
-            nonlocal last_said
-            if time.monotonic() - last_said >= _EVERY:
-                last_said = time.monotonic()
+            nonlocal last_report
+            if time.monotonic() - last_report >= _EVERY:
+                last_report = time.monotonic()
                 self.report(Progress(epochs_done + done / total, epochs, "epoch"))
 
         def run() -> TrainingRecord:

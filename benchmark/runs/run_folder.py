@@ -234,7 +234,7 @@ class RunFolder:
                 continue
         return held
 
-    def said_trained(self) -> Trained | None:
+    def training_json(self) -> Trained | None:
         """Return what `training.json` says, whatever has become of the weights; None if it is missing or torn."""
         try:
             return Trained.model_validate(files.read_sealed(self.path / "training.json"))
@@ -243,7 +243,7 @@ class RunFolder:
 
     def trained(self) -> Trained | None:
         """Return what training left, or None: not finished, torn, or its weights are gone or not what they were."""
-        trained = self.said_trained()
+        trained = self.training_json()
         try:
             whole = trained is not None and all(self._is_whole(*each) for each in trained.checkpoints.items())
         except OSError:

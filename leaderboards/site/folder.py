@@ -9,7 +9,7 @@ MANIFEST = "site-files.txt"
 
 
 class SiteError(ValueError):
-    """A folder into which no site can be written; the message is one line with the mend."""
+    """A folder into which no site can be written; the message is one line with the fix."""
 
 
 def check(out: Path, source: Path | None = None) -> None:

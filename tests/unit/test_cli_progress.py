@@ -27,12 +27,12 @@ def test_the_meter_knows_the_share_and_the_time_left(jobs):
     meter.began = 100.0
     assert meter.fraction == 0
     assert meter.left(100.0) == 20.0, "two at once"
-    meter.hear(JobEvent("progress", jobs[0], done=6, total=12, unit="epoch"))
+    meter.update(JobEvent("progress", jobs[0], done=6, total=12, unit="epoch"))
     assert meter.fraction == pytest.approx(15 / 40)
     assert meter.left(130.0) == pytest.approx(30 / 15 * 25), "from the speed so far"
-    meter.hear(JobEvent("finished", jobs[0], seconds=30))
+    meter.update(JobEvent("finished", jobs[0], seconds=30))
     assert meter.counts == "1/2"
-    meter.hear(JobEvent("failed", jobs[1]))
+    meter.update(JobEvent("failed", jobs[1]))
     assert (meter.fraction, meter.left(), meter.counts) == (1.0, 0.0, "2/2")
 
 

@@ -252,7 +252,7 @@ class TestEvaluation:
         raw = bytearray(folder.weights("best").read_bytes())
         raw[-1] ^= 1
         folder.weights("best").write_bytes(raw)
-        folder.finish_training(folder.said_trained())  # as if bits had turned on the disk, unknown to the file system
+        folder.finish_training(folder.training_json())  # as if bits had turned on the disk, unknown to the file system
         os.utime(folder.path / "training.json", (time.time() + 9, time.time() + 9))
         with pytest.raises(WorkError, match="is not what training wrote"):
             perform(evaluation(spec, "cw"), store.root, device="cpu")

@@ -29,7 +29,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
 """Seconds until work that others hold is tried again; doubled each time."""
 _MOST_GPU_THREADS = 8
-_MOST_STILLBORN = 3
+_MOST_FAILED_STARTS = 3
 """Processes in a row that may die while they start."""
 
 
@@ -67,27 +67,27 @@ class Local:
 
     def execute(self, jobs: Sequence[Job], function: JobFunction, on_event: Listener) -> Outcome:
         """Have all jobs done; see `Executor`. Ctrl-C ends the workers and goes on to the caller; nothing is lost."""
-        crew = _Crew(self, function, on_event, jobs)
+        execution = _Execution(self, function, on_event, jobs)
         try:
-            return crew.work()
+            return execution.work()
         finally:
-            crew.dismiss()
+            execution.stop()
 
     def start(self, function: JobFunction, number: int, kind: str) -> "_WorkerProcess":
         """Start a worker process for one kind of job."""
         surroundings = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
         if self.gpus:
             surroundings["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]
-        said = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker", function.path, json.dumps(dict(function.arguments))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
             env=surroundings,
             start_new_session=True,  # Ctrl-C at the terminal reaches the executor alone
         )
-        return _WorkerProcess(number, process, said, kind)
+        return _WorkerProcess(number, process, stderr, kind)
 
 
 @dataclass(eq=False)
@@ -96,7 +96,7 @@ class _WorkerProcess:
 
     number: int
     process: "subprocess.Popen[bytes]"
-    said: IO[bytes]
+    stderr: IO[bytes]
     kind: str
     """What kind of job it does: a process that ran the code of a method never attacks a network."""
     ready: bool = False
@@ -104,7 +104,7 @@ class _WorkerProcess:
     began: float = 0.0
     listener: threading.Thread | None = None
 
-    def give(self, job: Job, log: Path) -> None:
+    def send(self, job: Job, log: Path) -> None:
         """Hand over a job."""
         self.job, self.began = job, time.monotonic()
         line = json.dumps({"job": job.to_plain(), "log": str(log)}) + "\n"
@@ -113,16 +113,16 @@ class _WorkerProcess:
             self.process.stdin.write(line.encode())
             self.process.stdin.flush()
 
-    def listen(self, heard: "SimpleQueue[tuple[_WorkerProcess, dict[str, Any]]]") -> None:
+    def listen(self, messages: "SimpleQueue[tuple[_WorkerProcess, dict[str, Any]]]") -> None:
         """Pass on what the process says, and at the end that it ended."""
         assert self.process.stdout is not None  # noqa: S101 (opened as a pipe)
         with self.process.stdout as answers:
             for line in answers:
-                heard.put((self, json.loads(line)))
+                messages.put((self, json.loads(line)))
         self.process.wait()
-        heard.put((self, {"kind": "ended"}))
+        messages.put((self, {"kind": "ended"}))
 
-    def hang_up(self) -> None:
+    def close_input(self) -> None:
         """Close the process's input, which makes it stop at once."""
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -130,7 +130,7 @@ class _WorkerProcess:
 
     def end(self) -> None:
         """Make sure that the process is gone."""
-        self.hang_up()
+        self.close_input()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -138,17 +138,17 @@ class _WorkerProcess:
             self.process.wait()
         if self.listener is not None:
             self.listener.join(timeout=5)
-        self.said.close()
+        self.stderr.close()
 
     @property
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """The last line that the process printed outside a job."""
-        self.said.seek(0)
-        lines = self.said.read().decode("utf-8", "replace").split("\n")
+        self.stderr.seek(0)
+        lines = self.stderr.read().decode("utf-8", "replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     @property
-    def fate(self) -> str:
+    def ending(self) -> str:
         """How the process ended."""
         code = self.process.returncode
         if code is None or code >= 0:
@@ -159,14 +159,14 @@ class _WorkerProcess:
 
 
 @dataclass
-class _Crew:
+class _Execution:
     """One call of `execute`: the jobs, the workers, and who has what."""
 
     executor: Local
     function: JobFunction
     on_event: Listener
     jobs: Sequence[Job]
-    heard: "SimpleQueue[tuple[_WorkerProcess, dict[str, Any]]]" = field(default_factory=SimpleQueue)
+    messages: "SimpleQueue[tuple[_WorkerProcess, dict[str, Any]]]" = field(default_factory=SimpleQueue)
     workers: list[_WorkerProcess] = field(default_factory=list)
     done: list[Job] = field(default_factory=list)
     failed: list[tuple[Job, str]] = field(default_factory=list)
@@ -183,19 +183,19 @@ class _Crew:
         """Jobs that others may still have to wait for."""
         self.lost: dict[str, str] = {}
         """Jobs that failed or are blocked → label."""
-        self.stillborn = 0
+        self.failed_starts = 0
         """Processes in a row that died before they were ready."""
 
     def work(self) -> Outcome:
         """Have everything done."""
         while self.pending or any(worker.job for worker in self.workers):
             self._block()
-            self._hand_out()
+            self._assign()
             try:
-                worker, message = self.heard.get(timeout=0.2)
+                worker, message = self.messages.get(timeout=0.2)
             except Empty:
                 continue
-            self._hear(worker, message)
+            self._handle(worker, message)
         return Outcome(tuple(self.done), tuple(self.failed), tuple(self.blocked))
 
     def _block(self) -> None:
@@ -208,12 +208,12 @@ class _Crew:
                 if culprit is not None:
                     reason = f"it needs what failed: {self.lost[culprit]}"
                     del self.pending[identity]
-                    self._lose(job, identity)
+                    self._give_up(job, identity)
                     self.blocked.append((job, reason))
                     self.on_event(JobEvent("blocked", job, detail=reason))
                     found = True
 
-    def _lose(self, job: Job, identity: str) -> None:
+    def _give_up(self, job: Job, identity: str) -> None:
         self.open.discard(identity)
         self.lost[identity] = job.label
 
@@ -227,7 +227,7 @@ class _Crew:
         )
         return list(itertools.islice(found, self.executor.workers))
 
-    def _hand_out(self) -> None:
+    def _assign(self) -> None:
         """Give idle workers jobs, and start workers for jobs that none of them may do."""
         ready = self._ready()
         starting = [worker for worker in self.workers if not worker.ready]
@@ -238,18 +238,18 @@ class _Crew:
             if idle is not None:
                 del self.pending[identity]
                 self.on_event(JobEvent("started", job))
-                idle.give(job, self._folder(job).log(job))
+                idle.send(job, self._folder(job).log(job))
             elif coming is not None:
                 starting.remove(coming)
             else:
-                self._engage(job.kind, needed={self.pending[one].kind for one in ready if one in self.pending})
+                self._start_worker(job.kind, needed={self.pending[one].kind for one in ready if one in self.pending})
         waiting = any(identity in self.not_before for identity in self.pending)
         if self.pending and not ready and not waiting and not any(worker.job for worker in self.workers):
             raise ExecutorError("jobs wait for each other: plan again")
 
-    def _engage(self, kind: str, needed: set[str]) -> None:
+    def _start_worker(self, kind: str, needed: set[str]) -> None:
         """Start a worker for a kind of job, if need be in the place of an idle one for which there is nothing."""
-        if self.stillborn >= _MOST_STILLBORN and any(worker.job for worker in self.workers):
+        if self.failed_starts >= _MOST_FAILED_STARTS and any(worker.job for worker in self.workers):
             return  # perhaps there is room for no more: those at work go on
         if len(self.workers) >= self.executor.workers:
             idle = next((w for w in self.workers if w.ready and w.job is None and w.kind not in needed - {kind}), None)
@@ -261,29 +261,29 @@ class _Crew:
         number = next(number for number in range(self.executor.workers) if number not in taken)
         worker = self.executor.start(self.function, number, kind)
         self.workers.append(worker)
-        worker.listener = threading.Thread(target=worker.listen, args=(self.heard,), daemon=True)
+        worker.listener = threading.Thread(target=worker.listen, args=(self.messages,), daemon=True)
         worker.listener.start()
 
     def _folder(self, job: Job) -> RunFolder:
         return self.executor.store.folder(job.run)
 
-    def _hear(self, worker: _WorkerProcess, message: dict[str, Any]) -> None:
+    def _handle(self, worker: _WorkerProcess, message: dict[str, Any]) -> None:
         kind = message["kind"]
         if worker not in self.workers:
             return
         if kind == "ready":
-            worker.ready, self.stillborn = True, 0
+            worker.ready, self.failed_starts = True, 0
             return
         job = worker.job
         if kind == "ended":
-            self._bury(worker, job)
+            self._ended(worker, job)
             return
         if job is None:
             return
         seconds = time.monotonic() - worker.began
         if kind == "progress":
-            said = {name: message[name] for name in ("done", "total", "unit", "detail")}
-            self.on_event(JobEvent("progress", job, **said, seconds=seconds))
+            progress = {name: message[name] for name in ("done", "total", "unit", "detail")}
+            self.on_event(JobEvent("progress", job, **progress, seconds=seconds))
             return
         worker.job = None
         if kind == "failed":
@@ -307,30 +307,30 @@ class _Crew:
         self.on_event(JobEvent("waiting", job, detail="another process is at it", seconds=seconds))
 
     def _fail(self, job: Job, reason: str, seconds: float) -> None:
-        self._lose(job, job.id)
+        self._give_up(job, job.id)
         self.failed.append((job, reason))
         self.on_event(JobEvent("failed", job, detail=reason, seconds=seconds))
 
-    def _bury(self, worker: _WorkerProcess, job: Job | None) -> None:
+    def _ended(self, worker: _WorkerProcess, job: Job | None) -> None:
         """A process died: fail its job, keep the others; if several in a row never came up none will."""
         self.workers.remove(worker)
-        last_words = worker.last_words
+        last_line = worker.last_line
         worker.end()
         if not worker.ready:
-            self.stillborn += 1
-            if self.stillborn >= _MOST_STILLBORN and not any(other.ready for other in self.workers):
-                raise ExecutorError(f"a worker process cannot start: {last_words or worker.fate}")
+            self.failed_starts += 1
+            if self.failed_starts >= _MOST_FAILED_STARTS and not any(other.ready for other in self.workers):
+                raise ExecutorError(f"a worker process cannot start: {last_line or worker.ending}")
             return
         if job is not None:
             folder = self._folder(job)
-            reason = f"{worker.fate} (log: {folder.log(job)})"
+            reason = f"{worker.ending} (log: {folder.log(job)})"
             folder.create()
             folder.fail(job, reason)
             self._fail(job, reason, time.monotonic() - worker.began)
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """End all workers: closing their input makes them stop at once."""
         for worker in self.workers:
-            worker.hang_up()
+            worker.close_input()
         for worker in self.workers:
             worker.end()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from advbench.benchmark.runs.executors.slurm import queue
-from advbench.benchmark.runs.executors.slurm.node import Attendant, attend
+from advbench.benchmark.runs.executors.slurm.node import NodeJob, run_part
 from advbench.benchmark.runs.executors.slurm.registry import Registry, units
 from advbench.benchmark.runs.job import Job
 
@@ -30,7 +30,7 @@ def on_node(world, monkeypatch) -> Callable[..., int]:
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", index)
         handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM)}
         try:
-            return attend(world.first.path / "batch.json", part)
+            return run_part(world.first.path / "batch.json", part)
         finally:
             for one, handler in handlers.items():
                 signal.signal(one, handler)
@@ -83,8 +83,8 @@ def test_a_job_that_others_are_at_goes_back(world, on_node, monkeypatch):
 NODE = """
     import sys
     from pathlib import Path
-    from advbench.benchmark.runs.executors.slurm.node import attend
-    sys.exit(attend(Path(sys.argv[1]), 0))
+    from advbench.benchmark.runs.executors.slurm.node import run_part
+    sys.exit(run_part(Path(sys.argv[1]), 0))
 """
 
 
@@ -117,7 +117,7 @@ def test_a_job_that_is_stopped_goes_back_unless_it_was_cancelled(world, case):
     assert not world.first.settled()
     if not back:
         world.cluster.forget("101_0")
-        queue.glance(Registry(world.store))
+        queue.jobs_in_queue(Registry(world.store))
         assert world.first.settled()[0].end == "cancelled"
 
 
@@ -135,12 +135,12 @@ def test_notice_before_the_time_limit_stops_the_job_in_time(world):
 def test_a_time_limit_without_progress_fails_in_the_end(world):
     world.slurm(retries=1, time="90").submit([world.train()], world.function)
     for attempt in (1, 2):
-        attendant = Attendant(world.first, 0, "101_0")
-        attendant.began -= 80 * 60
-        attendant.furthest = 0.5
-        attendant.now = {"done": 0.5, "total": 3, "unit": "epoch"}
+        node_job = NodeJob(world.first, 0, "101_0")
+        node_job.began -= 80 * 60
+        node_job.furthest = 0.5
+        node_job.now = {"done": 0.5, "total": 3, "unit": "epoch"}
         handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM)}
-        assert attendant._stopped("the time limit") == attempt - 1
+        assert node_job._stopped("the time limit") == attempt - 1
         for one, handler in handlers.items():
             signal.signal(one, handler)
     settled = world.first.settled()[0]

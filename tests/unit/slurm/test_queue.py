@@ -17,7 +17,7 @@ def test_the_states_of_the_queue_are_those_of_the_jobs(world):
     world.cluster.tasks("RUNNING", keys[0])
     world.cluster.tasks("PENDING", keys[1], reason="Resources")
     world.first.set_live(0, {"done": 3.2, "total": 10, "unit": "epoch"})
-    said = [entry.said for entry in queue.glance(Registry(world.store))]
+    said = [entry.text for entry in queue.jobs_in_queue(Registry(world.store))]
     assert said == ["RUNNING on n1, epoch 3/10", "PENDING (Resources)", "PENDING (Priority)"]
 
 
@@ -34,7 +34,7 @@ def test_a_job_that_left_the_queue_without_a_word(world, case):
     state, reason, code, end, said = case
     world.slurm().submit([world.train()], world.function)
     world.cluster.tasks(state, reason=reason, code=code)
-    assert queue.glance(Registry(world.store)) == []
+    assert queue.jobs_in_queue(Registry(world.store)) == []
     settled = world.first.settled()[0]
     assert settled.end == end
     assert said in settled.reason
@@ -45,7 +45,7 @@ def test_a_job_that_left_the_queue_without_a_word(world, case):
 def test_a_job_that_slurm_has_forgotten_is_lost(world):
     world.slurm().submit([world.train()], world.function)
     world.cluster.forget(*world.cluster.read()["tasks"])
-    assert queue.glance(Registry(world.store)) == []
+    assert queue.jobs_in_queue(Registry(world.store)) == []
     assert "it left Slurm's queue without a word" in world.first.settled()[0].reason
     assert world.slurm().submit([world.train()], world.function).jobs == 1  # and can be queued again
 
@@ -54,7 +54,7 @@ def test_while_the_controller_is_away_nothing_is_lost(world):
     world.slurm().submit([world.train()], world.function)
     world.cluster.set(away=True)
     with pytest.raises(commands.SlurmAwayError):
-        queue.glance(Registry(world.store))
+        queue.jobs_in_queue(Registry(world.store))
     assert not world.first.settled()
 
 

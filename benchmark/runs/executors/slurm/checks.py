@@ -151,7 +151,7 @@ def await_probe(registry: Registry, probe: str, place: str, patience: float = PR
     """
     end, pause = time.monotonic() + patience, 1.0
     while True:
-        known = commands.fate(probe)
+        known = commands.job_info(probe)
         state, code = known.get("JobState", ""), known.get("ExitCode", "").partition(":")[0]
         if state == "COMPLETED":
             _remember(registry, place)
@@ -172,10 +172,10 @@ def _complaint(registry: Registry, node: str, place: str, code: str, state: str)
         str(_NO_DATA): f"{node} does not see the data: choose a shared folder with --data",
         str(_NO_ADVBENCH): f"{node} cannot run advbench: install it where nodes see it, or say how under setup",
     }
-    said = (
+    message = (
         f"the probe job on {place} ended as {state or 'unknown'} with exit code {code or 'unknown'}: nothing was queued"
     )
-    return known.get(code, said)
+    return known.get(code, message)
 
 
 def _remember(registry: Registry, place: str) -> None:

@@ -108,14 +108,14 @@ def ask(*command: str) -> str:
     return done.stdout
 
 
-def _refusal(said: str) -> SlurmError:
+def _refusal(output: str) -> SlurmError:
     """Return the error that words of Slurm amount to."""
-    if _UNCONFIGURED.search(said):
+    if _UNCONFIGURED.search(output):
         return SlurmError(
             "Slurm's commands are here but no cluster is configured: run this where jobs are queued, or set SLURM_CONF"
         )
-    line = " ".join(part.strip() for part in said.replace(" error: ", " ").splitlines() if part.strip())[:500]
-    return (SlurmAwayError if _AWAY.search(said) else SlurmError)(line)
+    line = " ".join(part.strip() for part in output.replace(" error: ", " ").splitlines() if part.strip())[:500]
+    return (SlurmAwayError if _AWAY.search(output) else SlurmError)(line)
 
 
 def _pairs(line: str) -> dict[str, str]:
@@ -145,8 +145,8 @@ def partitions() -> dict[str, SlurmPartition]:
     return found
 
 
-def _limit(said: str | None) -> float | None:
-    return None if said in {None, "UNLIMITED", "INFINITE", "NONE"} else minutes(str(said))
+def _limit(output: str | None) -> float | None:
+    return None if output in {None, "UNLIMITED", "INFINITE", "NONE"} else minutes(str(output))
 
 
 def nodes(expression: str) -> tuple[Node, ...]:
@@ -178,7 +178,7 @@ def named(name: str) -> str | None:
     return found[0] if found else None
 
 
-def fate(key: str) -> dict[str, str]:
+def job_info(key: str) -> dict[str, str]:
     """Return what Slurm knows of a task, also for a while after it ended: JobState, Reason, ExitCode; or nothing.
 
     Finished jobs are forgotten after some minutes (MinJobAge); accounting, where there is some, knows them longer.

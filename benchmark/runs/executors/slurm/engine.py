@@ -68,10 +68,10 @@ class Engine(SlurmExecutor):
         script = self.folder / "script.sh"
         script.write_text(text, encoding="utf-8")
         try:
-            said = ask(*_shielded(extra), *self._make_submission_command(script))
-            return "" if "test-only" in extra else str(self._get_job_id_from_submission_command(said))
+            output = ask(*_shielded(extra), *self._make_submission_command(script))
+            return "" if "test-only" in extra else str(self._get_job_id_from_submission_command(output))
         except FailedSubmissionError:
-            raise SlurmError(f"sbatch gave no job id but said: {' '.join(said.split())}") from None
+            raise SlurmError(f"sbatch gave no job id but said: {' '.join(output.split())}") from None
         finally:
             script.unlink(missing_ok=True)
 

@@ -124,7 +124,7 @@ class _Watched:
     job: Job
     places: list[tuple[Submission, int]]
     began: float | None = None
-    said: tuple[Any, ...] = ()
+    progress: tuple[Any, ...] = ()
 
 
 @dataclass
@@ -141,7 +141,7 @@ class _Watch:
     missed: set[str] = field(default_factory=set)
     """Jobs that were not in the queue at the last look."""
     tries: dict[int, int] = field(default_factory=dict)
-    last_said: str = ""
+    last_summary: str = ""
     away: bool = False
 
     def __post_init__(self) -> None:
@@ -178,10 +178,10 @@ class _Watch:
             self.slurm.on_queue("Slurm's controller answers again")
             self.away = False
         ours = [live[key] for watched in self.open.values() for key in self._keys(watched) if key in live]
-        said = queue.summary(ours)
-        if said and said != self.last_said:
-            self.slurm.on_queue(said)
-            self.last_said = said
+        summary = queue.summary(ours)
+        if summary and summary != self.last_summary:
+            self.slurm.on_queue(summary)
+            self.last_summary = summary
             changed = True
         for identity, watched in list(self.open.items()):
             changed |= self._follow(identity, watched, live, settled)
@@ -244,7 +244,7 @@ class _Watch:
             if end == "blocked" and self._hopeful(submission, part):
                 self.dispatch.again(part)
                 return
-        queue.bury(self.slurm.registry, submission, part, end, reason)
+        queue.settle_lost(self.slurm.registry, submission, part, end, reason)
 
     def _hopeful(self, submission: Submission, part: int) -> bool:
         """Whether what a job needs may yet be done, since it was queued again."""
@@ -279,10 +279,10 @@ class _Watch:
         if running and len(watched.places) == 1:
             submission, part = watched.places[0]
             state = submission.live(part)
-            said = tuple(state.get(name) for name in _PROGRESS)
-            if said != watched.said and state.get("total"):
-                watched.said = said
-                done, total, unit, detail = said
+            progress = tuple(state.get(name) for name in _PROGRESS)
+            if progress != watched.progress and state.get("total"):
+                watched.progress = progress
+                done, total, unit, detail = progress
                 self.on_event(
                     JobEvent(
                         "progress", watched.job, float(done or 0), int(total or 0), str(unit), str(detail), seconds

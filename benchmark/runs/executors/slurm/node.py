@@ -46,7 +46,7 @@ class _BusyError(Exception):
     """Others hold the work."""
 
 
-class Attendant:
+class NodeJob:
     """Looks after one job on a node."""
 
     def __init__(self, submission: Submission, part: int, key: str) -> None:
@@ -126,7 +126,7 @@ class Attendant:
             late = limit and time.monotonic() - self.began > limit * 60 - notice - _EARLY
             return "the time limit is near" if late else "Slurm needs its place"
         try:
-            known = commands.fate(self.key)
+            known = commands.job_info(self.key)
         except SlurmError:
             return "Slurm ended it"
         state, reason = known.get("JobState", ""), known.get("Reason", "")
@@ -212,7 +212,7 @@ class Attendant:
                 return 0
 
 
-def attend(file: Path, part: int) -> int:
+def run_part(file: Path, part: int) -> int:
     """Do one job of a batch file; return the exit status.
 
     Raises:
@@ -220,4 +220,4 @@ def attend(file: Path, part: int) -> int:
     """
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     key = f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "")
-    return Attendant(Submission(file.absolute().parent), part, key).work()
+    return NodeJob(Submission(file.absolute().parent), part, key).work()

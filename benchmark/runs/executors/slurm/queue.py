@@ -28,7 +28,7 @@ class QueuedJob:
     live: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """State and reason, or progress, in words: "PENDING (Resources)", "RUNNING on n1, epoch 3/10"."""
         if self.task.state == "PENDING":
             why = self.live.get("why", "")
@@ -62,7 +62,7 @@ def lost(submission: Submission, settled: Mapping[int, Settled], live: Mapping[s
 
 def verdict(submission: Submission, part: int, key: str) -> tuple[End, str] | None:
     """Return what became of a lost job, and why; None if Slurm has it after all."""
-    known = commands.fate(key)
+    known = commands.job_info(key)
     state, reason = known.get("JobState", ""), known.get("Reason", "")
     if state in _ALIVE:
         return None
@@ -76,12 +76,12 @@ def verdict(submission: Submission, part: int, key: str) -> tuple[End, str] | No
         if any(settled.get(need, Settled("done")).end != "done" for need in needs):
             return "blocked", "it needs what failed"
     log = submission.log(key.partition("_")[0])
-    said = f"Slurm ended it as {state}{_HINTS.get(state, '')}" if state else "it left Slurm's queue without a word"
+    message = f"Slurm ended it as {state}{_HINTS.get(state, '')}" if state else "it left Slurm's queue without a word"
     code = known.get("ExitCode", "0:0")
-    return "failed", f"{said}{'' if code == '0:0' else f', exit code {code}'} (log: {log})"
+    return "failed", f"{message}{'' if code == '0:0' else f', exit code {code}'} (log: {log})"
 
 
-def bury(registry: Registry, submission: Submission, part: int, end: End, reason: str) -> None:
+def settle_lost(registry: Registry, submission: Submission, part: int, end: End, reason: str) -> None:
     """Say what became of a lost job, in the store as well if it failed; the caller holds the lock."""
     submission.settle([part], end, reason)
     submission.end_live(part)
@@ -100,10 +100,10 @@ def reconcile(registry: Registry, live: Mapping[str, ArrayTask], cluster: str) -
         for part, key in lost(submission, settled, live).items():
             found = verdict(submission, part, key)
             if found is not None:
-                bury(registry, submission, part, *found)
+                settle_lost(registry, submission, part, *found)
 
 
-def glance(registry: Registry) -> list[QueuedJob]:
+def jobs_in_queue(registry: Registry) -> list[QueuedJob]:
     """Return what is in the queue now, and settle what is lost as far as the disk allows.
 
     Raises:
@@ -145,13 +145,13 @@ def by_run(store: Store) -> dict[str, RunInQueue]:
     if not (store.root / FOLDER).is_dir():
         return {}
     runs: dict[str, list[QueuedJob]] = {}
-    for entry in glance(Registry(store)):
+    for entry in jobs_in_queue(Registry(store)):
         runs.setdefault(entry.job.run.id, []).append(entry)
     return {
         identity: RunInQueue(
             found[0].job.run.label,
             "running" if any(entry.task.state == "RUNNING" for entry in found) else "queued",
-            "; ".join(f"{count} {message}" for message, count in Counter(entry.said for entry in found).items()),
+            "; ".join(f"{count} {message}" for message, count in Counter(entry.text for entry in found).items()),
         )
         for identity, found in runs.items()
     }

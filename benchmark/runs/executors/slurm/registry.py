@@ -6,7 +6,7 @@
         <submission>/
             batch.json              the jobs, numbered; how each is done; who queued them, where
             arrays.jsonl            Slurm's id of each array, the first job in it, and how many there are
-            outcomes.jsonl          what became of the jobs; what is said last of one counts
+            outcomes.jsonl          what became of the jobs; the last entry of a job counts
             live/<number>.json      how far a job is that has begun and is not settled
             slurm-<id>.log          what the tasks of an array print outside jobs
 
