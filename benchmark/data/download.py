@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from advbench.benchmark import torchvision_import
-from advbench.benchmark.data.sources import KNOWN, DataError
+from advbench.benchmark.data.known_sets import KNOWN
+from advbench.benchmark.data.sources import DataError
 
 log = logging.getLogger(__name__)
 TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

@@ -24,7 +24,8 @@ from advbench.benchmark.data.image_folders import (
     validation,
     workers,
 )
-from advbench.benchmark.data.sources import KNOWN, manifest_digest
+from advbench.benchmark.data.known_sets import KNOWN
+from advbench.benchmark.data.sources import manifest_digest
 from advbench.benchmark.data.splits import Indices, Minibatch, Split, in_turn
 
 RESIZE, CROP = 256, 224

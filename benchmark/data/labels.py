@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advbench.benchmark.data import sources
+from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.data.partition import partition
 from advbench.benchmark.data.sources import DataError, Raw
 from advbench.benchmark.protocol import Data
@@ -56,7 +57,7 @@ def _light(name: str, root: Path) -> Raw | None:
     """Read a set that needs no torch, from where `data.load` would read it; None for any other."""
     if name == "digits":
         return sources.digits()
-    official = sources.KNOWN[name].folder if name in sources.KNOWN else ""
+    official = KNOWN[name].folder if name in KNOWN else ""
     own = root / f"{name}.npz"
     if own.is_file() and not (official and (root / official).exists()):
         return sources.npz(own, name)

@@ -14,8 +14,9 @@ import torch
 from advbench.benchmark.data import download as downloads
 from advbench.benchmark.data import imagenet, sources, tinyimagenet
 from advbench.benchmark.data.image_lists import listed
+from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.data.partition import Partition, partition
-from advbench.benchmark.data.sources import KNOWN, DataError, Raw, data_root
+from advbench.benchmark.data.sources import DataError, Raw, data_root
 from advbench.benchmark.data.splits import InMemory, Minibatch, Split
 from advbench.benchmark.protocol import Data
 from advbench.benchmark.records.schema import DataProvenance

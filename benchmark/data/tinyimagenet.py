@@ -25,7 +25,8 @@ from advbench.benchmark.data.image_folders import (
     validation,
     workers,
 )
-from advbench.benchmark.data.sources import KNOWN, DataError, Labelled, Raw, manifest_digest, user_cache
+from advbench.benchmark.data.known_sets import KNOWN
+from advbench.benchmark.data.sources import DataError, Labelled, Raw, manifest_digest, user_cache
 
 log = logging.getLogger(__name__)
 CACHE = ".advbench-decoded"

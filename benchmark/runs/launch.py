@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from advbench.benchmark.data import registry
-from advbench.benchmark.data.sources import KNOWN
+from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.runs.amounts import duration, size

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from advbench.benchmark.data.sources import KNOWN
+from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.protocol import Data, Protocol
 from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES, CheckpointName, Scalar
 from advbench.benchmark.runs.job import Job, RunSpec

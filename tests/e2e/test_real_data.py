@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from advbench.benchmark import discovery
 from advbench.benchmark.data import registry, tinyimagenet
-from advbench.benchmark.data.sources import KNOWN
+from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.method import Batch, OneNetwork
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Data, published

@@ -16,7 +16,8 @@ from PIL import Image
 
 from advbench.benchmark import torchvision_import
 from advbench.benchmark.data import download, registry, tinyimagenet
-from advbench.benchmark.data.sources import KNOWN, DataError
+from advbench.benchmark.data.known_sets import KNOWN
+from advbench.benchmark.data.sources import DataError
 from advbench.benchmark.protocol import Data
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
