@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 N = TypeVar("N", bound=nn.Module)
@@ -45,6 +46,7 @@ class Card:
         key: citation key.
         code: the authors' repository, or None.
         robust: False for training without an adversary: `best` is then chosen by clean validation accuracy.
+        attacks: networks that the inner maximisation differentiates; each has the protocol's steps.
         forwards: passes per training image at ten inner steps, in forwards F; several where they change in training.
         differs: what differs from the release and why, a sentence each.
         notes: what a reader of the board must know about the row, a short clause each ("own inner step").
@@ -61,6 +63,7 @@ class Card:
     family: Family
     code: str | None = None
     robust: bool = True
+    attacks: int = 1
     forwards: float | tuple[float, ...] = ()
     differs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -146,6 +149,11 @@ class Step(Protocol):
     @property
     def epoch(self) -> int:
         """Zero-based epoch, for what takes a number of epochs however many there are; else use `progress`."""
+        ...
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Randomness for the method alone, on the batch's device; seeded by run and epoch, so it resumes to the bit."""
         ...
 
     @property

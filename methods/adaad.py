@@ -37,6 +37,7 @@ class AdaAD(Method[Taught]):
         key="huang2023boosting",
         code="https://github.com/boyellow/AdaAD",
         family="distillation",
+        attacks=2,
         forwards=45,
         differs=(
             "The teacher is TRADES with the protocol's own network (published: WRN-34-10 and larger).",

@@ -5,6 +5,7 @@ PGD-AT with ten inner steps is 10·(F + F) + F + 2F = 23F. Counting hooks the ro
 nothing; tests compare it with the FLOPs that were really computed.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -22,21 +23,26 @@ class Ledger:
         self._input_gradient = 0
         self._weight_gradient = 0
         self._kind: Literal["input", "weight"] = "weight"
+        self._attacked: Counter[int] = Counter()
 
     def watch(self, net: nn.Module) -> nn.Module:
         """Count every forward of `net`, and every backward through its output; return it."""
 
         # A closure, not a bound method: deepcopy shares functions but would copy the ledger behind a bound method.
-        def counted(_module: nn.Module, _inputs: object, logits: Tensor) -> None:
-            images = len(logits)
+        def counted(module: nn.Module, args: tuple[object, ...], named: dict[str, object], logits: Tensor) -> None:
+            images, attacked = len(logits), None
             self._forward += images
+            if any(isinstance(value, Tensor) and value.requires_grad for value in (*args, *named.values())):
+                attacked = id(module)
             if logits.requires_grad:
-                logits.register_hook(lambda _gradient: self._backward(images))  # type: ignore[no-untyped-call]
+                logits.register_hook(lambda _gradient: self._backward(images, attacked))  # type: ignore[no-untyped-call]
 
-        net.register_forward_hook(counted)
+        net.register_forward_hook(counted, with_kwargs=True)
         return net
 
-    def _backward(self, images: int) -> None:
+    def _backward(self, images: int, attacked: int | None) -> None:
+        if attacked is not None:
+            self._attacked[attacked] += images
         if self._kind == "input":
             self._input_gradient += images
         else:
@@ -59,6 +65,18 @@ class Ledger:
             input_gradient=self._input_gradient,
             weight_gradient=self._weight_gradient,
         )
+
+    @property
+    def attacked(self) -> tuple[int, ...]:
+        """Images whose gradient by the input was computed, for each such network, since `begin_batch`.
+
+        Whoever computed it, and whether weights took a gradient with it: crafting by hand counts.
+        """
+        return tuple(self._attacked.values())
+
+    def begin_batch(self) -> None:
+        """Count `attacked` from zero."""
+        self._attacked.clear()
 
     def reset(self) -> Passes:
         """Start again from zero; return what was counted before."""

@@ -19,7 +19,8 @@ def isolated_rng(device: torch.device | str = "cpu") -> Iterator[None]:
 def evaluating(net: nn.Module) -> Iterator[None]:
     """Put every module of `net` in eval mode inside and restore each one's own mode afterwards."""
     modes = [(module, module.training) for module in net.modules()]
-    net.eval()
+    for module, _ in modes:  # not net.eval(), which a module can override
+        module.training = False
     try:
         yield
     finally:

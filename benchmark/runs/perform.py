@@ -22,7 +22,7 @@ from advbench.benchmark import discovery, protocol
 from advbench.benchmark.data import registry
 from advbench.benchmark.data.registry import Dataset
 from advbench.benchmark.evaluation import evaluator
-from advbench.benchmark.files import file_sha256
+from advbench.benchmark.files import file_sha256, write_bytes
 from advbench.benchmark.method import Method
 from advbench.benchmark.models import weight_files
 from advbench.benchmark.records.schema import CheckpointName, Epoch, MethodIdentity, Teacher, TrainingRecord
@@ -206,6 +206,7 @@ class _Worker:
         epochs = spec.protocol.training.epochs
         steps = epochs * (len(dataset.train) // spec.protocol.training.batch)
         identity = identify(method, (epochs, steps))
+        write_bytes(folder.path / "adapter.py", discovery.source_text(discovery.source_file(type(method))))
         loaded = {role: self._teacher(spec, run_id, dataset) for role, run_id in sorted(spec.teachers.items())}
         last_report = time.monotonic()
         epochs_done = 0

@@ -2,6 +2,7 @@
 
     <root>/<protocol>/<method>-s<seed>-<run id>/
         run.json                 what the run is
+        adapter.py               the source that trains; its sha256 is in training.json and in the record
         resume.pt, resume-older.pt    where training goes on after a kill, and the state before that one
         best.safetensors, last.safetensors
         training.json            what training did, sha256 of the weights; while it is missing the run is not trained

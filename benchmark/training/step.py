@@ -11,6 +11,7 @@ from advbench.benchmark.method import Freeze, Objective, Start
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.models.torch_state import evaluating
 from advbench.benchmark.protocol import InnerBudget, Threat
+from advbench.benchmark.training.seeding import derive
 
 
 class BudgetError(RuntimeError):
@@ -32,15 +33,17 @@ class TrainingStep:
         refresh: Callable[[nn.Module], None],
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
         first_drop: float = 0.5,
+        attacks: int = 1,
     ) -> None:
         self._nets = nets
         self._optimiser = optimiser
         self._eps, self._step, self._steps = float(threat.eps), float(inner.step), inner.steps
-        self._generator = generator
+        self._generator, self.generator = generator, torch.Generator(generator.device)
         self._ledger = ledger
         self._refresh = refresh
         self._autocast = autocast
         self._first_drop = first_drop
+        self._attacks, self._images = attacks, 0
         self._advanced = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._bad: Tensor | None = None
@@ -65,19 +68,32 @@ class TrainingStep:
     def start_epoch(self, progress: float, epoch: int = 0) -> None:
         """Enter an epoch: set the progress, forget the logged scalars."""
         self._progress, self._epoch = progress, epoch
+        self.generator.manual_seed(derive(self._generator.initial_seed(), "method"))
         self._sums = {}
         self._bad = None
         self._batch = 0
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Hold one batch: exactly one optimiser step must be taken inside."""
+    def batch(self, images: int) -> Iterator[None]:
+        """Hold one batch of so many images: exactly one optimiser step inside, and no more than the inner budget."""
         self._advanced = False
+        self._images = images
+        self._ledger.begin_batch()
         with self._autocast():
             yield
+        self._hold_budget()
         if not self._advanced:
             raise BudgetError("the method ended its batch without step.advance(): one optimiser step a batch is due")
         self._batch += 1
+
+    def _hold_budget(self) -> None:
+        """Refuse a batch, its hooks included, that differentiates more inputs than the protocol grants each network."""
+        passes = self._ledger.attacked
+        if self._images and len(passes) > self._attacks:
+            raise BudgetError(f"a batch attacks {len(passes)} networks, the card declares attacks={self._attacks}")
+        if self._images and max(passes, default=0) > self._steps * self._images:
+            text = f"a batch takes {max(passes) / self._images:g} input gradients an image of one network"
+            raise BudgetError(f"{text}, the protocol grants {self._steps}: craft once a batch")
 
     def craft(
         self,
@@ -99,7 +115,9 @@ class TrainingStep:
         else:
             x_adv = x.clone()
         with evaluating(self._nets), self._ledger.differentiating("input"):
-            return sign_steps(x, x_adv, objective, eps=self._eps, step=self._step, steps=count, freeze=freeze)
+            x_adv = sign_steps(x, x_adv, objective, eps=self._eps, step=self._step, steps=count, freeze=freeze)
+        self._hold_budget()
+        return x_adv
 
     def single(
         self, x: Tensor, objective: Objective, *, noise: float = 1.0, step_size: float = 1.25, project: bool = True
@@ -108,6 +126,7 @@ class TrainingStep:
         x_start = uniform_start(x, noise * self._eps, self._generator)
         with evaluating(self._nets), self._ledger.differentiating("input"):
             moved = x_start + step_size * self._eps * input_gradient(objective, x_start).sign()
+        self._hold_budget()
         if project:
             moved = torch.clamp(moved, x - self._eps, x + self._eps)
         return moved.clamp(0, 1).detach()

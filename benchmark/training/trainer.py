@@ -34,6 +34,7 @@ from advbench.benchmark.records.schema import (
 )
 from advbench.benchmark.training.hardware import PeakMemory, precision
 from advbench.benchmark.training.seeding import derive
+from advbench.benchmark.training.side_effects import check_code, code, settings_kept
 from advbench.benchmark.training.step import TrainingStep
 from advbench.benchmark.training.task import TrainingError, TrainingTask
 from advbench.benchmark.training.validation import accuracies
@@ -90,7 +91,10 @@ class Run:
         self.ledger = Ledger()
         task = TrainingTask(protocol, dataset, device, self.ledger, teachers)
         torch.manual_seed(derive(seed, "weights"))
+        self.code = code()
         self.nets: nn.Module = method.build(task).to(device)
+        self._check_code()
+        self._check_fit(method.deployed(self.nets))
         self.trained = [parameter for parameter in self.nets.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.SGD(
             self.trained,
@@ -110,9 +114,27 @@ class Run:
             refresh=self._refresh_bn,
             autocast=self._autocast,
             first_drop=protocol.training.first_drop,
+            attacks=method.card.attacks,
         )
         self.state = RunState()
         self.peak = PeakMemory(device)
+
+    def _check_code(self) -> None:
+        """Refuse an adapter that has replaced code, or overrides what the trainer relies on, by now."""
+        check_code(self.code, self.nets, type(self.method).__module__)
+
+    def _check_fit(self, deployed: nn.Module) -> None:
+        """Refuse a deployed network that evaluation could not load into the protocol's, naming what does not fit."""
+        name, shape = self.protocol.network, self.dataset.shape
+        with torch.device("meta"):
+            due = architectures.build(name, num_classes=self.dataset.num_classes, channels=shape[0])
+        shapes = [{key: value.shape for key, value in net.state_dict().items()} for net in (due, deployed)]
+        wrong = sorted(key for key, _ in shapes[0].items() ^ shapes[1].items())
+        if wrong:
+            raise TrainingError(
+                f"the deployed network is no {name}, as evaluation builds it ({wrong[0]} does not fit): "
+                "deploy a network from task.network()"
+            )
 
     def _autocast(self) -> AbstractContextManager[object]:
         if precision(self.device, self.protocol.training.precision) == "fp32":
@@ -146,8 +168,8 @@ class Run:
     def train_epoch(self, epoch: int, report: Callable[[int, int], None]) -> Divergence | None:
         """Train one epoch; return where its loss stopped being finite, if it did."""
         training = self.protocol.training
-        self.step.start_epoch(epoch / training.epochs, epoch)
         self.inner_generator.manual_seed(derive(self.seed, "inner", epoch))
+        self.step.start_epoch(epoch / training.epochs, epoch)
         torch.manual_seed(derive(self.seed, "global", epoch))
         self.nets.train()
         asks_at_once = self.device.type == "cpu"
@@ -157,10 +179,11 @@ class Run:
             )
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            with self.step.batch():
-                self.method.update(self.nets, batch, self.step)
-            with torch.no_grad():
-                self.method.after_step(self.nets, self.step)
+            with settings_kept():
+                with self.step.batch(len(batch.x)):
+                    self.method.update(self.nets, batch, self.step)
+                with torch.no_grad():
+                    self.method.after_step(self.nets, self.step)
             if asks_at_once and self.step.first_bad_batch() is not None:
                 break
             report(number + 1, self.per_epoch)
@@ -169,14 +192,16 @@ class Run:
             return Divergence(
                 epoch=epoch, step=epoch * self.per_epoch + bad, last_good_epoch=epoch - 1 if epoch else None
             )
-        with torch.no_grad():
+        with torch.no_grad(), settings_kept():
             self.method.after_epoch(self.nets, self.step)
+        self._check_code()
         return None
 
     def finish_epoch(self, epoch: int, seconds: float) -> Epoch:
         """Validate, keep `best` if it is, write the checkpoint; return the row of the learning curve."""
         passes = self.ledger.reset()
         deployed = self.method.deployed(self.nets)
+        self._check_fit(deployed)
         validation, training = self.dataset.validation, self.dataset.train
         measure = self.protocol.selection.measure
         clean, ce, *worst = accuracies(deployed, validation, self.protocol, measure=measure)

@@ -18,6 +18,7 @@ from advbench.benchmark.method import Card, Method, OneNetwork, TwoNetworks
 from advbench.benchmark.models import architectures
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Schedule, published
+from advbench.benchmark.review.adapter import short_runs
 from advbench.benchmark.training import hardware, trainer
 from advbench.benchmark.training.seeding import derive
 from advbench.benchmark.training.task import TrainingTask
@@ -70,7 +71,7 @@ def test_one_optimiser_over_two_networks_equals_two_optimisers(tiny_task, make_s
     apart.train()
     for seed in range(10):
         batch = task.batch(seed=seed)
-        with step.batch():
+        with step.batch(8):
             step.backward(ce_mean(joint.target(batch.x), batch.y) + ce_mean(joint.guide(batch.x), batch.y))
             step.advance()
         losses = [ce_mean(net(batch.x), batch.y) for net in (apart.target, apart.guide)]
@@ -80,6 +81,24 @@ def test_one_optimiser_over_two_networks_equals_two_optimisers(tiny_task, make_s
             optimiser.step()
     for ours, theirs in zip(joint.parameters(), apart.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_randomness_of_a_methods_own_resumes_to_the_bit_and_differs_between_seeds_and_epochs(tmp_path):
+    drawn = []
+
+    @dataclass(frozen=True)
+    class Noisy(Standard):
+        card = Card(name="noisy", **CARD)
+
+        def loss(self, nets, batch, step):
+            noise = torch.rand(batch.x.shape, generator=step.generator)
+            drawn.append(float(noise[0, 0, 0, 0]))
+            return ce_mean(nets.target(batch.x + 0.1 * noise), batch.y)
+
+    short_runs.resumes_to_the_bit(Noisy(), tmp_path)
+    assert len(set(drawn)) == 12
+    short_runs.run(Noisy(), tmp_path / "other", seed=1)
+    assert len(set(drawn)) == 24
 
 
 CARD = {
@@ -254,6 +273,9 @@ def test_refreshed_batch_norm_is_the_cumulative_mean_of_one_pass(run, tmp_path):
 
         def build(self, task):
             return OneNetwork(nn.Sequential(nn.BatchNorm2d(1), task.network()))
+
+        def deployed(self, nets):
+            return nets.target[1]
 
         def after_epoch(self, nets, step):
             before = [module.training for module in nets.modules()]

@@ -59,7 +59,7 @@ class Stage:
         self.method, self.task, self.batch = method, task, task.batch()
         self.nets = self._sharpened(method.build(task))
         self.twin = copy.deepcopy(self.nets)
-        self.step = make_step(self.nets, task, **options)
+        self.step = make_step(self.nets, task, attacks=method.card.attacks, **options)
         self.twin.train()
         self.generator = torch.Generator().manual_seed(0)  # as the step's
         self.forwards: list[tuple[str, Tensor]] = []
@@ -118,7 +118,7 @@ class Stage:
     def update(self) -> int:
         """Train on the batch; return the passes it took in forwards per image."""
         self.task.ledger.reset()
-        with self.step.batch():
+        with self.step.batch(len(self.batch.x)):
             self.method.update(self.nets, self.batch, self.step)
         per_image, rest = divmod(self.task.ledger.passes.forwards, len(self.batch.x))
         assert rest == 0

@@ -137,7 +137,7 @@ def test_the_memory_has_the_precision_of_the_network(tiny_task, make_step):
     nets = SGLR().build(task)
     assert nets.table.dtype == torch.float32
     step = make_step(nets, task, progress=0.9)
-    with step.batch(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with step.batch(8), torch.autocast("cpu", dtype=torch.bfloat16):
         SGLR().update(nets, task.batch(), step)
     assert nets.table.dtype == torch.float32
     assert torch.isfinite(nets.table).all()

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from advbench.benchmark import discovery
 from advbench.benchmark.cli import main
 from advbench.benchmark.evaluation import arena
-from advbench.benchmark.review.adapter import contract, source_rules, suite
+from advbench.benchmark.review.adapter import contract, short_runs, source_rules, suite
 from advbench.benchmark.review.finding import CheckError
 from advbench.benchmark.runs.perform import identify
 
@@ -167,7 +167,7 @@ HIDDEN = {
     ),
     "two crafts": (
         "inner budget",
-        "input-gradient passes",
+        "input gradients an image of one network",
         {"loss": "step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))"},
     ),
     "a device of its own": (
@@ -184,6 +184,67 @@ def test_what_hides_from_the_rules_is_caught_by_what_it_does(crime, tmp_path, mo
     method = hostile(tmp_path, monkeypatch, **parts)
     with torch.random.fork_rng(devices=[]), pytest.raises(CheckError, match=output):
         contract.CHECKS[check](method)
+
+
+ASCENT = "step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))"
+HELD = {
+    "crafts five times until nobody looks": (
+        "takes 4 input gradients an image of one network, the protocol grants 2",
+        {"loss": f"for _ in range(4 if step.progress < 0.9 else 0):\n            {ASCENT}"},
+    ),
+    "crafts by hand": (
+        "takes 4 input gradients an image of one network, the protocol grants 2",
+        {
+            "loss": "x = batch.x.clone().requires_grad_()\n        for _ in range(2):\n"
+            "            torch.autograd.grad(ce_sum(nets.target(x=x), batch.y), x)"
+        },
+    ),
+    "crafts after the step": (
+        "takes 4 input gradients an image of one network, the protocol grants 2",
+        {
+            "more": "def after_step(self, nets, step):\n        x = next(nets.parameters()).new_zeros(32, 1, 8, 8)\n"
+            "        step.craft(x, lambda x: nets.target(x).sum())"
+        },
+    ),
+    "crafts on a network that it does not declare": (
+        "attacks 2 networks, the card declares attacks=1",
+        {
+            "more": "def build(self, task):\n        nets = OneNetwork(task.network())\n"
+            "        nets.other = task.network()\n        return nets",
+            "loss": ASCENT.replace("target", "other"),
+        },
+    ),
+    "deploys another architecture": (
+        r"the deployed network is no smallcnn, as evaluation builds it \(0\.bn1\.bias does not fit\)",
+        {"more": "def build(self, task):\n        return OneNetwork(nn.Sequential(task.network()))"},
+    ),
+    "moves the default dtype": ("moves default dtype", {"loss": "torch.set_default_dtype(torch.float64)"}),
+    "draws from torch's generator": ("random state: draw from step.generator", {"loss": "torch.rand(1)"}),
+    "patches torch": (
+        "replaces torch.nn.functional.relu",
+        {"loss": "torch.nn.functional.relu = torch.nn.functional.gelu"},
+    ),
+    "overrides eval": (
+        "overrides eval of target",
+        {
+            "more": "def build(self, task):\n        nets = OneNetwork(task.network())\n"
+            "        nets.target.eval = lambda: nets.target\n        return nets"
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("crime", HELD)
+def test_every_run_holds_an_adapter_to_its_budget_and_to_its_own(crime, tmp_path, monkeypatch):
+    """In the first batch, or the first epoch for code that was replaced; what was moved is as it was before."""
+    output, parts = HELD[crime]
+    method = hostile(tmp_path, monkeypatch, **parts)
+    monkeypatch.setattr(torch.nn.functional, "relu", torch.nn.functional.relu)  # restored afterwards
+    with pytest.raises(RuntimeError, match=output) as refused:
+        short_runs.run(method, tmp_path / "run")
+    assert "\n" not in str(refused.value)
+    assert torch.get_default_dtype() is torch.float32
+    assert not (tmp_path / "run" / "best.safetensors").exists()
 
 
 def test_replacing_the_evaluator_is_noticed_on_import(tmp_path, monkeypatch):
@@ -225,6 +286,8 @@ def test_a_method_in_a_file_of_its_own_can_be_submitted(tmp_path, monkeypatch):
     path = write(tmp_path)
     place = ("--method", path, "--store", tmp_path / "runs")
     assert advbench("train", "hostile", *place, "--protocol", QUICK).exit_code == 0
+    (kept,) = (tmp_path / "runs").glob("*/hostile-s0-*/adapter.py")
+    assert kept.read_bytes() == path.read_bytes()
     assert "no method 'hostile'" not in advbench("submit", "hostile", *place, "--out", tmp_path / "x.zip").output
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
         assert archive.read("methods/hostile.py") == path.read_bytes()

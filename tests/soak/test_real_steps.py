@@ -62,6 +62,7 @@ def test_twenty_real_steps(dataset, name, loaded):
         generator=torch.Generator().manual_seed(0),
         ledger=ledger,
         refresh=lambda net: None,
+        attacks=method.card.attacks,
     )
     batch = Batch(*next(iter(images.train.epoch(4, torch.Generator().manual_seed(0)))))
     assert batch.x.shape[1:] == images.shape
@@ -69,7 +70,7 @@ def test_twenty_real_steps(dataset, name, loaded):
     nets.train()
     for number in range(24):
         step.start_epoch(0.0 if number < 20 else 0.95)
-        with step.batch():
+        with step.batch(len(batch.x)):
             method.update(nets, batch, step)
         with torch.no_grad():
             method.after_step(nets, step)

@@ -123,9 +123,9 @@ def test_predict_is_eval_mode_without_gradient(solo):
 def test_exactly_one_optimiser_step_a_batch(solo):
     task, nets, step = solo
     batch = task.batch()
-    with pytest.raises(BudgetError, match="without step"), step.batch():
+    with pytest.raises(BudgetError, match="without step"), step.batch(8):
         step.backward(ce_sum(nets.target(batch.x), batch.y))
-    with step.batch():
+    with step.batch(8):
         step.backward(ce_sum(nets.target(batch.x), batch.y))
         step.advance()
         with pytest.raises(BudgetError, match="twice"):
@@ -138,7 +138,7 @@ def test_a_loss_must_be_a_scalar_and_its_first_bad_batch_is_remembered(solo):
     with pytest.raises(BudgetError, match="scalar"):
         step.backward(weight * 2)
     for number in range(4):
-        with step.batch():
+        with step.batch(8):
             step.backward((weight * (float("nan") if number == 2 else 1.0)).sum())
             step._optimiser.zero_grad()
             step.advance()

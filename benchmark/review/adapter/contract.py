@@ -7,7 +7,7 @@ method of the repository.
 import copy
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from advbench.benchmark.method import Method
 from advbench.benchmark.models.torch_state import isolated_rng
-from advbench.benchmark.review.adapter import side_effects
 from advbench.benchmark.review.adapter.workload import TinyTask, make_step
 from advbench.benchmark.review.finding import CheckError
-from advbench.benchmark.training.step import TrainingStep
+from advbench.benchmark.training import side_effects
+from advbench.benchmark.training.step import BudgetError, TrainingStep
 
 EPS, STEPS, LATE = 0.1, 3, 0.95
+EPOCHS = (0.0, 0.3, 0.6, LATE)
+"""Progress of the epochs in which hooks are run."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _LEAVE = "leave weights, gradients and optimiser to step.backward and step.advance; perturb with weights.shifted"
 
@@ -44,19 +46,26 @@ class TinyRun:
         with isolated_rng():
             torch.manual_seed(1)
             nets = method.build(task).to(dtype)
-        return cls(method, nets, task, make_step(nets, task, progress=progress, steps=steps))
+        step = make_step(nets, task, progress=progress, steps=steps, attacks=method.card.attacks)
+        return cls(method, nets, task, step)
 
     def update(self, seed: int = 0) -> None:
         """Train on one batch."""
-        with self.step.batch():
-            self.method.update(self.nets, self.task.batch(seed=seed), self.step)
+        batch = self.task.batch(seed=seed)
+        with self.step.batch(len(batch.x)):
+            self.method.update(self.nets, batch, self.step)
 
-    def after(self, *, epoch: bool) -> None:
+    def after(self) -> None:
         """Call the hooks after a step, and after an epoch."""
         with torch.no_grad():
             self.method.after_step(self.nets, self.step)
-            if epoch:
-                self.method.after_epoch(self.nets, self.step)
+            self.method.after_epoch(self.nets, self.step)
+
+    def epochs(self) -> Iterator[int]:
+        """Enter the epochs of a training in turn, from its first to its last."""
+        for epoch, progress in enumerate(EPOCHS):
+            self.step.start_epoch(progress, epoch)
+            yield epoch
 
     def parameters(self, *, trained: bool) -> dict[str, Tensor]:
         """Return copies of the trained or of the frozen parameters by name."""
@@ -99,26 +108,29 @@ def deployed_is_one_network_of_the_protocol(method: Method[Any]) -> None:
             raise CheckError(f"a {type(theirs).__name__} of the deployed network has another forward", hint)
         if any(len(getattr(theirs, name)) > len(getattr(ours, name)) for name in _HOOKS):
             raise CheckError(f"a {type(theirs).__name__} of the deployed network has hooks", hint)
-    for seed in range(3):
-        run.update(seed)
-        run.after(epoch=seed == 2)
+    for epoch in run.epochs():
+        run.update(epoch)
+        run.after()
     after = method.deployed(run.nets).state_dict()
     if all(torch.equal(before[name], after[name]) for name in before if after[name].is_floating_point()):
         raise CheckError("training does not change the deployed network", "let the loss reach nets.target")
 
 
 def inner_budget(method: Method[Any]) -> None:
-    """The inner maximisation keeps to its passes, to the ball and to [0,1]; a robust method crafts at all."""
+    """The inner maximisation keeps to its passes, to the ball and to [0,1]; a robust method crafts at all.
+
+    In every part of training: the trainer counts the passes of each batch, here as in any run.
+    """
     run = TinyRun.of(method)
     seen: list[tuple[Tensor, Tensor]] = []
     for name in ("craft", "single"):
         setattr(run.step, name, _recorded(getattr(run.step, name), seen))
-    run.task.ledger.reset()
-    run.update()
-    granted = STEPS * len(run.task.batch().x) * (len(method.requires) + 1)
-    taken = run.task.ledger.passes.input_gradient
-    if taken > granted:
-        raise CheckError(f"{taken} input-gradient passes, {granted} are granted", "craft once a batch")
+    try:
+        for epoch in run.epochs():
+            run.update(epoch)
+            run.after()
+    except BudgetError as error:
+        raise CheckError(str(error), "the protocol owns the inner budget") from None
     if bool(seen) != method.card.robust:
         crafts = "crafts" if seen else "crafts nothing"
         message = f"the card says robust={method.card.robust}, the method {crafts}"
@@ -164,12 +176,12 @@ def only_the_optimiser_moves_weights(method: Method[Any]) -> None:
 
     # (mypy: both stand in for methods of these two objects alone)
     run.step.backward, optimiser.step = backward, advance  # type: ignore[method-assign,assignment]
-    for seed in range(2):
+    for epoch in run.epochs():
         start = run.parameters(trained=True)
         gradients.clear()
         steps.clear()
-        run.update(seed)
-        run.after(epoch=True)
+        run.update(epoch)
+        run.after()
         for name, value in run.parameters(trained=True).items():  # weight perturbation comes and goes around the step
             if not torch.allclose(value - start[name], steps[0][name], rtol=1e-6, atol=1e-9):
                 raise CheckError(f"{name} was moved by something else than the optimiser's step", _LEAVE)
@@ -193,9 +205,9 @@ def state_lives_in_the_nets(method: Method[Any]) -> None:
     outside = _data_of(module)
     batch = run.task.batch()
     given = [part.clone() for part in batch]
-    with run.step.batch():
+    with run.step.batch(len(batch.x)):
         method.update(run.nets, batch, run.step)
-    run.after(epoch=True)
+    run.after()
     hint = "what is remembered belongs into nets: register_buffer"
     if vars(method) != fields:
         raise CheckError("the method's own fields changed", hint)
@@ -221,17 +233,18 @@ def _data_of(module: Any) -> dict[str, str]:  # noqa: ANN401 (a module)
 def leaves_the_process_alone(method: Method[Any]) -> None:
     """No global state is moved, no function of the benchmark replaced."""
     run = TinyRun.of(method)
-    with isolated_rng():
-        torch.manual_seed(987_654_321)  # whoever seeds leaves another state than this
-        before, code = side_effects.settings(), side_effects.functions()
-        run.update()
-        run.after(epoch=True)
-        changed, now = side_effects.replaced(code), side_effects.settings()
-    if changed:
-        raise CheckError(f"it replaced {changed[0]}", "never assign to what is not yours")
-    moved = [name for name, value in before.items() if now[name] != value]
-    if moved:
-        raise CheckError(f"it moved {moved[0]}", "draw nothing from global generators and set nothing global")
+    before = side_effects.code()
+    try:
+        with isolated_rng():
+            torch.manual_seed(987_654_321)  # whoever seeds leaves another state than this
+            for epoch in run.epochs():
+                with side_effects.settings_kept():
+                    run.update(epoch)
+                    run.after()
+                side_effects.check_code(before, run.nets, type(method).__module__)
+    except side_effects.SideEffectError as error:
+        message, _, hint = str(error).partition(": ")
+        raise CheckError(message, hint) from None
 
 
 def neutral_to_device_and_dtype(method: Method[Any]) -> None:
@@ -249,7 +262,7 @@ def neutral_to_device_and_dtype(method: Method[Any]) -> None:
     batch = run.task.batch()
     try:
         # On this default device tensors have no data: one that is made without saying where cannot meet the batch.
-        with torch.device("meta"), run.step.batch():
+        with torch.device("meta"), run.step.batch(len(batch.x)):
             method.update(run.nets, batch, run.step)
     except (RuntimeError, NotImplementedError) as error:
         message = f"a tensor is made on the default device ({str(error).splitlines()[0][:100]})"

@@ -155,10 +155,11 @@ def _overfitted(method: Method[Any], batch: Batch, teachers: Mapping[str, nn.Mod
         generator=torch.Generator().manual_seed(0),
         ledger=ledger,
         refresh=lambda net: net.train()(batch.x),
+        attacks=method.card.attacks,
     )
     nets.train()
     for _ in range(_OVERFIT_STEPS):
-        with step.batch():
+        with step.batch(len(batch.x)):
             method.update(nets, batch, step)
         with torch.no_grad():
             method.after_step(nets, step)

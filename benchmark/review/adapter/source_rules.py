@@ -88,7 +88,7 @@ RULES = (
     ),
     Rule(
         "global-random-state",
-        "the trainer seeds everything; draw from torch's functions without seeding",
+        "the trainer seeds everything: draw with generator=step.generator",
         {"torch": r"^torch\.(manual_seed|seed|random|set_rng_state)\b"},
     ),
     Rule(

@@ -11,8 +11,9 @@ from typing import Any
 from advbench.benchmark import discovery
 from advbench.benchmark.discovery import MethodError
 from advbench.benchmark.method import Method
-from advbench.benchmark.review.adapter import card_rules, contract, linters, short_runs, side_effects, source_rules
+from advbench.benchmark.review.adapter import card_rules, contract, linters, short_runs, source_rules
 from advbench.benchmark.review.finding import CheckError, Finding, Report
+from advbench.benchmark.training import side_effects
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load(target: Target) -> tuple[type[Method[Any]], ...]:
         MethodError: if it cannot be imported or defines no method.
         CheckError: if importing it replaces code of the benchmark.
     """
-    before = side_effects.functions()
+    before = side_effects.code()
     if not discovery.in_file(target.file):
         discovery.adopt(target.file)
     methods = discovery.in_file(target.file)

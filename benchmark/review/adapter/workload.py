@@ -75,6 +75,7 @@ def make_step(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     seed: int = 0,
+    attacks: int = 1,
 ) -> TrainingStep:
     """Make a real training step on `nets`, in train mode, at the given progress."""
     trained = [parameter for parameter in nets.parameters() if parameter.requires_grad]
@@ -86,6 +87,7 @@ def make_step(
         generator=torch.Generator().manual_seed(seed),
         ledger=task.ledger,
         refresh=lambda _net: None,  # there is no epoch to pass over
+        attacks=attacks,
     )
     step.start_epoch(progress)
     nets.train()
