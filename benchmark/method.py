@@ -47,6 +47,7 @@ class Card:
         code: the authors' repository, or None.
         robust: False for training without an adversary: `best` is then chosen by clean validation accuracy.
         attacks: networks that the inner maximisation differentiates; each has the protocol's steps.
+        blends: whether weights of trained networks are set by `Step.blend`; the board says so.
         forwards: passes per training image at ten inner steps, in forwards F; several where they change in training.
         differs: what differs from the release and why, a sentence each.
         notes: what a reader of the board must know about the row, a short clause each ("own inner step").
@@ -64,6 +65,7 @@ class Card:
     code: str | None = None
     robust: bool = True
     attacks: int = 1
+    blends: bool = False
     forwards: float | tuple[float, ...] = ()
     differs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -157,6 +159,16 @@ class Step(Protocol):
         ...
 
     @property
+    def inner_steps(self) -> int:
+        """Sign steps that the protocol grants: of one `craft`, and of all of a batch for each attacked network."""
+        ...
+
+    @property
+    def ceiling(self) -> float:
+        """Largest radius that the protocol grants to `craft`, in multiples of its own; 1 unless it says otherwise."""
+        ...
+
+    @property
     def first_drop(self) -> float:
         """Fraction of training at which the learning rate first drops; one half under a one-cycle schedule."""
         ...
@@ -168,13 +180,17 @@ class Step(Protocol):
         start: Start = "uniform",
         *,
         steps: int | None = None,
+        eps: float | Tensor = 1.0,
+        step: float | Tensor | None = None,
         freeze: Freeze | None = None,
     ) -> Tensor:
         """Maximise the objective inside the ball around x with the protocol's sign steps; return x_adv, detached.
 
         All networks are in eval mode meanwhile and only x_adv is differentiated. `start`: "uniform" in the ball,
         clipped to [0,1]; "gaussian" x + 0.001·N(0,1), not clipped before the first step; "clean" x itself. `steps`: at
-        most the protocol's, which is the default.
+        most the protocol's, which is the default. `eps` and `step`: radius and size of a step in multiples of the
+        protocol's radius, one for all images or (B,), one for each; `eps` is at most `ceiling`, and `step` by default
+        the protocol's. An image is held still from a step on by `freeze`.
         """
         ...
 
@@ -195,6 +211,17 @@ class Step(Protocol):
 
     def predict(self, net: nn.Module, x: Tensor) -> Tensor:
         """Return the logits of `net` in eval mode, without gradient."""
+        ...
+
+    def features(self, net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return penultimate activations (B, D) and logits (B, C) of one forward of a network of the protocol."""
+        ...
+
+    def blend(self, net: nn.Module, source: nn.Module, keep: float = 0.0) -> None:
+        """Set net ← keep·net + (1 − keep)·source, weights and statistics; the optimiser's momentum stays.
+
+        At most once a batch for each network, after the step or after an epoch; the card must say `blends=True`.
+        """
         ...
 
     def backward(self, loss: Tensor) -> None:
@@ -240,6 +267,10 @@ class Method(ABC, Generic[N]):
 
     def after_epoch(self, nets: N, step: Step) -> None:
         """Update averages after an epoch, before validation; runs without gradients."""
+
+    def rates(self) -> Mapping[str, float]:
+        """Return factors of the protocol's learning rate for modules of the nets, by name; the board shows them."""
+        return {}
 
     def notes(self, epochs: int, steps: int) -> tuple[str, ...]:  # noqa: ARG002 (for methods whose notes depend on them)
         """Return what a reader of the board must know about the row in a training of so many epochs and batches."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def uniform_start(x: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+def uniform_start(x: Tensor, radius: float | Tensor, generator: torch.Generator) -> Tensor:
     """Return x + U(-radius, radius), clipped to [0,1]."""
     noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     return (x + (2 * noise - 1) * radius).clamp_(0, 1)
@@ -31,13 +31,14 @@ def sign_steps(
     x_adv: Tensor,
     objective: Callable[[Tensor], Tensor],
     *,
-    eps: float,
-    step: float,
+    eps: float | Tensor,
+    step: float | Tensor,
     steps: int,
     freeze: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Ascend the objective from x_adv by `steps` sign steps, each projected to the ball around x and to [0,1].
 
+    `eps` and `step` are lengths in pixel values, one for all images or (B, 1, 1, 1), one for each.
     `freeze(x_adv)` → bool (B,) is asked after each gradient, before the step; an image once frozen stays. The loop does
     not end early when all images are frozen: asking would make the host wait for the device at every step.
     """

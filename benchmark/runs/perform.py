@@ -71,6 +71,14 @@ def _facts(method: type[Method[Any]]) -> MethodFacts:
     return MethodFacts(defaults, dict(method.requires), max(method.card.phases, default=None))
 
 
+def _declared(method: Method[Any]) -> Iterator[str]:
+    """Yield what a row says of a method that asks for more than the simple case."""
+    if method.card.blends:
+        yield "sets weights by hand"
+    for module, factor in method.rates().items():
+        yield f"{module} learns at {factor:g} of the rate"
+
+
 def identify(method: Method[Any], length: tuple[int, int] | None = None) -> MethodIdentity:
     """Return who a method is, for the record: card, hyper-parameters, digest of its source file.
 
@@ -97,7 +105,7 @@ def identify(method: Method[Any], length: tuple[int, int] | None = None) -> Meth
         key=card.key,
         robust=card.robust,
         overrides_update=kind.update is not Method.update,
-        notes=card.notes if length is None else method.notes(*length),
+        notes=(*(card.notes if length is None else method.notes(*length)), *_declared(method)),
         source_sha256=None if source is None else hashlib.sha256(discovery.source_text(Path(source))).hexdigest(),
     )
 

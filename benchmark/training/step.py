@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import inf
 
 import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks.sign_ascent import gaussian_start, input_gradient, sign_steps, uniform_start
-from advbench.benchmark.method import Freeze, Objective, Start
+from advbench.benchmark.method import Card, Freeze, Objective, Start
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.models.torch_state import evaluating
 from advbench.benchmark.protocol import InnerBudget, Threat
 from advbench.benchmark.training.seeding import derive
+from advbench.benchmark.weights import average_into
 
 
 class BudgetError(RuntimeError):
@@ -33,17 +35,19 @@ class TrainingStep:
         refresh: Callable[[nn.Module], None],
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
         first_drop: float = 0.5,
-        attacks: int = 1,
+        card: Card | None = None,
     ) -> None:
         self._nets = nets
         self._optimiser = optimiser
         self._eps, self._step, self._steps = float(threat.eps), float(inner.step), inner.steps
+        self._ceiling = float(inner.ceiling)
         self._generator, self.generator = generator, torch.Generator(generator.device)
         self._ledger = ledger
         self._refresh = refresh
         self._autocast = autocast
         self._first_drop = first_drop
-        self._attacks, self._images = attacks, 0
+        self._attacks, self._blends = (card.attacks, card.blends) if card else (1, False)
+        self._images, self._blended = 0, set[nn.Module]()
         self._advanced = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._bad: Tensor | None = None
@@ -65,6 +69,16 @@ class TrainingStep:
         """Fraction of training at which the learning rate first drops; see `method.Step.first_drop`."""
         return self._first_drop
 
+    @property
+    def inner_steps(self) -> int:
+        """Sign steps that the protocol grants."""
+        return self._steps
+
+    @property
+    def ceiling(self) -> float:
+        """Largest radius that the protocol grants, in multiples of its own."""
+        return self._ceiling
+
     def start_epoch(self, progress: float, epoch: int = 0) -> None:
         """Enter an epoch: set the progress, forget the logged scalars."""
         self._progress, self._epoch = progress, epoch
@@ -78,6 +92,7 @@ class TrainingStep:
         """Hold one batch of so many images: exactly one optimiser step inside, and no more than the inner budget."""
         self._advanced = False
         self._images = images
+        self._blended.clear()
         self._ledger.begin_batch()
         with self._autocast():
             yield
@@ -102,22 +117,37 @@ class TrainingStep:
         start: Start = "uniform",
         *,
         steps: int | None = None,
+        eps: float | Tensor = 1.0,
+        step: float | Tensor | None = None,
         freeze: Freeze | None = None,
     ) -> Tensor:
         """Maximise the objective in the ball; see `method.Step.craft`."""
         count = self._steps if steps is None else steps
         if not 0 < count <= self._steps:
             raise BudgetError(f"craft asked for {count} inner steps, the protocol grants 1 to {self._steps}")
+        radius = self._length(eps, x, self._ceiling)
+        size = self._step if step is None else self._length(step, x)
         if start == "uniform":
-            x_adv = uniform_start(x, self._eps, self._generator)
+            x_adv = uniform_start(x, radius, self._generator)
         elif start == "gaussian":
             x_adv = gaussian_start(x, self._generator)
         else:
             x_adv = x.clone()
         with evaluating(self._nets), self._ledger.differentiating("input"):
-            x_adv = sign_steps(x, x_adv, objective, eps=self._eps, step=self._step, steps=count, freeze=freeze)
+            x_adv = sign_steps(x, x_adv, objective, eps=radius, step=size, steps=count, freeze=freeze)
         self._hold_budget()
         return x_adv
+
+    def _length(self, multiple: float | Tensor, x: Tensor, most: float = inf) -> float | Tensor:
+        """Return a multiple of the radius, one for all images or (B,), as broadcasts with images (B, C, H, W)."""
+        bounds = [multiple] if not isinstance(multiple, Tensor) else []
+        if isinstance(multiple, Tensor) and multiple.device.type == "cpu":  # asking a GPU would make the host wait
+            bounds = [float(multiple.min()), float(multiple.max())]
+        if not all(0 <= bound <= most for bound in bounds):
+            raise BudgetError(f"craft asked for {bounds[-1]:g} radii, the protocol grants 0 to {most:g}")
+        if not isinstance(multiple, Tensor):
+            return self._eps * multiple
+        return (self._eps * multiple.clamp(0, most)).to(x).view(-1, *[1] * (x.dim() - 1))
 
     def single(
         self, x: Tensor, objective: Objective, *, noise: float = 1.0, step_size: float = 1.25, project: bool = True
@@ -136,6 +166,27 @@ class TrainingStep:
         with torch.no_grad(), evaluating(net):
             logits: Tensor = net(x)
         return logits
+
+    def features(self, net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return penultimate activations and logits of one forward; see `method.Step.features`."""
+        seen: list[Tensor] = []
+        head: nn.Module = net.head  # type: ignore[assignment]  # every network of a protocol has one
+        handle = head.register_forward_pre_hook(lambda _head, inputs: seen.append(inputs[0]))
+        try:
+            logits: Tensor = net(x)
+        finally:
+            handle.remove()
+        return seen[0], logits
+
+    @torch.no_grad()
+    def blend(self, net: nn.Module, source: nn.Module, keep: float = 0.0) -> None:
+        """Set a trained network to a mix of itself and another; see `method.Step.blend`."""
+        if not self._blends:
+            raise BudgetError("step.blend sets weights by hand: declare blends=True on the card, which the board shows")
+        if net in self._blended:
+            raise BudgetError("step.blend was called twice for one network in a batch: the protocol grants one")
+        self._blended.add(net)
+        average_into(net, source, keep)
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradients of a scalar loss and remember the first batch in which it was not finite."""

@@ -32,6 +32,7 @@ from advbench.benchmark.records.schema import (
     TrainingRecord,
     due_selection,
 )
+from advbench.benchmark.training import optimiser
 from advbench.benchmark.training.hardware import PeakMemory, precision
 from advbench.benchmark.training.seeding import derive
 from advbench.benchmark.training.side_effects import check_code, code, settings_kept
@@ -95,14 +96,8 @@ class Run:
         self.nets: nn.Module = method.build(task).to(device)
         self._check_code()
         self._check_fit(method.deployed(self.nets))
-        self.trained = [parameter for parameter in self.nets.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.SGD(
-            self.trained,
-            lr=protocol.training.schedule.peak,
-            momentum=protocol.training.momentum,
-            weight_decay=protocol.training.weight_decay,
-            fused=device.type in {"cpu", "cuda"},
-        )
+        fused = device.type in {"cpu", "cuda"}
+        self.optimiser = optimiser.make(self.nets, method.rates(), protocol.training, fused=fused)
         self.inner_generator = torch.Generator(device)
         self.step = TrainingStep(
             self.nets,
@@ -114,9 +109,10 @@ class Run:
             refresh=self._refresh_bn,
             autocast=self._autocast,
             first_drop=protocol.training.first_drop,
-            attacks=method.card.attacks,
+            card=method.card,
         )
         self.state = RunState()
+        self.rate = 0.0
         self.peak = PeakMemory(device)
 
     def _check_code(self) -> None:
@@ -174,11 +170,10 @@ class Run:
         self.nets.train()
         asks_at_once = self.device.type == "cpu"
         for number, batch in enumerate(self._batches("order", epoch)):
-            rate = training.schedule.learning_rate(
+            self.rate = training.schedule.learning_rate(
                 epoch * self.per_epoch + number, per_epoch=self.per_epoch, epochs=training.epochs
             )
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+            optimiser.set_rate(self.optimiser, self.rate)
             with settings_kept():
                 with self.step.batch(len(batch.x)):
                     self.method.update(self.nets, batch, self.step)
@@ -214,7 +209,7 @@ class Run:
         images = self.per_epoch * self.protocol.training.batch
         row = Epoch(
             epoch=epoch,
-            lr=self.optimiser.param_groups[0]["lr"],
+            lr=self.rate,
             loss=logged.pop("loss", 0.0),
             clean=clean,
             robust=robust,
@@ -368,7 +363,7 @@ def train(
         passes=sum((row.passes for row in run.state.curve), Passes()),
         images=run.state.images,
         parameters_deployed=architectures.count_parameters(deployed),
-        parameters_trained=sum(parameter.numel() for parameter in run.trained),
+        parameters_trained=sum(value.numel() for value in run.nets.parameters() if value.requires_grad),
         selection=due_selection(protocol, robust=method.card.robust),
         best_epoch=run.state.best_epoch,
         teachers=dict(teacher_records),

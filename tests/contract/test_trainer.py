@@ -19,6 +19,7 @@ from advbench.benchmark.models import architectures
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Schedule, published
 from advbench.benchmark.review.adapter import short_runs
+from advbench.benchmark.runs.perform import identify
 from advbench.benchmark.training import hardware, trainer
 from advbench.benchmark.training.seeding import derive
 from advbench.benchmark.training.task import TrainingTask
@@ -81,6 +82,31 @@ def test_one_optimiser_over_two_networks_equals_two_optimisers(tiny_task, make_s
             optimiser.step()
     for ours, theirs in zip(joint.parameters(), apart.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_modules_beside_the_network_train_at_their_factor_of_the_rate_and_are_not_deployed(tmp_path):
+    @dataclass(frozen=True)
+    class Projected(Standard):
+        card = Card(name="projected", **CARD)
+
+        def build(self, task):
+            nets = OneNetwork(task.network())
+            nets.projection = nn.Linear(32, 10)
+            return nets
+
+        def rates(self):
+            return {"projection": 0.5}
+
+        def loss(self, nets, batch, step):
+            features, logits = step.features(nets.target, batch.x)
+            return ce_mean(logits, batch.y) + ce_mean(nets.projection(features), batch.y)
+
+    record = short_runs.run(Projected(), tmp_path)
+    assert record.parameters_trained - record.parameters_deployed == 330
+    assert not [name for name in load_file(tmp_path / "last.safetensors") if "projection" in name]
+    resume, rate = torch.load(tmp_path / "resume.pt", weights_only=True), record.curve[-1].lr
+    assert [group["lr"] for group in resume["optimiser"]["param_groups"]] == pytest.approx([rate, rate / 2])
+    assert "projection learns at 0.5 of the rate" in identify(Projected()).notes
 
 
 def test_randomness_of_a_methods_own_resumes_to_the_bit_and_differs_between_seeds_and_epochs(tmp_path):

@@ -59,7 +59,7 @@ class Stage:
         self.method, self.task, self.batch = method, task, task.batch()
         self.nets = self._sharpened(method.build(task))
         self.twin = copy.deepcopy(self.nets)
-        self.step = make_step(self.nets, task, attacks=method.card.attacks, **options)
+        self.step = make_step(self.nets, task, card=method.card, **options)
         self.twin.train()
         self.generator = torch.Generator().manual_seed(0)  # as the step's
         self.forwards: list[tuple[str, Tensor]] = []

@@ -62,7 +62,7 @@ def test_twenty_real_steps(dataset, name, loaded):
         generator=torch.Generator().manual_seed(0),
         ledger=ledger,
         refresh=lambda net: None,
-        attacks=method.card.attacks,
+        card=method.card,
     )
     batch = Batch(*next(iter(images.train.epoch(4, torch.Generator().manual_seed(0)))))
     assert batch.x.shape[1:] == images.shape

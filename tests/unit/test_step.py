@@ -1,11 +1,13 @@
 """The training step: what crafting may and may not do, one optimiser step a batch, honest logging."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from advbench.benchmark.losses import ce_sum
-from advbench.benchmark.method import OneNetwork
+from advbench.benchmark.method import Card, OneNetwork
 from advbench.benchmark.models.torch_state import evaluating
 from advbench.benchmark.training.step import BudgetError
 
@@ -153,3 +155,53 @@ def test_means_are_over_the_epoch(solo):
     for value in (1.0, 2.0, 6.0):
         step.log(kl=torch.tensor(value), ce=value * 2)
     assert step.means() == {"kl": 3.0, "ce": 6.0}
+
+
+def test_radius_and_step_may_be_each_images_own_and_never_exceed_the_ceiling(solo):
+    task, nets, step = solo
+    batch = task.batch()
+    eps = torch.linspace(0, 1, 8, dtype=torch.float64)
+    sizes = torch.full((8,), 0.4, dtype=torch.float64)
+    x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y), eps=eps, step=sizes, start="clean")
+    moved = (x_adv - batch.x).flatten(1).abs().amax(dim=1)
+    assert torch.all(moved <= 0.1 * eps + 1e-12)
+    assert torch.all(moved[1:] > 0)
+    alone = [
+        step.craft(x, lambda x, y=y: ce_sum(nets.target(x), y), eps=float(e), step=0.4, start="clean")
+        for x, y, e in zip(batch.x.split(1), batch.y.split(1), eps, strict=True)
+    ]
+    torch.testing.assert_close(x_adv, torch.cat(alone), rtol=0, atol=1e-15)
+    assert (step.inner_steps, step.ceiling) == (3, 1.0)
+    for too_much in (1.01, 2 * eps):
+        with pytest.raises(BudgetError, match="radii, the protocol grants 0 to 1"):
+            step.craft(batch.x, lambda x: nets.target(x).sum(), eps=too_much)
+
+
+def test_features_are_the_heads_input_of_one_counted_forward(solo):
+    task, nets, step = solo
+    x = task.batch().x
+    task.ledger.reset()
+    features, logits = step.features(nets.target, x)
+    assert task.ledger.passes.forward == 8
+    assert torch.equal(nets.target.head(features), logits)
+    assert torch.equal(nets.eval().target(x), nets.target(x)), "no hook stays behind"
+
+
+def test_weights_are_blended_once_a_batch_by_who_declares_it(tiny_task, make_step):
+    task = tiny_task()
+    nets = OneNetwork(task.network())
+    other = task.network()
+    card = Card(name="x", label="x", title="", authors="", venue="", year=2025, url="", key="", family="averaging")
+    with pytest.raises(BudgetError, match="blends=True"):
+        make_step(nets, task, card=card).blend(nets.target, other)
+    step = make_step(nets, task, card=dataclasses.replace(card, blends=True))
+    before = [value.clone() for value in nets.target.parameters()]
+    step.blend(nets.target, other, keep=0.25)
+    for value, old, new in zip(nets.target.parameters(), before, other.parameters(), strict=True):
+        torch.testing.assert_close(value, 0.25 * old + 0.75 * new)
+    with pytest.raises(BudgetError, match="twice for one network in a batch"):
+        step.blend(nets.target, other)
+    with step.batch(8):
+        step.advance()
+    step.blend(nets.target, other)
+    assert torch.equal(nets.target[0].weight, other[0].weight)

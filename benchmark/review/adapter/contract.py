@@ -46,7 +46,7 @@ class TinyRun:
         with isolated_rng():
             torch.manual_seed(1)
             nets = method.build(task).to(dtype)
-        step = make_step(nets, task, progress=progress, steps=steps, attacks=method.card.attacks)
+        step = make_step(nets, task, progress=progress, steps=steps, card=method.card)
         return cls(method, nets, task, step)
 
     def update(self, seed: int = 0) -> None:
@@ -174,6 +174,8 @@ def only_the_optimiser_moves_weights(method: Method[Any]) -> None:
         real_step()
         steps.append({name: value - before[name] for name, value in run.parameters(trained=True).items()})
 
+    if method.card.blends:  # declared, and held by the trainer: what is looked for here is what else moves weights
+        run.step.blend = lambda *_, **__: None  # type: ignore[method-assign]  # (for this object alone)
     # (mypy: both stand in for methods of these two objects alone)
     run.step.backward, optimiser.step = backward, advance  # type: ignore[method-assign,assignment]
     for epoch in run.epochs():

@@ -129,7 +129,7 @@ def overfits_one_batch(method: Method[Any]) -> None:
     with isolated_rng():
         torch.manual_seed(0)
         teachers = {role: _taught(net, batch) for role, net in random_teachers(method).items()}
-        accuracy = _accuracy(_overfitted(method, batch, teachers), batch)
+        accuracy = _accuracy(method, _overfitted(method, batch, teachers), batch)
     if accuracy < _LEARNT:
         message = f"after {_OVERFIT_STEPS} steps on one batch {accuracy:.0%} of it are right"
         raise CheckError(message, "check signs, reductions (mean over images) and what is detached")
@@ -155,7 +155,7 @@ def _overfitted(method: Method[Any], batch: Batch, teachers: Mapping[str, nn.Mod
         generator=torch.Generator().manual_seed(0),
         ledger=ledger,
         refresh=lambda net: net.train()(batch.x),
-        attacks=method.card.attacks,
+        card=method.card,
     )
     nets.train()
     for _ in range(_OVERFIT_STEPS):
@@ -169,11 +169,11 @@ def _overfitted(method: Method[Any], batch: Batch, teachers: Mapping[str, nn.Mod
 
 
 @torch.no_grad()
-def _accuracy(nets: nn.Module, batch: Batch) -> float:
-    """Return the best accuracy of a network in `nets`, with the batch's own statistics: averages lag behind."""
-    accuracies = []
+def _accuracy(method: Method[Any], nets: nn.Module, batch: Batch) -> float:
+    """Return the best accuracy of a trained network, with the batch's own statistics: averages lag behind."""
+    accuracies, deployed = [], method.deployed(nets).state_dict().keys()
     for net in nets.children():
-        if any(parameter.requires_grad for parameter in net.parameters()):
+        if net.state_dict().keys() == deployed and any(value.requires_grad for value in net.parameters()):
             right = copy.deepcopy(net).train()(batch.x).argmax(1) == batch.y
             accuracies.append(float(right.float().mean()))
     return max(accuracies, default=0.0)

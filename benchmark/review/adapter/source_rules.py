@@ -96,6 +96,11 @@ RULES = (
         "precision, devices and threads are the protocol's and the machine's",
         {"torch": r"^torch\.(backends|cuda|use_deterministic_algorithms|set_(default|num_threads|float32_matmul))"},
     ),
+    Rule(
+        "uncounted-passes",
+        "call the network, or step.features(net, x) for activations and logits: their passes are counted",
+        {"attribute": r"(?<!^step)\.(features|forward_features|forward_head|get_submodule)$"},
+    ),
     Rule("monkey-patching", "never assign to what is not yours: write the formula into your file", {"assigned": ""}),
     Rule(
         "attack-detection",

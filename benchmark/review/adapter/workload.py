@@ -8,16 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.method import Batch
+from advbench.benchmark.method import Batch, Card
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import InnerBudget, Protocol, Threat, published
 from advbench.benchmark.training.step import TrainingStep
 from advbench.benchmark.training.task import Frozen
 
 
+class _TinyNetwork(nn.Sequential):
+    """Layers in turn; as in every network of a protocol the last one, from features to logits, is `head`."""
+
+    @property
+    def head(self) -> nn.Module:
+        return self[-1]
+
+
 def tiny_network(num_classes: int, dtype: torch.dtype) -> nn.Module:
     """Make a 2-layer convolutional network with batch norm for 4×4×1 images: fast enough for finite differences."""
-    net = nn.Sequential(
+    net = _TinyNetwork(
         nn.Conv2d(1, 6, 3, padding=1, bias=False),
         nn.BatchNorm2d(6),
         nn.Tanh(),
@@ -75,7 +83,7 @@ def make_step(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     seed: int = 0,
-    attacks: int = 1,
+    card: Card | None = None,
 ) -> TrainingStep:
     """Make a real training step on `nets`, in train mode, at the given progress."""
     trained = [parameter for parameter in nets.parameters() if parameter.requires_grad]
@@ -87,7 +95,7 @@ def make_step(
         generator=torch.Generator().manual_seed(seed),
         ledger=task.ledger,
         refresh=lambda _net: None,  # there is no epoch to pass over
-        attacks=attacks,
+        card=card,
     )
     step.start_epoch(progress)
     nets.train()
