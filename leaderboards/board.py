@@ -1,4 +1,4 @@
-"""Records to a board: group by variant, measure, rank with ties, and say what a reader must know."""
+"""Records to a board: group by variant, measure, rank, and say what a reader must know."""
 
 import hashlib
 import json
@@ -13,16 +13,20 @@ import numpy as np
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import corrections
 from advbench.benchmark.records.corrections import Correction
+from advbench.benchmark.records.rank_sets import POOLED_DF, Ranking, rank
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
-from advbench.benchmark.records.statistics import Comparison, Correct, compare, ranks
-from advbench.leaderboards.exclusions import invalid, masking
+from advbench.benchmark.records.statistics import Correct, Interval
+from advbench.leaderboards.cells import CAUTION, PARETO
+from advbench.leaderboards.exclusions import cautions, invalid, withholding
 from advbench.leaderboards.measures import Variant, columns, test_images
 from advbench.leaderboards.notes import board_marks, explain
 from advbench.leaderboards.table import BoardError, Cell, Row, Table
 
 logger = logging.getLogger(__name__)
 METRIC = "autoattack"
-"""Rows are ranked by this column of their `best` checkpoint."""
+"""Rows are ordered and ranked by this column of their `best` checkpoint."""
+ORDER = ("measured", "no ranks", "provisional")
+"""States of ranks, in the order of the rows on a board; what may not be ranked comes last."""
 
 
 def load_records(path: Path) -> list[Record]:
@@ -68,17 +72,17 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
     protocol = _one_protocol(records, protocol)
     variants = _variants(records, protocol)
     barred = {variant.key: why for variant in variants if (why := _barred(variant, records))}
-    ranked = {variant.key: _outcomes(variant) for variant in variants if variant.key not in barred}
-    comparisons = _compare(ranked, protocol)
-    placed = ranks(list(ranked), comparisons)
+    outcomes = {variant.key: _outcomes(variant) for variant in variants if variant.key not in barred}
+    ranking = rank(outcomes, seeds=len(protocol.seeds), alpha=protocol.statistics.alpha)
+    cells = _rank_cells(variants, ranking, protocol) | barred
     hours = {variant.hour for variant in variants}
     hour = hours.pop() if len(hours) == 1 else ""
     classes = max((record.data.num_classes for record in records), default=10)
     labels = _labels(variants)
     rows = []
-    for variant in sorted(variants, key=lambda variant: _order(variant, placed)):
-        rank = _rank_cell(variant.key, placed, barred)
-        rows += [_row(variant, checkpoint, rank, labels[variant.key], hour) for checkpoint in CHECKPOINTS]
+    for variant in sorted(variants, key=lambda variant: _order(variant, cells[variant.key])):
+        about = cells[variant.key], labels[variant.key], hour
+        rows += [_row(variant, checkpoint, *about) for checkpoint in CHECKPOINTS]
     table = Table(
         protocol=protocol.name,
         digest=protocol.digest,
@@ -93,8 +97,8 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
             teachers=any(record.training.teachers for record in records),
         ),
         rows=tuple(rows),
-        marks=board_marks(records, protocol),
-        comparisons=comparisons,
+        marks=board_marks(records, protocol, ranking),
+        ranking=ranking,
         history=tuple(change for change in history if change.digest == protocol.digest),
     )
     return replace(table, notes=explain(table, variants, protocol))
@@ -145,8 +149,7 @@ def _labels(variants: Sequence[Variant]) -> dict[str, str]:
 
 def _barred(variant: Variant, records: Sequence[Record]) -> Cell | None:
     """Return the rank cell of a variant that may not be ranked, with the reason; None if it may."""
-    raised = dict.fromkeys(name for evaluation in variant.evaluations("best") for name in masking(evaluation))
-    if raised:
+    if raised := withholding(variant.evaluations("best"), variant.protocol.flags):
         return Cell(state="withheld", reason=f"signs of gradient masking: {', '.join(raised)}")
     broken = dict.fromkeys(
         name for record in variant.records for name in invalid(record, variant.evaluation(record, "best"))
@@ -188,35 +191,58 @@ def _outcomes(variant: Variant) -> Correct:
     return np.stack([one.columns[METRIC].correct for one in evaluations if METRIC in one.columns])
 
 
-def _compare(ranked: dict[str, Correct], protocol: Protocol) -> tuple[Comparison, ...]:
-    settings = protocol.statistics
-    return compare(ranked, alpha=settings.alpha, draws=settings.draws, seed=settings.seed)
+def _rank_cells(variants: Sequence[Variant], ranking: Ranking, protocol: Protocol) -> dict[str, Cell]:
+    """Return the rank sets of complete rows, and why the others have none, by the keys of the rows."""
+    cells = {
+        variant.key: Cell(
+            state="provisional",
+            reason=f"{len(_outcomes(variant))} of the protocol's {len(protocol.seeds)} seeds",
+        )
+        for variant in variants
+        if variant.key in ranking.provisional
+    }
+    if not ranking.ranks_methods:
+        reason = f"{ranking.pooled_df} pooled degrees of freedom of seed noise, a rank needs {POOLED_DF}"
+        return cells | dict.fromkeys(ranking.order, Cell(state="no ranks", reason=reason))
+    front = _pareto([variant for variant in variants if variant.key in ranking.sets])
+    beaten = sorted({found.low for found in ranking.sets.values()} - {1})
+    for key, found in ranking.sets.items():
+        cells[key] = Cell(
+            values=(float(found.low),),
+            expected=1,
+            interval=Interval(found.low, found.high),
+            bold=found.bold and bool(beaten),
+            second=found.low in beaten[:1],
+            sign=PARETO if key in front else "",
+            reason="on the Pareto front of passes and AutoAttack" if key in front else "",
+        )
+    return cells
 
 
-def _order(variant: Variant, placed: dict[str, int]) -> tuple[float, float, float, str]:
-    """Sort by rank, then AutoAttack, then clean accuracy on best; what is not ranked comes last."""
+def _pareto(variants: Sequence[Variant]) -> set[str]:
+    """Return the keys of the rows that no other dominates in passes and AutoAttack on best.
+
+    Rows with frozen teachers are left out on both sides: the passes of their teachers are not counted.
+    """
+    points = {
+        variant.key: (cost, robust)
+        for variant in variants
+        if not any(record.training.teachers for record in variant.records)
+        and (cost := variant.passes().mean) is not None
+        and (robust := variant.accuracy("best", METRIC).mean) is not None
+    }
+    return {
+        key
+        for key, (cost, robust) in points.items()
+        if not any(less <= cost and more >= robust and (less, more) != (cost, robust) for less, more in points.values())
+    }
+
+
+def _order(variant: Variant, rank: Cell) -> tuple[int, float, float, str]:
+    """Sort by mean AutoAttack on best, then clean accuracy: complete rows, provisional ones, those not to be ranked."""
+    group = ORDER.index(rank.state) if rank.state in ORDER else len(ORDER)
     robust, clean = (variant.accuracy("best", column).mean for column in (METRIC, "clean"))
-    worst = float("inf")
-    return (
-        placed.get(variant.key, worst),
-        worst if robust is None else -robust,
-        worst if clean is None else -clean,
-        variant.identity.row,
-    )
-
-
-def _rank_cell(key: str, placed: dict[str, int], barred: dict[str, Cell]) -> Cell:
-    """Return the rank of a variant: bold where it is 1 and somebody's is not, second where it is the next one."""
-    if key in barred:
-        return barred[key]
-    rank = placed[key]
-    others = sorted(set(placed.values()) - {1})
-    return Cell(
-        values=(float(rank),),
-        expected=1,
-        bold=rank == 1 and bool(others),
-        second=bool(others) and rank == others[0],
-    )
+    return group, -(robust or 0), -(clean or 0), variant.identity.row
 
 
 def _row(variant: Variant, checkpoint: str, rank: Cell, label: str, hour: str) -> Row:
@@ -231,18 +257,12 @@ def _row(variant: Variant, checkpoint: str, rank: Cell, label: str, hour: str) -
     if hour:
         for key in ("hours", "teacher_hours"):
             cells[key] = replace(cells[key], unit="")
-    signs = []
-    evaluations = variant.evaluations(checkpoint)
-    if any(masking(evaluation) for evaluation in evaluations):
-        signs.append("masking")
-    if variant.collapsed:
-        signs.append("collapsed")
-    if any(invalid(record, variant.evaluation(record, checkpoint)) for record in variant.records):
-        signs.append("invalid")
+    for key, names in cautions(variant.evaluations(checkpoint), variant.protocol.flags).items():
+        if cells[key].state == "measured":
+            cells[key] = replace(cells[key], sign=CAUTION, reason=f"caution: {', '.join(names)}")
     identity = variant.identity
-    notes = (*identity.notes, *(["overrides update"] if identity.overrides_update else []))
-    if any(record.division == "open" for record in variant.records):
-        notes = (*notes, "open division")
+    division = "open" if any(record.division == "open" for record in variant.records) else "closed"
+    clauses = {"overrides update": identity.overrides_update, "open division": division == "open"}
     return Row(
         key=variant.key,
         checkpoint=checkpoint,
@@ -251,8 +271,20 @@ def _row(variant: Variant, checkpoint: str, rank: Cell, label: str, hour: str) -
         cells=cells,
         seeds=variant.seeds,
         runs=tuple(record.run for record in variant.records),
-        marks=tuple(signs),
-        notes=notes,
+        marks=_marks(variant, checkpoint),
+        notes=(*identity.notes, *(clause for clause, holds in clauses.items() if holds)),
         date=max(record.created for record in variant.records)[:10],
-        division="open" if "open division" in notes else "closed",
+        division=division,
     )
+
+
+def _marks(variant: Variant, checkpoint: str) -> tuple[str, ...]:
+    """Return the marks of a row: what is wrong with it, or doubted."""
+    evaluations, limits = variant.evaluations(checkpoint), variant.protocol.flags
+    found = {
+        "masking": bool(withholding(evaluations, limits)),
+        "collapsed": bool(variant.collapsed),
+        "invalid": any(invalid(record, variant.evaluation(record, checkpoint)) for record in variant.records),
+        "caution": bool(cautions(evaluations, limits)),
+    }
+    return tuple(mark for mark, holds in found.items() if holds)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from advbench.benchmark.records.statistics import Interval, summarize
 
-State = Literal["measured", "missing", "collapsed", "withheld", "unranked", "not applicable"]
+State = Literal["measured", "missing", "collapsed", "withheld", "unranked", "provisional", "no ranks", "not applicable"]
 Kind = Literal["text", "accuracy", "points", "rank", "amount", "count"]
 MISSING = "–"
 WORDS: dict[State, str] = {
@@ -16,8 +16,12 @@ WORDS: dict[State, str] = {
     "collapsed": "collapsed",
     "withheld": "withheld",
     "unranked": "unranked",
+    "provisional": "provisional",
+    "no ranks": MISSING,
     "not applicable": "",
 }
+CAUTION, PARETO = "¶", "◇"
+"""Signs after a number: a flag doubts it and leaves the rank; on the Pareto front of passes and AutoAttack."""
 CANONICAL_DIGITS = 8
 """Numbers are rounded here once, so that rounding again for show gives the same text from every format."""
 
@@ -54,13 +58,15 @@ class Cell:
     """One cell: the values of its seeds, or why there are none.
 
     Attributes:
-        values: one per measured seed, in the column's unit (accuracies in percent).
+        values: one per measured seed, in the column's unit (accuracies in percent); of a rank set its lower end.
         expected: seeds the row has; fewer values than that is shown.
-        interval: Wilson 95 % interval of a single seed's accuracy, in percent.
+        interval: Wilson 95 % interval of a single seed's accuracy, in percent; of a rank both ends of its set.
         text: content of a text column.
         unit: unit of this cell where the column has none.
-        state, reason: "measured", or what is shown instead and why, in a sentence.
-        bold, second: significantly best; next in rank.
+        sign: CAUTION or PARETO, or nothing.
+        state: "measured", or what is shown instead.
+        reason: why the state or the sign.
+        bold, second: beaten by no row; beaten by the fewest of those that any row beats.
     """
 
     values: tuple[float, ...] = ()
@@ -68,6 +74,7 @@ class Cell:
     interval: Interval | None = None
     text: str = ""
     unit: str = ""
+    sign: str = ""
     state: State = "measured"
     reason: str = ""
     bold: bool = False
@@ -91,18 +98,19 @@ class Cell:
 
 
 class Shown(NamedTuple):
-    """A cell as text, in its parts: "47.31", sd "0.25", interval ("46.3", "48.3"), number measured "n=2", unit."""
+    """A cell as text, in parts: "47.31", sd "0.25", interval ("46.3", "48.3"), number measured "n=2", unit, sign."""
 
     main: str
     spread: str = ""
     interval: tuple[str, str] | None = None
     measured: str = ""
     unit: str = ""
+    sign: str = ""
 
     @property
     def plain(self) -> str:
         """The parts joined in plain Unicode."""
-        text = self.main
+        text = self.main + self.sign
         if self.spread:
             text += f" ± {self.spread}"
         if self.interval:
@@ -130,16 +138,23 @@ def show(cell: Cell, column: Column, decimals: int, *, intervals: bool = True) -
     mean = cell.mean
     if mean is None:
         raise BoardError(f"column {column.key}: a cell is called measured but has no value")
-    count = f"n={cell.n}" if cell.n < cell.expected else ""
-    if column.kind in {"rank", "count"}:
+    if column.kind == "rank":
+        return Shown(rank_text(*(cell.interval or (mean, mean))), sign=cell.sign)
+    if column.kind == "count":
         return Shown(f"{mean:.0f}", measured=cell.text)
+    count = f"n={cell.n}" if cell.n < cell.expected else ""
     if column.kind == "amount":
         return Shown(_significant(mean), measured=count, unit=cell.unit)
     spread = "" if cell.sd is None else _fixed(cell.sd, decimals)
     interval = None
     if intervals and cell.interval is not None:
         interval = (_fixed(cell.interval.low, decimals), _fixed(cell.interval.high, decimals))
-    return Shown(_fixed(mean, decimals), spread, interval, count, cell.unit)
+    return Shown(_fixed(mean, decimals), spread, interval, count, cell.unit, cell.sign)
+
+
+def rank_text(low: float, high: float) -> str:
+    """Return a rank set as text: "3", or "1–4"."""
+    return f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
 
 
 def _canonical(value: float) -> float:

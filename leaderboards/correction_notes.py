@@ -74,7 +74,7 @@ def write_text(tables: Sequence[Table]) -> str:
 def _lines(tables: Sequence[Table], head: str, show: Callable[[str], str]) -> str:
     lines: list[str] = []
     for table in tables:
-        lines += [f"{head}{show(table.title)}: corrections", ""]
+        lines += [f"{head}{show(table.protocol)}: corrections", ""]
         corrected = [f"- {show(sentence(change))}" for change in table.history]
         lines += corrected or ["- No record of this board was ever corrected."]
         lines.append("")

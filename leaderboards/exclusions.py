@@ -1,13 +1,16 @@
-"""What keeps a row from being ranked: signs of masking, breaches of validity, collapsed seeds.
+"""What keeps a row from being ranked: doubts of AutoAttack, breaches of validity, collapsed seeds; and what does not.
 
 Read from records alone. Flags come from the evaluator; a collapse is read from the outcomes by the protocol's
 definition, so that it is seen even where no flag was computed.
 """
 
+from collections.abc import Iterator, Sequence
+
+from advbench.benchmark.protocol import FlagThresholds
 from advbench.benchmark.records import flag_rules
 from advbench.benchmark.records.flag_rules import Training
-from advbench.benchmark.records.flags import COLLAPSED
-from advbench.benchmark.records.schema import Evaluation, Record
+from advbench.benchmark.records.flags import COLLAPSED, Severity, doubted, severity
+from advbench.benchmark.records.schema import Evaluation, Flag, Record
 
 
 def collapse(record: Record) -> str:
@@ -26,9 +29,26 @@ def collapse(record: Record) -> str:
     return ""
 
 
-def masking(evaluation: Evaluation) -> tuple[str, ...]:
-    """Return the names of raised signs of gradient masking."""
-    return tuple(flag.name for flag in evaluation.flags if flag.kind == "masking" and flag.state == "raised")
+def withholding(evaluations: Sequence[Evaluation], limits: FlagThresholds) -> tuple[str, ...]:
+    """Return the names of raised flags that put AutoAttack's figure in doubt."""
+    return tuple(
+        dict.fromkeys(flag.name for flag, effect in _raised(evaluations, limits) if effect is Severity.WITHHOLDING)
+    )
+
+
+def cautions(evaluations: Sequence[Evaluation], limits: FlagThresholds) -> dict[str, tuple[str, ...]]:
+    """Return the columns that raised flags put in doubt without withholding the rank, with the flags' names."""
+    found: dict[str, dict[str, None]] = {}
+    for flag, effect in _raised(evaluations, limits):
+        for column in doubted(flag, limits) if effect is Severity.CAUTION else ():
+            found.setdefault(column, {})[flag.name] = None
+    return {column: tuple(names) for column, names in found.items()}
+
+
+def _raised(evaluations: Sequence[Evaluation], limits: FlagThresholds) -> Iterator[tuple[Flag, Severity | None]]:
+    for evaluation in evaluations:
+        images = max((outcomes.n for outcomes in evaluation.columns.values()), default=0)
+        yield from ((flag, severity(flag, images, limits)) for flag in evaluation.flags)
 
 
 def invalid(record: Record, evaluation: Evaluation) -> tuple[str, ...]:

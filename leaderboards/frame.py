@@ -8,9 +8,9 @@ import pandas as pd
 
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.leaderboards import published_numbers
-from advbench.leaderboards.board import group, load, load_records
+from advbench.leaderboards.board import build, group, load, load_records
 from advbench.leaderboards.correction_notes import FIELDS
-from advbench.leaderboards.exclusions import masking
+from advbench.leaderboards.exclusions import withholding
 from advbench.leaderboards.measures import ACCURACIES, GAPPED, Variant, columns, on_cpu
 from advbench.leaderboards.selection import Filters, Names, Selection, Traits, named, names_of, sorting
 from advbench.leaderboards.table import BoardError, Cell
@@ -25,6 +25,8 @@ DTYPES = {
     "method": "category",
     "label": "category",
     "variant": "category",
+    "rank_low": "Int64",
+    "rank_high": "Int64",
     "family": "category",
     "year": "int64",
     "seed": "int64",
@@ -42,10 +44,11 @@ DTYPES = {
 }
 """Columns of the frame and their dtypes.
 
-`variant` is the label with changed hyper-parameters, one row of a board. `checkpoint` is "best", "last" or "both" (what
+`variant` is the label with changed hyper-parameters, one row of a board, whose rank set is `rank_low` to `rank_high`,
+both missing where it has none. `checkpoint` is "best", "last" or "both" (what
 belongs to the run: gaps and cost). `value` is in `unit` ("%", "points", "GPU-h", "GiB", "F", "M") and NaN where it was
 not measured. `date` is the day (UTC) on which the record was written. `collapsed` speaks of the seed, `masked` of the
-checkpoint: a sign of gradient masking is raised.
+checkpoint: a flag is raised that puts its AutoAttack in doubt.
 """
 
 
@@ -73,7 +76,7 @@ def load_board(path: str | Path | None = None, **filters: Unpack[Filters]) -> pd
     if not records:
         raise BoardError(f"{folder}: no record (*.json) in this folder; point load_board to one that holds records")
     kept = [one for one in wanted.keep(records, _traits) if wanted.covers(one.data.name, one.network)]
-    frame = tidy(kept)
+    frame = tidy(kept, records)
     if wanted.checkpoints is not None:
         frame = frame[frame["checkpoint"].isin([*wanted.checkpoints, "both"])]
     if (metrics := filters.get("columns")) is not None:
@@ -158,13 +161,27 @@ def _sort(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
     return frame.loc[values.sort_values(ascending=not down, kind="stable").index]
 
 
-def tidy(records: list[Record]) -> pd.DataFrame:
-    """Return records as a tidy frame, one line per run, checkpoint and metric; see `DTYPES`."""
-    lines = [line for several in group(records).values() for record in several for line in _lines(record)]
+def tidy(records: list[Record], boards: list[Record]) -> pd.DataFrame:
+    """Return records as a tidy frame, one line per run, checkpoint and metric; see `DTYPES`.
+
+    Args:
+        records: those that are wanted.
+        boards: all records of their boards, which their ranks depend on.
+    """
+    ranks = {
+        run: row.cells["rank"].interval or (None, None)
+        for several in group(boards).values()
+        for row in build(several).rows
+        if row.checkpoint == "best"
+        for run in row.runs
+    }
+    lines = [
+        line for several in group(records).values() for record in several for line in _lines(record, *ranks[record.run])
+    ]
     return pd.DataFrame(lines, columns=list(DTYPES)).astype(DTYPES)
 
 
-def _lines(record: Record) -> Iterator[dict[str, Any]]:
+def _lines(record: Record, low: float | None, high: float | None) -> Iterator[dict[str, Any]]:
     variant = Variant(record.run, [record], record.protocol)
     known = {column.key: column for column in columns(standard=True, hour=variant.hour, teachers=True)}
     common = {
@@ -177,6 +194,8 @@ def _lines(record: Record) -> Iterator[dict[str, Any]]:
         "method": record.method.name,
         "label": record.method.label,
         "variant": record.method.row,
+        "rank_low": low,
+        "rank_high": high,
         "family": record.method.family,
         "year": record.method.year,
         "seed": record.seed,
@@ -188,7 +207,8 @@ def _lines(record: Record) -> Iterator[dict[str, Any]]:
         "device": "cpu" if on_cpu(record) else record.training.environment.device,
     }
     masked: dict[str, bool] = {
-        checkpoint: bool(masking(variant.evaluation(record, checkpoint))) for checkpoint in CHECKPOINTS
+        checkpoint: bool(withholding([variant.evaluation(record, checkpoint)], record.protocol.flags))
+        for checkpoint in CHECKPOINTS
     }
     measured: list[tuple[str, str]] = [
         (checkpoint, metric) for checkpoint in CHECKPOINTS for metric in (*ACCURACIES, "nrr")

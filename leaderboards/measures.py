@@ -83,6 +83,10 @@ class Variant:
         """Return a measure of the training runs."""
         return self.cell([measure(record) for record in self.records], unit=unit)
 
+    def passes(self) -> Cell:
+        """Return training passes per image in forwards F, without those of frozen teachers."""
+        return self.per_record(_passes)
+
     @property
     def hour(self) -> str:
         """Name an hour of the device that trained: "GPU-h", "CPU-h", or "GPU- and CPU-h" over mixed seeds."""
@@ -115,7 +119,7 @@ class Variant:
             "hours": self.per_record(_hours, unit=self.hour),
             "teacher_hours": self.per_record(_teacher_hours, unit=self.hour),
             "memory": self.per_record(lambda record: record.training.peak_memory_bytes / GIB or None),
-            "passes": self.per_record(_passes),
+            "passes": self.passes(),
             "parameters": self.per_record(lambda record: record.training.parameters_deployed / 1e6),
             "trained": self.per_record(lambda record: record.training.parameters_trained / 1e6),
             "flags": self.flags(checkpoint),

@@ -3,20 +3,25 @@
 from collections.abc import Sequence
 
 from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records.rank_sets import POOLED_DF, Ranking
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.leaderboards import correction_notes
-from advbench.leaderboards.measures import Variant, data_marks, on_cpu
+from advbench.leaderboards.cells import CAUTION, PARETO
+from advbench.leaderboards.measures import ACCURACIES, Variant, data_marks, on_cpu
 from advbench.leaderboards.table import MARKS, Note, Table
 from advbench.leaderboards.writers.escaping import display
 
 SIGNS = {
-    "masking": "signs of gradient masking or of a broken evaluation: numbers kept, no rank if on best",
+    "masking": "signs of gradient masking that doubt AutoAttack's figure: numbers kept, no rank if on best",
     "collapsed": "a seed has collapsed; what was measured of it stays in the mean",
     "invalid": "evaluation not valid: not ranked",
+    "caution": "doubted by a raised flag that leaves the rank: it is no evidence against AutoAttack, or too few images",
 }
+POWER = 0.8
+"""With which the smallest detectable difference is found."""
 
 
-def board_marks(records: Sequence[Record], protocol: Protocol) -> tuple[str, ...]:
+def board_marks(records: Sequence[Record], protocol: Protocol, ranking: Ranking) -> tuple[str, ...]:
     """Return what holds for the whole board."""
     marks = [] if protocol.official else ["unofficial protocol"]
     found = {mark for record in records for mark in data_marks(record)}
@@ -25,6 +30,8 @@ def board_marks(records: Sequence[Record], protocol: Protocol) -> tuple[str, ...
         marks.append("unverified data" if everywhere else "partly unverified data")
     if "subset" in found or protocol.data.test_limit or protocol.data.train_limit:
         marks.append("subset of the data")
+    if records and not ranking.ranks_methods:
+        marks.append("no ranks yet")
     return tuple(marks)
 
 
@@ -39,11 +46,11 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
         _data(records),
         Note("An image counts as robust if the network is right on it and on the attack's output; accuracies in %."),
         _spread(table, variants),
-        _ranking(table, protocol),
+        *_ranking(table, protocol),
         Note(
             "NRR: natural-robust ratio 2·clean·AA/(clean + AA), per seed, then averaged.",
             "NRR: 2·clean·AA/(clean + AA).",
-            about="nrr",
+            about=("nrr",),
         ),
         Note("Gap: best − last, per seed, then averaged; empty where best is chosen by clean validation accuracy."),
         _cost(records),
@@ -54,12 +61,14 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
     for key, label, said in dict.fromkeys((row.key, row.label, row.notes) for row in table.rows if row.notes):
         notes.append(Note(f"{label}: {'; '.join(said)}.", rows=(key,)))
     notes.extend(_withheld(table))
+    notes.extend(_cautions(table))
     notes.extend(_not_run(variants))
     notes.extend(_collapsed(variant) for variant in variants if variant.collapsed)
     notes.extend(correction_notes.notes(table.history))
     for mark, sign in MARKS.items():
         if marked := tuple(dict.fromkeys(row.key for row in table.rows if mark in row.marks)):
-            notes.append(Note(f"{sign} {SIGNS[mark]}.", f"{sign} {SIGNS[mark]}.", rows=marked))
+            about = tuple(ACCURACIES) if mark == "caution" else ()
+            notes.append(Note(f"{sign} {SIGNS[mark]}.", f"{sign} {SIGNS[mark]}.", about, marked))
     return tuple(notes)
 
 
@@ -109,12 +118,8 @@ def _spread(table: Table, variants: Sequence[Variant]) -> Note:
         brief.append("mean ± sd over seeds")
     if 1 in counts:
         parts.append("one seed: [Wilson 95 % interval], which covers the draw of test images only")
-        widths = [
-            (cell.interval.high - cell.interval.low) / 2
-            for row in table.rows
-            for cell in row.cells.values()
-            if cell.interval is not None
-        ]
+        cells = (row.cells[key] for row in table.rows for key in ACCURACIES)
+        widths = [(cell.interval.high - cell.interval.low) / 2 for cell in cells if cell.interval is not None]
         reach = f" up to ±{max(widths):.1f} points," if widths else ""
         brief.append(f"one seed: Wilson 95 % intervals{reach} for the draw of test images only")
     return Note(_sentence(parts), _sentence(brief))
@@ -125,19 +130,66 @@ def _sentence(parts: Sequence[str]) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _ranking(table: Table, protocol: Protocol) -> Note:
-    test = f"exact McNemar over all pairings of seeds (Holm, p < {protocol.statistics.alpha:g})"
+def _ranking(table: Table, protocol: Protocol) -> list[Note]:
+    """Say what ranks mean, which rows have none, and which differences the board can find."""
+    ranking, alpha = table.ranking, protocol.statistics.alpha
+    if ranking is None:
+        return []
+    notes = _rank_sets(table, alpha) if ranking.ranks_methods else [_no_ranks(ranking)]
+    if keys := ranking.provisional:
+        labels = [row.label for row in table.rows if row.key in keys and row.checkpoint == "best"]
+        names = ", ".join(labels) if ranking.order else "every row that could be ranked"
+        asked = f"fewer than the protocol's {len(protocol.seeds)} seeds"
+        text = f"Provisional, with {asked}: {names}. Shown by mean, in no test."
+        notes.append(Note(text, f"Provisional ({asked}), not ranked: {names}.", rows=keys))
+    if ranking.variation is not None and len(ranking.order) > 1:
+        found = ranking.variation.detectable(
+            rows=len(ranking.order), seeds=len(protocol.seeds), alpha=alpha, power=POWER
+        )
+        text = (
+            f"Smallest difference that this board finds with power {POWER:g}: {100 * found:.1f} points of AutoAttack."
+        )
+        notes.append(Note(text, text if ranking.ranks_methods else ""))
+    return notes
+
+
+def _no_ranks(ranking: Ranking) -> Note:
     text = (
-        "Rank: 1 + the number of rows that beat the row in AutoAttack on best; equal ranks are tied. "
-        f"A row beats another by {test} and a bootstrap over seeds and images. "
-        "Bold: rank 1, where some ranked row has another rank."
+        "Rows are ordered by mean AutoAttack on best and not ranked: to tell methods apart a board needs "
+        f"{POOLED_DF} pooled degrees of freedom of the noise over seeds, such as four rows of three seeds, and its "
+        f"complete rows hold {ranking.pooled_df}."
     )
-    brief = f"Bold: AutoAttack on best not significantly beaten by any row ({test}, hierarchical bootstrap)."
-    if any(comparison.single for comparison in table.comparisons):
-        single = " With one seed only McNemar holds: it compares these two networks, not these two methods."
-        text, brief = text + single, brief + single
-    emphasised = any(row.cells["rank"].bold for row in table.rows)
-    return Note(text, brief if emphasised else "No row is significantly better than another.")
+    return Note(text, "No ranks: too few seeds to tell methods apart.")
+
+
+def _rank_sets(table: Table, alpha: float) -> list[Note]:
+    """Say how rank sets are found, what bold and the sign of the Pareto front mean, and which rows are noisy."""
+    test = f"one-sided t tests over seeds and images, level {alpha:g} for all claims of the board"
+    text = (
+        "Rows are ordered by mean AutoAttack on best. Rank: the ranks that the outcomes leave open, from 1 + the rows "
+        f"that beat a row to the number of rows less those it beats ({test}). Bold: no row beats it, where some row is "
+        "beaten. The draw of the split of the data is not covered."
+    )
+    bold = any(row.cells["rank"].bold for row in table.rows)
+    brief = f"Bold: AutoAttack on best beaten by no row ({test})." if bold else "No row is significantly better."
+    front = (
+        f"{PARETO} On the Pareto front: no ranked row costs at most as many passes per image and is higher in "
+        "AutoAttack on best; rows with frozen teachers, whose passes are not counted, are left out."
+    )
+    noisy = table.ranking.noisy if table.ranking else ()
+    return [
+        Note(text, brief),
+        Note(front),
+        *(
+            Note(
+                f"{row.label}: its seeds scatter more than those of other rows; it is beaten as if they did not, for "
+                "it does not reliably reach its mean.",
+                rows=(row.key,),
+            )
+            for row in table.rows
+            if row.checkpoint == "best" and row.key in noisy
+        ),
+    ]
 
 
 def _cost(records: Sequence[Record]) -> Note:
@@ -187,7 +239,20 @@ def _withheld(table: Table) -> list[Note]:
     for row in table.rows:
         rank = row.cells["rank"]
         if row.checkpoint == "best" and rank.state in {"withheld", "unranked"}:
-            what = "rank withheld" if rank.state == "withheld" else "not ranked"
-            brief = "" if row.marks else f"{row.label}: {what}."
-            notes.append(Note(f"{row.label}: {what}, {rank.reason}.", brief, rows=(row.key,)))
+            status = "rank withheld" if rank.state == "withheld" else "not ranked"
+            brief = "" if row.marks else f"{row.label}: {status}."
+            notes.append(Note(f"{row.label}: {status}, {rank.reason}.", brief, rows=(row.key,)))
     return notes
+
+
+def _cautions(table: Table) -> list[Note]:
+    """Say which columns a caution marks, rows with the same one together."""
+    alike: dict[str, dict[str, str]] = {}
+    for row in table.rows:
+        doubted: dict[str, list[str]] = {}
+        for key, (label, _) in ACCURACIES.items():
+            if row.cells[key].sign == CAUTION:
+                doubted.setdefault(row.cells[key].reason, []).append(label)
+        for reason, columns in doubted.items():
+            alike.setdefault(f"{reason} ({', '.join(columns)})", {})[row.key] = row.label
+    return [Note(f"{', '.join(labels.values())}: {text}.", rows=tuple(labels)) for text, labels in alike.items()]

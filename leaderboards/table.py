@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Unpack
 
 from advbench.benchmark.records.corrections import Correction
-from advbench.benchmark.records.statistics import Comparison
+from advbench.benchmark.records.rank_sets import Ranking
 from advbench.leaderboards.cells import BoardError, Cell, Column, Shown, show
 from advbench.leaderboards.selection import Filters, Selection, hidden, named, ordered, traits_of
 from advbench.leaderboards.table_rows import ELSEWHERE, MARKS, Note, Quoted, Row
@@ -37,14 +37,14 @@ def decimals(images: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A board: one protocol digest, its rows in order of rank, and what a reader must know.
+    """A board: one protocol digest, its rows by mean AutoAttack, and what a reader must know.
 
     Attributes:
         protocol, digest, official: which protocol, and whether it is a published one.
         dataset, network, threat: for headings.
         images: test images, or 0 for an empty board.
         marks: what holds for the whole board, such as "unofficial protocol".
-        comparisons: every pair of ranked rows.
+        ranking: what the tests say of its rows, by their keys; None for a board without rows.
         notes: sentences below the table, in order.
         history: corrections of its records, oldest first; the notes name the newest.
         published: quoted numbers that match dataset, network and threat; see `published_numbers.beside`.
@@ -61,7 +61,7 @@ class Table:
     rows: tuple[Row, ...]
     marks: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
-    comparisons: tuple[Comparison, ...] = field(default=(), repr=False)
+    ranking: Ranking | None = field(default=None, repr=False)
     history: tuple[Correction, ...] = ()
     published: tuple[Quoted, ...] = ()
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from advbench.benchmark.records.schema import MethodIdentity
-from advbench.leaderboards.cells import Cell
+from advbench.leaderboards.cells import CAUTION, Cell, rank_text
 
-MARKS = {"masking": "†", "collapsed": "‡", "invalid": "§"}
-"""Footnote signs after a method's name: what is wrong with the row, in every format."""
+MARKS = {"masking": "†", "collapsed": "‡", "invalid": "§", "caution": CAUTION}
+"""Footnote signs in every format: after a method's name what is wrong with the row, after a number what doubts it."""
 ELSEWHERE = "As published, not measured here"
 """Heading of quoted numbers in every format."""
 
@@ -16,13 +16,13 @@ ELSEWHERE = "As published, not measured here"
 class Note(NamedTuple):
     """A sentence below a board.
 
-    `brief` is what of it a paper's table says ("" where it says nothing), if the table shows the column `about`.
+    `brief` is what of it a paper's table says ("" where it says nothing), if the table shows any column of `about`.
     `rows` are the keys of the rows it speaks of, with which it goes; none for the whole board.
     """
 
     text: str
     brief: str = ""
-    about: str = ""
+    about: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
 
 
@@ -55,9 +55,15 @@ class Row:
     division: str = "closed"
 
     @property
+    def rank(self) -> str:
+        """The rank set as text, "1–4"; empty where the row has none."""
+        ends = self.cells["rank"].interval
+        return "" if ends is None else rank_text(*ends)
+
+    @property
     def signs(self) -> str:
-        """The footnote signs of the row."""
-        return "".join(MARKS[mark] for mark in self.marks)
+        """The footnote signs after the method's name."""
+        return "".join(MARKS[mark] for mark in self.marks if mark != "caution")
 
 
 @dataclass(frozen=True, slots=True)

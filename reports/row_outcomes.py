@@ -26,6 +26,15 @@ def outcomes(records: Sequence[Record], checkpoint: str, column: str) -> Correct
     return np.stack(rows) if rows else None
 
 
+def ranked(table: Table, records: Sequence[Record], checkpoint: str, column: str) -> dict[str, Correct]:
+    """Return the outcomes of the complete rows of a board under one attack, where it was measured, by their labels."""
+    of = {record.run: record for record in records}
+    complete = table.ranking.order if table.ranking else ()
+    rows = {row.label: [of[run] for run in row.runs] for row in table.rows if row.key in complete}
+    found = {label: outcomes(several, checkpoint, column) for label, several in rows.items()}
+    return {label: correct for label, correct in found.items() if correct is not None}
+
+
 Groups = Mapping[str, Sequence[Record]]
 """Records by the name of their row, in the order of the rows."""
 

@@ -1,7 +1,8 @@
-"""Rank stability: the order of the methods under each seed, and the ranks with ties over all of them."""
+"""Rank stability: the order of the methods under each seed, and the rank sets over all of them."""
 
 from matplotlib.figure import Figure
 
+from advbench.leaderboards.cells import MISSING
 from advbench.leaderboards.table import Row, Table
 from advbench.reports.drawing.colours import FAMILIES, OTHER
 from advbench.reports.drawing.points import doubtful, footnote, marked_name
@@ -9,11 +10,11 @@ from advbench.reports.drawing.style import PAPER, FigureLayout, ReportError, cap
 
 
 def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAPER) -> Figure:
-    """Draw the place of each method under every seed as a line, with its rank on the board.
+    """Draw the place of each method under every seed as a line, with its rank set on the board.
 
-    A place under one seed is the order of the accuracies on `best` in the column `robust` and no more; the rank at
-    the right counts only who is beaten significantly. Lines that cross between seeds are what the ranks tie. Rows of
-    a single seed have no stability to show: the caption counts them.
+    A place under one seed is the order of the accuracies on `best` in the column `robust` and no more; the rank set at
+    the right, by AutoAttack, counts only who is beaten significantly. Lines that cross between seeds are what rank sets
+    leave open. Rows of a single seed have no stability to show: the caption counts them.
 
     Raises:
         ReportError: unless two methods share two seeds.
@@ -59,11 +60,10 @@ def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAP
         single = len(best) - len(rows)
         left_out = f"; not drawn: {single} with one seed" if single else ""
         signs = footnote(marked_name(row) for row in rows)
-        caption(axes, f"{table.title}; rank on the board in brackets, equal ranks are tied{left_out}", signs)
+        caption(axes, f"{table.title}; rank set on the board in brackets{left_out}", signs)
         legend_of_families(made, axes, [row.identity.family for row in rows])
         return made
 
 
 def _with_rank(row: Row) -> str:
-    rank = row.cells["rank"].mean
-    return f"{marked_name(row)} [{'–' if rank is None else f'{rank:.0f}'}]"
+    return f"{marked_name(row)} [{row.rank or MISSING}]"

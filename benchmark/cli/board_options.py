@@ -99,7 +99,7 @@ choice_options = gather(
     click.option(
         "--sort",
         metavar="KEY[:asc|desc]",
-        help="Sort by a column, family, year (of the paper) or date.  [default: by rank]",
+        help="Sort by a column, family, year (of the paper) or date.  [default: mean AutoAttack]",
     ),
 )
 format_options = gather(
@@ -124,7 +124,7 @@ format_options = gather(
         "--group-by", type=click.Choice(["dataset", "network"]), help="LaTeX: several boards in one table, by this."
     ),
     click.option("--blocks", type=click.Choice(list(BLOCKS)), help="LaTeX: how best and last are set apart."),
-    flag("--second", default=None, help="LaTeX: underline what comes next in rank."),
+    flag("--second", default=None, help="LaTeX: underline what the fewest rows beat, after bold."),
     flag("--intervals", default=None, help="LaTeX: Wilson intervals in the cells of single seeds."),
     click.option("--cite/--no-cite", default=None, help="LaTeX: citation keys after the methods.  [default: cite]"),
     click.option("--caption", metavar="TEX", help="LaTeX: caption, as source."),

@@ -29,17 +29,18 @@ def compare(
 ) -> None:
     """Say in words and figures whether A is better than B, and on which classes and images they differ.
 
-    A and B are methods (all their seeds), runs, or record files, of one protocol. The rule is the board's: exact
-    McNemar over all pairings of seeds, and a bootstrap over seeds and images.
+    A and B are methods (all their seeds), runs, or record files, of one protocol. Methods are told apart by the board's
+    test over seeds and images, single networks by an exact McNemar test.
 
     \b
     Examples:
       advbench compare trades pgd_at
       advbench compare trades mart --protocol cifar10-linf --column pgd20 --records leaderboards/records --out figures
     """
+    from advbench.leaderboards import board
     from advbench.reports import comparison
     from advbench.reports.drawing.style import save
-    from advbench.reports.row_outcomes import outcomes
+    from advbench.reports.row_outcomes import outcomes, ranked
 
     every = [] if Path(a).is_file() and Path(b).is_file() else source.of_one_protocol()
     sides = [_side(reference, every) for reference in (a, b)]
@@ -54,13 +55,23 @@ def compare(
     first, second = measured
     records = sides[0][1]
     labels, classes = labels_of(records[0], data_root) or (None, ())
-    rule = records[0].protocol.statistics
-    found = comparison.contrast(first, second, column=column, rule=rule, labels=labels, classes=classes)
+    found = comparison.contrast(
+        first,
+        second,
+        column=column,
+        others=ranked(board.build(every), every, checkpoint, column) if every else {},
+        protocol=records[0].protocol,
+        labels=labels,
+        classes=classes,
+    )
     for line in comparison.words(found):
         click.echo(line)
     names = first[0], second[0]
     if found.classes:
-        rows = [(row.name, row.images, f"{row.a:.1%}", f"{row.b:.1%}", f"{row.p:.2g}") for row in found.classes]
+        rows = [
+            (row.name, row.images, f"{row.a:.1%}", f"{row.b:.1%}", "–" if row.p is None else f"{row.p:.2g}")
+            for row in found.classes
+        ]
         numbers = ("images", *names, "p (Holm)")
         print_table(("class", *numbers), rows, right=numbers)
     if out is not None:

@@ -198,11 +198,10 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
         stability,
         tradeoff,
     )
-    from advbench.reports.row_outcomes import by_attack, by_row, on_board
+    from advbench.reports.row_outcomes import by_attack, by_row, on_board, ranked
 
-    table = board.build(every)
-    if request.methods is not None:
-        table = table.select(methods=request.methods)
+    whole = board.build(every)
+    table = whole if request.methods is None else whole.select(methods=request.methods)
     groups = on_board(table, every, request.checkpoint)
     records = [record for several in groups.values() for record in several]
     column, checkpoint, layout = request.column, request.checkpoint, request.layout
@@ -224,8 +223,15 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
             raise Refused("compare draws two methods: name them with --methods A,B")
         labels, names = _labels(records, request)
         first, second = sorted(correct.items(), key=lambda row: _place(request.methods or (), groups[row[0]][0]))
-        rule = records[0].protocol.statistics
-        found = comparison.contrast(first, second, column=column, rule=rule, labels=labels, classes=names)
+        found = comparison.contrast(
+            first,
+            second,
+            column=column,
+            others=ranked(whole, every, checkpoint, column),
+            protocol=records[0].protocol,
+            labels=labels,
+            classes=names,
+        )
         return comparison.draw(found, layout=layout)
 
     figures: dict[str, Callable[[], Figure]] = {

@@ -1,4 +1,4 @@
-"""Rank sets: which ranks of a method its outcomes leave open. Version 2 of the protocol's statistics; torch-free.
+"""Rank sets: which ranks of a method its outcomes leave open. Torch-free.
 
 B beats A if a one-sided test of their mean accuracies rejects. A's own seed variance never enters a claim against A
 (its place is taken by the pool over the other rows), and B's enters as far as it exceeds the pool: a noisy row loses as
@@ -8,24 +8,19 @@ The ends of the rank set count claims, as in Mogstad, Romano, Shaikh and Wilhelm
 Applications to Mobility across Neighbourhoods and Academic Achievement across Countries", REStud 91 (2024).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtr
-from scipy.stats import beta, chi2, f, nct
+from scipy.stats import f
 from scipy.stats import t as student
 
-from advbench.benchmark.records.statistics import Correct, StatisticsError
+from advbench.benchmark.records.statistics import Correct, Interval, StatisticsError
+from advbench.benchmark.records.variation import Floats, Variation, image_variances, pooled_variance, seed_variance
 
-Floats = NDArray[np.float64]
 POOLED_DF = 8
 """Degrees of freedom of seed variance, summed over complete rows, below which no method has a rank."""
-_NODES = 1024
-"""Quantiles by which moments of an order statistic are integrated; its degrees of freedom are right to 1 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +30,26 @@ class OrderedComparison:
     Attributes:
         better, worse: names of the rows; the null hypothesis is that `better` is not better.
         difference: mean accuracy of `better` minus that of `worse`, in [-1, 1].
-        statistic: T, the difference in units of its standard error.
-        df: degrees of freedom of T.
-        p: one-sided p-value of T.
+        error: standard error of the difference, positive.
+        df: degrees of freedom of the test.
+        p: one-sided p-value.
         adjusted: p after Holm over the claims against `worse`, times the number of rows.
-        winner: `better` where the claim holds, else None.
+        holds: whether `adjusted` is below the board's level.
     """
 
     better: str
     worse: str
     difference: float
-    statistic: float
+    error: float
     df: float
     p: float
     adjusted: float
-    winner: str | None
+    holds: bool
+
+    @property
+    def statistic(self) -> float:
+        """T, the difference in units of its standard error."""
+        return self.difference / self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Ranking:
         sets: rank set of every complete row in this order; empty where the board cannot rank methods.
         comparisons: every ordered pair of complete rows; empty where the board cannot rank methods.
         pooled_df: degrees of freedom of seed variance, summed over the complete rows.
-        pooled_sd: the board's seed noise s_0 over all complete rows, in [0, 1]; None where no row has two seeds.
+        variation: of the complete rows; None where none of them has two seeds.
         noisy: rows in this order whose seeds scatter more than the others' (F test, p < alpha / rows): what beats them
             would beat them at the board's noise, which is a precaution and no statement about their means.
     """
@@ -85,13 +85,31 @@ class Ranking:
     sets: Mapping[str, RankSet]
     comparisons: tuple[OrderedComparison, ...]
     pooled_df: int
-    pooled_sd: float | None
+    variation: Variation | None
     noisy: tuple[str, ...] = ()
 
     @property
     def ranks_methods(self) -> bool:
         """Whether there are degrees of freedom enough to tell methods, not only networks, apart."""
         return self.pooled_df >= POOLED_DF
+
+    def pair(self, a: str, b: str) -> tuple[OrderedComparison, OrderedComparison]:
+        """Return the claims that a beats b and that b beats a; both must be among `comparisons`."""
+        found = {(one.better, one.worse): one for one in self.comparisons}
+        return found[a, b], found[b, a]
+
+    @property
+    def downward(self) -> tuple[OrderedComparison, ...]:
+        """For each pair the claim of the row that stands above; the other claim of a pair never holds."""
+        place = {name: number for number, name in enumerate(self.order)}
+        return tuple(one for one in self.comparisons if place[one.better] < place[one.worse])
+
+
+def interval(forward: OrderedComparison, backward: OrderedComparison, confidence: float = 0.95) -> Interval:
+    """Return the confidence interval of a difference by itself: what the claims of a pair, both ways, do not reject."""
+    tail = (1 - confidence) / 2
+    low, high = (float(student.isf(tail, one.df)) * one.error for one in (forward, backward))
+    return Interval(forward.difference - low, forward.difference + high)
 
 
 def rank(rows: Mapping[str, Correct], *, seeds: int, alpha: float) -> Ranking:
@@ -111,9 +129,10 @@ def rank(rows: Mapping[str, Correct], *, seeds: int, alpha: float) -> Ranking:
     complete = tuple(name for name in order if len(rows[name]) >= seeds)
     provisional = tuple(name for name in order if len(rows[name]) < seeds)
     pooled_df = sum(len(rows[name]) - 1 for name in complete)
-    if pooled_df < POOLED_DF:
-        return Ranking(complete, provisional, {}, (), pooled_df, _pooled_sd(rows, complete))
     outcomes = [rows[name] for name in complete]
+    variation = Variation.of(outcomes)
+    if pooled_df < POOLED_DF:
+        return Ranking(complete, provisional, {}, (), pooled_df, variation)
     noise = _Noise.of(outcomes)
     tests = _Tests.of(outcomes, noise)
     adjusted = _adjust(tests.p)
@@ -123,11 +142,11 @@ def rank(rows: Mapping[str, Correct], *, seeds: int, alpha: float) -> Ranking:
             better,
             worse,
             float(tests.difference[b, a]),
-            float(tests.statistic[b, a]),
+            float(tests.error[b, a]),
             float(tests.df[b, a]),
             float(tests.p[b, a]),
             float(adjusted[b, a]),
-            better if wins[b, a] else None,
+            bool(wins[b, a]),
         )
         for b, better in enumerate(complete)
         for a, worse in enumerate(complete)
@@ -138,7 +157,7 @@ def rank(rows: Mapping[str, Correct], *, seeds: int, alpha: float) -> Ranking:
         for row, name in enumerate(complete)
     }
     noisy = tuple(name for name, p in zip(complete, noise.excess_p, strict=True) if p < alpha / len(complete))
-    return Ranking(complete, provisional, sets, comparisons, pooled_df, _pooled_sd(rows, complete), noisy)
+    return Ranking(complete, provisional, sets, comparisons, pooled_df, variation, noisy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +172,8 @@ class _Noise:
     @classmethod
     def of(cls, outcomes: list[Correct]) -> "_Noise":
         seeds = np.array([len(row) for row in outcomes], dtype=np.float64)
-        own = np.array([_seed_variance(row) for row in outcomes])
-        pools = [_pool(np.delete(own, row), np.delete(seeds, row) - 1) for row in range(len(outcomes))]
+        own = np.array([seed_variance(row) for row in outcomes])
+        pools = [pooled_variance(np.delete(own, row), np.delete(seeds, row) - 1) for row in range(len(outcomes))]
         pool, pool_df = (np.array(column) for column in zip(*pools, strict=True))
         return cls(seeds, own, pool, pool_df)
 
@@ -171,14 +190,14 @@ class _Tests:
     """Tests of all ordered pairs, each (rows, rows): entry [b, a] is about the claim that b beats a."""
 
     difference: Floats
-    statistic: Floats
+    error: Floats
     df: Floats
     p: Floats
 
     @classmethod
     def of(cls, outcomes: list[Correct], noise: _Noise) -> "_Tests":
         images, n, pool = outcomes[0].shape[1], noise.seeds, noise.pool
-        apart, together = _image_variances(outcomes, n)
+        apart, together = image_variances(outcomes)
         # Seeds: what the pool says of both rows, and more for b where its own seeds say more.
         pooled = pool[None, :] * (1 / n[:, None] + 1 / n[None, :])
         excess = np.maximum(noise.own[:, None] - pool[None, :], 0) / n[:, None]
@@ -189,26 +208,9 @@ class _Tests:
         df = 1 / np.maximum(share**2 / noise.pool_df[None, :] + (1 - share) ** 2 / (images - 1), 1 / (images - 1))
         means = np.array([row.mean() for row in outcomes])
         difference = means[:, None] - means[None, :]
-        statistic = difference / np.sqrt(variance)
-        p: Floats = stdtr(df, -statistic)
-        return cls(difference, statistic, df, p)
-
-
-def _image_variances(outcomes: list[Correct], n: Floats) -> tuple[Floats, Floats]:
-    """Return the variance over images of the difference of two rows, (rows, rows): without seed noise, and with it.
-
-    "With" is s²_img of the difference of seed means. It holds the scatter of seeds at single images, divided by n,
-    which the variance of seed accuracies holds already; "without" leaves it out, as two-way clustered variances do
-    (Cameron, Gelbach, Miller, J. Business & Economic Statistics 29, 2011).
-    """
-    correct = np.stack([row.mean(axis=0) for row in outcomes])
-    # n / (n - 1) · mean of q(1 - q), divided by n: the mean over images of the variance of a seed mean.
-    scatter = (correct * (1 - correct)).mean(axis=1) / np.maximum(n - 1, 1)
-    centred = correct - correct.mean(axis=1, keepdims=True)
-    products = centred @ centred.T / (correct.shape[1] - 1)
-    own = np.diag(products)
-    together = np.maximum(own[:, None] + own[None, :] - 2 * products, 0)
-    return np.maximum(together - scatter[:, None] - scatter[None, :], 0), together
+        error: Floats = np.sqrt(variance)
+        p: Floats = stdtr(df, -difference / error)
+        return cls(difference, error, df, p)
 
 
 def _adjust(p: Floats) -> Floats:
@@ -229,78 +231,6 @@ def _adjust(p: Floats) -> Floats:
     np.put_along_axis(adjusted, order, np.minimum(stepped, 1), axis=0)
     np.fill_diagonal(adjusted, 1)
     return adjusted
-
-
-def _seed_variance(row: Correct) -> float:
-    """Return the sample variance of the seeds' accuracies; 0 for a single seed."""
-    return float(row.mean(axis=1).var(ddof=1)) if len(row) > 1 else 0.0
-
-
-def _pool(variances: Floats, df: Floats) -> tuple[float, float]:
-    """Return s_0² of some rows, the median of s²·d/χ²_d,1/2, and its degrees of freedom; rows of one seed are left out.
-
-    Each term has the median σ² where all rows have the variance σ², and a few noisy rows do not move the median.
-    """
-    variances, df = variances[df > 0], df[df > 0]
-    if not len(df):
-        # Nothing is known of the noise: a variance that no accuracy can have, so that nothing is claimed.
-        return 1.0, 1.0
-    pool = float(np.median(variances * df / chi2.median(df)))
-    return pool, float(np.mean([_median_df(len(df), int(d)) for d in df]))
-
-
-@lru_cache(maxsize=1024)
-def _median_df(rows: int, df: int) -> float:
-    """Return the degrees of freedom of a χ² whose relative variance is that of the median of `rows` χ² with `df`.
-
-    By the distribution of the middle order statistic; of an even number of rows the median is the mean of two, whose
-    degrees of freedom this understates (two rows by a quarter, ten by a tenth).
-    """
-    places = beta.ppf((np.arange(_NODES) + 0.5) / _NODES, (rows + 1) / 2, (rows + 1) / 2)
-    values = chi2.ppf(places, df)
-    return float(2 * values.mean() ** 2 / values.var())
-
-
-def _pooled_sd(rows: Mapping[str, Correct], names: tuple[str, ...]) -> float | None:
-    several = [rows[name] for name in names if len(rows[name]) > 1]
-    if not several:
-        return None
-    df = np.array([len(row) - 1.0 for row in several])
-    return math.sqrt(_pool(np.array([_seed_variance(row) for row in several]), df)[0])
-
-
-def detectable_difference(
-    *, rows: int, seeds: int, images: int, seed_sd: float, image_sd: float, alpha: float, power: float = 0.8
-) -> float:
-    """Return the smallest true difference of two accuracies that a board finds with the given power.
-
-    For the hardest claim, the first against a row. All rows have the same number of seeds and the same noise.
-
-    Args:
-        rows: complete rows of the board, two or more.
-        seeds: seeds of each row, two or more.
-        images: test images.
-        seed_sd: standard deviation of a row's accuracy over seeds.
-        image_sd: standard deviation over images of the difference of two rows' chances to be right.
-        alpha: level of the board.
-        power: probability of finding the difference.
-
-    Raises:
-        StatisticsError: for fewer than two rows, seeds or images.
-    """
-    if min(rows, seeds, images) < 2:
-        raise StatisticsError(f"need two or more, got {rows} rows, {seeds} seeds, {images} images")
-    pool_df = _median_df(rows - 1, seeds - 1)
-    by_seeds, by_images = 2 * seed_sd**2 / seeds, image_sd**2 / images
-    variance = max(by_seeds + by_images, 1 / images**2)
-    share = by_seeds / variance
-    df = 1 / max(share**2 / pool_df + (1 - share) ** 2 / (images - 1), 1 / (images - 1))
-    critical = float(student.isf(alpha / (rows * (rows - 1)), df))
-    low, high = 0.0, 2 * critical + 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if nct.sf(critical, df, middle) < power else (low, middle)
-    return high * math.sqrt(variance)
 
 
 def _check(rows: Mapping[str, Correct]) -> None:

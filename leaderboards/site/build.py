@@ -189,7 +189,8 @@ def _summary(one: Board) -> dict[str, Any]:
     """Return what the front page says of a board: whose it is, how much is behind it, and its best rows."""
     table = one.table
     best = [row for row in table.rows if row.checkpoint == "best"]
-    leaders = [row for row in best if row.cells["rank"].values == (1.0,)]
+    ranked = [row for row in best if row.rank]
+    leaders = [row for row in ranked if row.cells["rank"].mean == 1] or best
     return {
         "name": table.protocol,
         "slug": one.slug,
@@ -205,10 +206,10 @@ def _summary(one: Board) -> dict[str, Any]:
         "runs": len(one.records),
         "seeds": len({record.seed for record in one.records}),
         "leaders": [board_page.summarize_row(table, row) for row in leaders[:4]],
-        "more": max(0, len(leaders) - 4),
+        "more": max(0, len(leaders) - 4) if ranked else 0,
         "corrections": len(table.history),
         "published": len(table.published),
-        "ranked": sum(row.cells["rank"].state == "measured" for row in best),
+        "ranked": len(ranked),
     }
 
 

@@ -15,7 +15,8 @@ def write(table: Table) -> str:
     """Return the board as CSV with a header and no notes.
 
     Text columns are one field. Others are KEY (mean), and where they have them KEY_sd, KEY_low, KEY_high (Wilson 95 %)
-    and KEY_n (seeds measured). What was not measured is empty, with the reason in KEY_state. The last fields name
+    and KEY_n (seeds measured); a rank is the set rank_low to rank_high, with rank_pareto. What was not measured is
+    empty, with the reason in KEY_state. The last fields name
     the protocol, its digest, the methods' identity, the seeds and the runs; `origin` tells rows that were quoted from a
     `source` (at the end) from those measured here, and `corrections` holds the board's, in every row.
     """
@@ -68,11 +69,13 @@ def _cell(cell: Cell, column: Column) -> dict[str, str]:
     key = column.key
     if column.kind == "text":
         return {key: plain_cell(cell.text)}
+    low, high = cell.interval or (None, None)
+    ends = {f"{key}_low": _number(low), f"{key}_high": _number(high)}
+    if column.kind == "rank":
+        return ends | {f"{key}_pareto": "yes" if cell.sign else "", f"{key}_state": cell.state}
     fields = {key: _number(cell.mean)}
     if column.kind in {"accuracy", "points"}:
-        low, high = cell.interval or (None, None)
-        fields |= {f"{key}_sd": _number(cell.sd), f"{key}_low": _number(low), f"{key}_high": _number(high)}
-        fields |= {f"{key}_n": str(cell.n)}
+        fields |= {f"{key}_sd": _number(cell.sd), **ends, f"{key}_n": str(cell.n)}
     elif column.kind == "amount" and not column.unit:
         fields |= {f"{key}_unit": cell.unit}
     elif column.kind == "count":

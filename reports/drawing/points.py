@@ -18,7 +18,7 @@ FENCE = 1.5
 FRONT, FAINT = "#b0b0b0", "#dcdcdc"
 THIN = ("x", "P", "*")
 """Markers that a white edge would eat up."""
-_MEANINGS = {"masking": "sign of gradient masking", "collapsed": "collapsed", "invalid": "evaluation not valid"}
+_MEANINGS = {"masking": "AutoAttack in doubt", "collapsed": "collapsed", "invalid": "evaluation not valid"}
 
 
 class Spread(NamedTuple):
@@ -48,14 +48,16 @@ def marked_name(row: Row) -> str:
 
 
 def doubtful(row: Row) -> bool:
-    """Whether the row shows signs of gradient masking or its evaluation is not valid; it is drawn hollow."""
+    """Whether the row's AutoAttack is in doubt or its evaluation is not valid; it is drawn hollow."""
     return bool({"masking", "invalid"} & set(row.marks))
 
 
 def footnote(names: Iterable[str]) -> str:
     """Explain the signs of flags that occur in `marked_name`s; "" where there are none."""
     present = {sign for name in names for sign in name.split(" ")[-1]}
-    return "; ".join(f"{sign}: {_MEANINGS[mark]}" for mark, sign in MARKS.items() if sign in present)
+    return "; ".join(
+        f"{sign}: {_MEANINGS[mark]}" for mark, sign in MARKS.items() if sign in present and mark in _MEANINGS
+    )
 
 
 def measured(row: Row, key: str) -> Spread | None:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rank_rule_v1 import winners
 
-from advbench.benchmark.records.rank_sets import POOLED_DF, detectable_difference, rank
-from advbench.benchmark.records.statistics import compare, ranks
+from advbench.benchmark.records.rank_sets import POOLED_DF, rank
+from advbench.benchmark.records.variation import detectable_difference
 
 BEGIN, END = "<!-- simulation: begin -->", "<!-- simulation: end -->"
 ALPHA = 0.05
@@ -91,19 +92,16 @@ def new_rule(rows: dict[str, np.ndarray], setting: Setting) -> Verdict | None:
         return None
     wins = np.zeros((len(rows), len(rows)), dtype=np.bool_)
     for one in ranking.comparisons:
-        wins[int(one.better), int(one.worse)] = one.winner is not None
+        wins[int(one.better), int(one.worse)] = one.holds
     return Verdict(wins, np.array([ranking.sets[name].bold for name in rows]))
 
 
 def old_rule(rows: dict[str, np.ndarray], _setting: Setting) -> Verdict:
     """Judge by version 1: the largest McNemar p over all pairings of seeds, Holm, bootstrap."""
-    comparisons = compare(rows, alpha=ALPHA, draws=DRAWS, seed=0)
     wins = np.zeros((len(rows), len(rows)), dtype=np.bool_)
-    for one in comparisons:
-        if one.winner is not None:
-            wins[int(one.winner), int(one.b if one.winner == one.a else one.a)] = True
-    placed = ranks(list(rows), comparisons)
-    return Verdict(wins, np.array([placed[name] == 1 for name in rows]))
+    for winner, loser in winners(rows, alpha=ALPHA, draws=DRAWS, seed=0):
+        wins[int(winner), int(loser)] = True
+    return Verdict(wins, ~wins.any(axis=0))
 
 
 Measure = Callable[[Verdict], float]

@@ -84,7 +84,7 @@ def test_the_example_on_cifar10_is_marked_as_the_subset_that_it_is():
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     said = (folder / "cifar10-cpu-1.md").read_text(encoding="utf-8")
-    assert said.startswith("### cifar10-cpu/1 (unofficial protocol, subset of the data)")
+    assert said.startswith("### cifar10-cpu/1 (unofficial protocol, subset of the data, no ranks yet)")
     for record in board.load_records(folder / "records"):
         assert record.data.verified
         assert not record.official

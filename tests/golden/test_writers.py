@@ -36,11 +36,15 @@ WRITERS = {
 
 @pytest.fixture(scope="module")
 def full_board(board_records, make_record):
-    """Every kind of cell: ranked, tied, masked, collapsed, missing, one seed fewer."""
-    masked = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised")
+    """Every kind of cell: ranked, provisional, withheld, with a caution, collapsed, missing, one seed fewer."""
+    masked, doubted = (
+        Flag(name=name, kind="masking", state="raised") for name in ("zero-gradients", "autoattack-far-below-pgd")
+    )
     records = [*board_records, *(make_record("gairat", seed=seed, label="GAIRAT", flags=(masked,)) for seed in (0, 1))]
     records += [make_record("fat", seed=0, label="FAT", without=("cw",)), make_record("fat", seed=1, diverged=True)]
-    records += [make_record("nasty", seed=seed, label=NASTY, notes=("own inner step",)) for seed in (0, 1, 2)]
+    records += [
+        make_record("nasty", seed=seed, label=NASTY, notes=("own inner step",), flags=(doubted,)) for seed in (0, 1, 2)
+    ]
     records += [make_record("gone", seed=seed, label="Gone", diverged=True) for seed in (0, 1)]
     return board.build(records)
 
@@ -93,9 +97,10 @@ def numbers(text):
     return [float(one) for one in NUMBER.findall(re.sub(r"\\multicolumn\{\d+\}", "", text))]
 
 
-def expected(table, row, key):
+def expected(table, row, key, *, spread=True):
     shown = show(row.cells[key], table.column(key), table.decimals)
-    return [float(part) for part in (shown.main, shown.spread) if NUMBER.fullmatch(part)]
+    parts = (shown.main, shown.spread if spread else "")
+    return [float(number) for part in parts for number in NUMBER.findall(part)]
 
 
 NUMERIC = ("rank", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "gap_pgd20", "gap_autoattack")
@@ -133,6 +138,8 @@ def test_numbers_read_back_from_csv(full_board):
     lines = list(reader.DictReader(io.StringIO(csv.write(full_board))))
     assert len(lines) == len(full_board.rows)
     for line, row in zip(lines, full_board.rows, strict=True):
+        ends = [float(line[name]) for name in ("rank_low", "rank_high") if line[name]]
+        assert ends == list(row.cells["rank"].interval or ())
         for key in NUMERIC[1:]:
             shown = [f"{float(line[name]):.1f}" for name in (key, f"{key}_sd") if line[name]]
             assert [float(one) for one in shown] == expected(full_board, row, key)
@@ -185,11 +192,10 @@ def test_a_narrow_terminal_loses_columns_and_no_digit(full_board, width):
     assert "autoattack" in shown
     assert ("Columns that do not fit this width" in " ".join(text.split())) == (shown != list(keys))
     for line, row in zip(lines[start:], full_board.rows, strict=False):
-        whole = [expected(full_board, row, key) for key in shown]
-        assert numbers(line) in (
-            [part for cell in whole for part in cell],
-            [part for cell in whole for part in cell[:1]],
-        )
+        assert numbers(line) in [
+            [number for key in shown for number in expected(full_board, row, key, spread=spread)]
+            for spread in (True, False)
+        ]
 
 
 def test_every_format_shows_mark_and_reason_of_a_masked_row(full_board):
@@ -274,7 +280,7 @@ def test_an_empty_board_is_a_correct_page():
     assert "No record" in markdown.write(table)
     assert "No record has been published under this protocol yet" in html.write(table)
     assert "No record" in terminal.write(table)
-    assert csv.write(table).startswith("rank,rank_state,method")
+    assert csv.write(table).startswith("rank_low,rank_high,rank_pareto,rank_state,method")
     with pytest.raises(BoardError, match="no rows"):
         latex.write(table)
 

@@ -116,7 +116,7 @@ def test_leaderboard_prints_the_board(records):
 
 
 @pytest.mark.parametrize(
-    ("kind", "sign"), [("markdown", "| --- |"), ("csv", "rank,"), ("html", "<table"), ("latex", r"\begin{table")]
+    ("kind", "sign"), [("markdown", "| --- |"), ("csv", "rank_low,"), ("html", "<table"), ("latex", r"\begin{table")]
 )
 def test_leaderboard_prints_every_format(records, kind, sign):
     said = advbench("leaderboard", "--records", records, "--format", kind).stdout

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import astuple
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,12 +15,11 @@ from advbench.benchmark.records.rank_sets import (
     POOLED_DF,
     RankSet,
     _adjust,
-    _median_df,
-    _pool,
-    detectable_difference,
+    interval,
     rank,
 )
 from advbench.benchmark.records.statistics import StatisticsError
+from advbench.benchmark.records.variation import Variation, detectable_difference, median_df, pooled_variance
 
 PUBLISHED = Path(__file__).parents[1] / "golden" / "digits-linf-full-1-autoattack.json"
 
@@ -42,7 +42,7 @@ def place(rows, *, seeds=2, alpha=0.05):
 
 
 def wins(ranking):
-    return {(one.better, one.worse) for one in ranking.comparisons if one.winner}
+    return {(one.better, one.worse) for one in ranking.comparisons if one.holds}
 
 
 def seed_variance(correct):
@@ -67,7 +67,7 @@ class TestFormula:
             assert found.statistic == pytest.approx((b.mean() - a.mean()) / math.sqrt(variance))
             pooled = pool * (1 / len(a) + 1 / len(b))
             usual = max(pooled + pairs_images, together / images)
-            pool_df = np.mean([_median_df(3, len(row) - 1) for row in others])
+            pool_df = np.mean([median_df(3, len(row) - 1) for row in others])
             df = usual**2 / (pooled**2 / pool_df + (usual - pooled) ** 2 / (images - 1))
             assert found.df == pytest.approx(min(df, images - 1))
             assert found.p == pytest.approx(student.sf(found.statistic, found.df))
@@ -94,16 +94,16 @@ class TestFormula:
     @pytest.mark.parametrize("df", [1, 2, 9])
     def test_the_pool_is_median_unbiased_and_its_df_is_that_of_its_spread(self, rows, df):
         drawn = np.random.default_rng(rows).chisquare(df, (3000, rows)) / df
-        pools = np.array([_pool(row, np.full(rows, float(df)))[0] for row in drawn])
+        pools = np.array([pooled_variance(row, np.full(rows, float(df)))[0] for row in drawn])
         assert np.mean(pools > 1) == pytest.approx(0.5, abs=0.04)
-        assert _median_df(rows, df) == pytest.approx(2 * pools.mean() ** 2 / pools.var(), rel=0.15)
+        assert median_df(rows, df) == pytest.approx(2 * pools.mean() ** 2 / pools.var(), rel=0.15)
         if rows == 1:
-            assert _median_df(1, df) == pytest.approx(df, rel=0.02)
+            assert median_df(1, df) == pytest.approx(df, rel=0.02)
 
     @pytest.mark.parametrize("rows", [2, 4])
     def test_two_middle_rows_have_more_degrees_of_freedom_than_they_are_given(self, rows):
         medians = np.median(np.random.default_rng(0).chisquare(2, (20_000, rows)), axis=1)
-        assert 0.7 < _median_df(rows, 2) / (2 * medians.mean() ** 2 / medians.var()) < 1
+        assert 0.7 < median_df(rows, 2) / (2 * medians.mean() ** 2 / medians.var()) < 1
 
     def test_rank_sets_count_wins_and_losses(self):
         ranking = place(board([0.2, 0.45, 0.46, 0.9], images=2000))
@@ -112,7 +112,8 @@ class TestFormula:
         assert sets == {"row3": (1, 1), "row2": (2, 3), "row1": (2, 3), "row0": (4, 4)}
         assert [ranking.sets[name].bold for name in ranking.order] == [True, False, False, False]
         assert len(ranking.comparisons) == 12
-        assert all(one.winner in {one.better, None} for one in ranking.comparisons)
+        assert len(ranking.downward) == 6
+        assert {one for one in ranking.comparisons if one.holds} <= set(ranking.downward)
 
 
 class TestNoise:
@@ -187,7 +188,7 @@ class TestOtherRows:
         """The noise that claims against a row are held against."""
         several = [row for name, row in rows.items() if name != without]
         df = np.array([len(row) - 1.0 for row in several])
-        return _pool(np.array([seed_variance(row) for row in several]), df)[0]
+        return pooled_variance(np.array([seed_variance(row) for row in several]), df)[0]
 
     @pytest.mark.parametrize("seed", range(10))
     def test_nothing_depends_on_the_order_of_rows_seeds_or_images(self, seed):
@@ -197,7 +198,7 @@ class TestOtherRows:
         shuffled = {name: draws.permutation(rows[name])[:, images] for name in draws.permutation(list(rows))}
         one, other = place(rows), place(shuffled)
         assert (one.order, one.sets, one.pooled_df) == (other.order, other.sets, other.pooled_df)
-        assert other.pooled_sd == pytest.approx(one.pooled_sd)
+        assert astuple(other.variation) == pytest.approx(astuple(one.variation))
         assert [found.p for found in other.comparisons] == pytest.approx([found.p for found in one.comparisons])
 
     def test_names_only_break_ties(self):
@@ -241,6 +242,27 @@ class TestPowerAndLevel:
         with pytest.raises(StatisticsError, match="two or more"):
             detectable_difference(**{**settings, "seeds": 1})
 
+    def test_the_variation_of_a_board_is_what_it_was_drawn_with(self):
+        """Where all images are equally hard outcomes scatter by p(1 - p), and accuracies by that and their own."""
+        draws = np.random.default_rng(0)
+        chances = 0.7 + 0.02 * draws.standard_normal((12, 8, 1))
+        found = Variation.of([draws.random((8, 3000)) < row for row in chances])
+        assert found.images == 3000
+        assert found.scatter == pytest.approx(math.sqrt(0.21), rel=0.05)
+        assert found.seeds == pytest.approx(math.hypot(0.02, math.sqrt(0.21 / 3000)), rel=0.25)
+        assert found.pairs < 0.2 * found.scatter
+        found_by = [found.detectable(rows=12, seeds=8, alpha=0.05, images=images) for images in (90_000, None, 300)]
+        assert found_by == sorted(found_by)
+        assert Variation.of([draws.random((1, 50)) < 0.5] * 3) is None
+
+    def test_the_interval_of_a_pair_holds_the_true_difference_as_often_as_it_says(self):
+        held = 0
+        for seed in range(200):
+            ranking = place(board([0.72, *[0.7] * 7], seeds=4, seed=seed))
+            low, high = interval(*ranking.pair("row0", "row1"))
+            held += low < 0.02 < high
+        assert held >= 180
+
 
 class TestEdges:
     def test_fewer_seeds_than_asked_are_provisional_and_change_nothing(self):
@@ -256,7 +278,7 @@ class TestEdges:
         assert (ranking.pooled_df, ranking.ranks_methods) == (df, False)
         assert (ranking.sets, ranking.comparisons) == ({}, ())
         assert len(ranking.order) == rows
-        assert (ranking.pooled_sd is None) == (seeds == 1)
+        assert (ranking.variation is None) == (seeds == 1)
 
     @pytest.mark.parametrize(("rows", "seeds"), [(4, 3), (8, 2), (2, 5), (1, 9)])
     def test_as_soon_as_there_are_enough_methods_are_ranked(self, rows, seeds):
@@ -270,7 +292,7 @@ class TestEdges:
         ranking = place(dict.fromkeys("abcde", np.repeat(row, 4, axis=0)))
         assert set(ranking.sets.values()) == {RankSet(1, 5)}
         assert {(one.statistic, one.p, one.adjusted) for one in ranking.comparisons} == {(0.0, 0.5, 1.0)}
-        assert ranking.pooled_sd == 0
+        assert ranking.variation.seeds == 0
 
     def test_without_seed_noise_images_decide(self):
         """Seeds that agree everywhere: twenty images more are seen, two are not, and one image decides nothing."""
@@ -285,7 +307,7 @@ class TestEdges:
         rows = {name: np.full((5, 100), fill_value=name == "a") for name in "ab"}
         assert place(rows).sets == {"a": RankSet(1, 1), "b": RankSet(2, 2)}
 
-    def test_one_seed_beside_many_is_claimed_nothing_against_without_a_pool(self):
+    def test_one_seed_beside_many_is_claimed_nothing_against_without_apooled_variance(self):
         """A protocol that asks one seed: nothing but the row itself says how noisy it is."""
         rows = {"many": board([0.3], seeds=10)["row0"], "single": board([0.8], seeds=1, seed=3)["row0"]}
         assert wins(place(rows, seeds=1)) == set()
@@ -300,7 +322,7 @@ class TestEdges:
 
     def test_an_empty_board(self):
         ranking = place({})
-        assert (ranking.order, ranking.sets, ranking.pooled_sd) == ((), {}, None)
+        assert (ranking.order, ranking.sets, ranking.variation) == ((), {}, None)
 
     @pytest.mark.parametrize(
         ("rows", "message"),

@@ -8,24 +8,12 @@ from scipy.stats import binomtest
 
 from advbench.benchmark.records.statistics import (
     StatisticsError,
-    bootstrap,
-    compare,
     holm,
     mcnemar,
     natural_robust_ratio,
-    ranks,
     summarize,
     wilson,
 )
-
-
-def outcomes(right: int, n: int = 500) -> np.ndarray:
-    """The first `right` images are correct."""
-    return (np.arange(n) < right)[None, :]
-
-
-def noisy(share: float, seeds: int, n: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).random((seeds, n)) < share
 
 
 def test_mean_and_sample_deviation():
@@ -78,90 +66,6 @@ def test_holm_equals_statsmodels_and_is_monotone():
     assert holm([]) == []
 
 
-def test_p_is_the_largest_over_all_pairings():
-    a = np.concatenate([outcomes(300), outcomes(260)])
-    b = np.concatenate([outcomes(200), outcomes(250)])
-    (found,) = compare({"a": a, "b": b}, alpha=0.05, draws=500, seed=0)
-    pairings = [mcnemar(one, other) for one in a for other in b]
-    assert found.p == max(pairings) == mcnemar(a[1], b[1])
-    assert found.difference == pytest.approx((300 + 260 - 200 - 250) / 2 / 500)
-
-
-def test_bootstrap_shares_images_and_draws_seeds_apart():
-    """Identical seeds: the difference of two rows is free of image noise only if the images are shared."""
-    base = noisy(0.5, 1, 400, 1)
-    a, b = np.repeat(base, 3, axis=0), np.repeat(base, 3, axis=0)
-    drawn = bootstrap({"a": a, "b": b}, draws=300, seed=0)
-    assert np.array_equal(drawn["a"], drawn["b"])
-    assert drawn["a"].std() == pytest.approx(math.sqrt(0.25 / 400), rel=0.15)
-    # Seeds that differ spread the row beyond its images, by an own draw of seeds for each row.
-    spread = np.concatenate([outcomes(100), outcomes(300)])
-    drawn = bootstrap({"a": spread, "b": spread}, draws=2000, seed=0)
-    correlation = np.corrcoef(drawn["a"], drawn["b"])[0, 1]
-    assert abs(correlation) < 0.2
-    assert drawn["a"].std() == pytest.approx(0.2 / math.sqrt(2), rel=0.1)
-
-
-def test_a_pair_does_not_depend_on_the_other_rows():
-    rows = {"a": noisy(0.6, 3, 300, 1), "b": noisy(0.5, 3, 300, 2)}
-    alone = compare(rows, alpha=0.05, draws=400, seed=3)[0]
-    crowd = compare({"c": noisy(0.2, 2, 300, 3), **rows}, alpha=0.05, draws=400, seed=3)
-    same = next(one for one in crowd if (one.a, one.b) == ("a", "b"))
-    assert (same.p, same.interval, same.difference) == (alone.p, alone.interval, alone.difference)
-    assert same.adjusted >= same.p
-
-
-def test_a_clear_winner_wins_and_ranks_count_the_rows_that_win():
-    rows = {"strong": outcomes(300), "weak": outcomes(200), "weaker": outcomes(100)}
-    rows = {name: np.repeat(row, 3, axis=0) for name, row in rows.items()}
-    comparisons = compare(rows, alpha=0.05, draws=500, seed=0)
-    assert [one.winner for one in comparisons] == ["strong", "strong", "weak"]
-    assert ranks(list(rows), comparisons) == {"strong": 1, "weak": 2, "weaker": 3}
-
-
-def test_ties_are_never_chained():
-    """A ~ B and B ~ C, yet A beats C: A and B share rank 1, C has 2."""
-    rows = {"a": outcomes(300, 400), "b": outcomes(296, 400), "c": outcomes(292, 400)}
-    comparisons = compare(rows, alpha=0.05, draws=200, seed=0)
-    assert {(one.a, one.b): one.winner for one in comparisons} == {("a", "b"): None, ("a", "c"): "a", ("b", "c"): None}
-    assert ranks(list(rows), comparisons) == {"a": 1, "b": 1, "c": 2}
-
-
-def test_one_contrary_seed_ties():
-    """All but one pairing favour a: the sign is not the same everywhere."""
-    a = np.concatenate([outcomes(300), outcomes(300), outcomes(150)])
-    b = np.concatenate([outcomes(200), outcomes(200), outcomes(200)])
-    (found,) = compare({"a": a, "b": b}, alpha=0.05, draws=500, seed=0)
-    assert not found.same_sign
-    assert found.winner is None
-
-
-def test_significant_pairings_still_need_the_bootstrap():
-    """Seeds far apart: every pairing is significant, but an interval over seeds and few images may hold 0."""
-    rng = np.random.default_rng(0)
-    a, b = rng.random((3, 60)) < 0.55, rng.random((3, 60)) < 0.45
-    (found,) = compare({"a": a, "b": b}, alpha=1.01, draws=2000, seed=0)
-    low, high = found.interval
-    assert low <= 0 <= high
-    assert found.winner is None
-
-
-def test_single_seeds_are_marked_and_need_no_interval():
-    (found,) = compare({"a": outcomes(300), "b": outcomes(200)}, alpha=0.05, draws=100, seed=0)
-    assert found.single
-    assert found.winner == "a"
-
-
 def test_different_test_sets_are_refused():
     with pytest.raises(StatisticsError, match="same test images"):
-        compare({"a": outcomes(3, 10), "b": outcomes(3, 20)}, alpha=0.05, draws=10, seed=0)
-    with pytest.raises(StatisticsError, match="same test images"):
         mcnemar(np.zeros(3, bool), np.zeros(4, bool))
-    with pytest.raises(StatisticsError, match="booleans"):
-        compare({"a": np.zeros((1, 3)), "b": np.zeros((1, 3))}, alpha=0.05, draws=10, seed=0)  # type: ignore[dict-item]
-
-
-def test_one_row_and_no_row():
-    assert compare({"a": outcomes(3)}, alpha=0.05, draws=10, seed=0) == ()
-    assert ranks(["a"], ()) == {"a": 1}
-    assert compare({}, alpha=0.05, draws=10, seed=0) == ()

@@ -16,9 +16,10 @@ GROUP_OF = {
     **dict.fromkeys(("hours", "teacher_hours", "memory", "passes", "parameters", "trained"), "cost"),
 }
 MEANING = {
-    "rank": "1 + the number of rows that significantly beat this row in AutoAttack on best; equal ranks are tied.",
+    "rank": "The ranks by AutoAttack on best that the outcomes leave open. "
+    "◇: no ranked row costs at most as many passes and is higher.",
     "method": "The defense, with changed hyper-parameters; the name leads to its card.",
-    "checkpoint": "best: highest PGD-10 accuracy on held-out training images; last: after the last epoch.",
+    "checkpoint": "best: highest robust accuracy on held-out training images; last: after the last epoch.",
     "clean": "Accuracy on the unperturbed test images.",
     "pgd20": "20 steps of projected gradient ascent on cross-entropy, one uniform start, last iterate.",
     "pgd100": "The same with 100 steps; shares its start with PGD-20.",
@@ -35,7 +36,7 @@ MEANING = {
     "passes": "Training passes per image in forwards F: an input gradient counts 1F, weight gradients 2F.",
     "parameters": "Parameters of the network that is attacked.",
     "trained": "Parameters trained, helper networks included.",
-    "flags": "Signs of gradient masking or of a broken evaluation; raised ones withhold the rank.",
+    "flags": "Signs of a broken evaluation; raised ones withhold the rank, or mark the columns they doubt (¶).",
     "data": "Whether the checksums of the official files matched.",
 }
 FAMILIES = (

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from advbench.benchmark.records.rank_sets import OrderedComparison
 from advbench.leaderboards import correction_notes
 from advbench.leaderboards.table import ELSEWHERE, MARKS, Cell, Column, Quoted, Row, Table, show
 from advbench.leaderboards.writers.escaping import display, split_address
@@ -103,21 +104,28 @@ def view(table: Table, links: Links | None = None, *, decimals: int | None = Non
         "notes": [text for text in notes if not text.startswith(ELSEWHERE)],
         "comparisons": [
             {
-                "a": labels[pair.a],
-                "b": labels[pair.b],
-                "difference": minus(f"{100 * pair.difference:+.{places}f}"),
-                "interval": minus(f"{100 * pair.interval.low:+.{places}f} to {100 * pair.interval.high:+.{places}f}"),
-                "p": f"{pair.p:.2g}",
-                "adjusted": f"{pair.adjusted:.2g}",
-                "verdict": f"{labels[pair.winner]} ahead" if pair.winner else "tied",
+                "a": labels[claim.better],
+                "b": labels[claim.worse],
+                "difference": minus(f"{100 * claim.difference:+.{places}f}"),
+                "error": f"{100 * claim.error:.{places}f}",
+                "df": f"{claim.df:.0f}",
+                "p": f"{claim.p:.2g}",
+                "adjusted": f"{claim.adjusted:.2g}",
+                "verdict": f"{labels[claim.better]} ahead" if claim.holds else "open",
             }
-            for pair in table.comparisons
-            if {pair.a, pair.b} <= labels.keys()
+            for claim in _claims(table)
         ],
         "corrected": corrected,
         "corrected_heads": correction_notes.HEADS,
         "data": _data(table, links, order, places),
     }
+
+
+def _claims(table: Table) -> list[OrderedComparison]:
+    """Return the claims of rows against those below them, both of which are shown."""
+    shown = {row.key for row in table.rows}
+    claims = table.ranking.downward if table.ranking else ()
+    return [claim for claim in claims if {claim.better, claim.worse} <= shown]
 
 
 def _empty(table: Table) -> str:
@@ -158,14 +166,14 @@ def _head(column: Column) -> dict[str, str]:
 def _cell(cell: Cell, column: Column, decimals: int) -> dict[str, Any]:
     """Return a cell for the template: what is shown, and in attributes its mean, its spread and its seeds' values."""
     shown = show(cell, column, decimals)
-    text = shown._replace(main="", interval=None, unit="" if column.unit else shown.unit).plain.strip()
+    text = shown._replace(main="", sign="", interval=None, unit="" if column.unit else shown.unit).plain.strip()
     mean = None if column.kind == "text" else cell.mean
     values, spread = "", ""
     if mean is not None and column.kind in MEASURES:
         values = " ".join(show(Cell(values=(value,), expected=1), column, decimals).main for value in cell.values)
     if mean is not None and cell.sd is not None:
         spread = f"{cell.sd:.4g} {cell.sd:.4g}"
-    elif mean is not None and cell.interval is not None:
+    elif mean is not None and cell.interval is not None and column.kind in MEASURES:
         spread = f"{mean - cell.interval.low:.4g} {cell.interval.high - mean:.4g}"
     return {
         "key": column.key,
@@ -173,9 +181,10 @@ def _cell(cell: Cell, column: Column, decimals: int) -> dict[str, Any]:
         "mean": "" if mean is None else repr(mean).removesuffix(".0"),
         "each": values,
         "spread": spread,
-        "reason": cell.reason if cell.state != "measured" else "",
+        "reason": cell.reason,
         "state": cell.state not in {"measured", "not applicable"},
         "main": shown.main if mean is None else minus(shown.main),
+        "sign": shown.sign,
         "small": text,
         "interval": minus(" to ".join(shown.interval)) if shown.interval else "",
         "bold": cell.bold,
@@ -232,17 +241,14 @@ def _data(table: Table, links: Links | None, order: Mapping[str, int], decimals:
         "runs": {run: seed | dict(links.runs[run] if links else {}) for run, seed in seeds.items()},
         "comparisons": [
             [
-                order[pair.a],
-                order[pair.b],
-                round(100 * pair.difference, 4),
-                round(100 * pair.interval.low, 4),
-                round(100 * pair.interval.high, 4),
-                float(f"{pair.p:.2g}"),
-                float(f"{pair.adjusted:.2g}"),
-                order[pair.winner] if pair.winner else -1,
-                int(pair.single),
+                order[claim.better],
+                order[claim.worse],
+                round(100 * claim.difference, 4),
+                round(100 * claim.error, 4),
+                float(f"{claim.p:.2g}"),
+                float(f"{claim.adjusted:.2g}"),
+                int(claim.holds),
             ]
-            for pair in table.comparisons
-            if {pair.a, pair.b} <= order.keys()
+            for claim in _claims(table)
         ],
     }

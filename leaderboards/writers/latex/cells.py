@@ -15,6 +15,8 @@ def tex(cell: Cell, column: Column, layout: Layout, places: int) -> str:
     shown = show(cell, column, places, intervals=layout.intervals)
     text = _number(shown.main) if cell.state == "measured" and column.kind != "text" else latex_escape(shown.main)
     text = _emphasis(cell, layout)(text)
+    if shown.sign:
+        text += rf"\textsuperscript{{{latex_escape(shown.sign)}}}"
     small = []
     if shown.spread:
         small.append(rf"$\pm$\,{shown.spread}")

@@ -101,7 +101,10 @@ def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str], l
     titles = ", ".join(board.title for board in boards)
     caption = layout.caption if layout.caption is not None else latex_escape(f"Accuracy in % under {titles}.")
     briefs = dict.fromkeys(
-        note.brief for board in boards for note in board.notes if note.brief and note.about in {"", *keys}
+        note.brief
+        for board in boards
+        for note in board.notes
+        if note.brief and (not note.about or keys & set(note.about))
     )
     sources = [f"{letter}: {text}." for text, letter in letters.items()]
     notes = [latex_escape(" ".join([*briefs, *([APART] if len(boards) > 1 else [])])), *sources]

@@ -58,7 +58,7 @@ class Layout:
         methods: only these methods.
         decimals: places of accuracies; by default as many as the test set supports.
         transpose: methods as columns.
-        second: underline the rows that come next in rank.
+        second: underline the rows beaten by the fewest of those that any row beats.
         cite: citation keys after the names of methods that `advbench bibtex` has an entry for.
         intervals: Wilson intervals in the cells of single seeds; otherwise the note gives their largest width.
         caption, label: of the float; a caption is LaTeX source, by default the protocols' names.

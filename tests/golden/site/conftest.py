@@ -278,7 +278,7 @@ WHY = {
 @pytest.fixture(scope="session")
 def records(board_records: list[Record], make_record: Callable[..., Record]) -> list[Record]:
     """Seven sound variants with three seeds, and one of the open division with a sign of masking, which has no rank."""
-    flag = Flag(name="autoattack-far-below-pgd", kind="masking", state="raised", evidence={"ratio": 0.6})
+    flag = Flag(name="zero-gradients", kind="masking", state="raised", evidence={"ratio": 0.6})
     flagged = [make_record("gairat", seed=seed, label="GAIRAT", flags=(flag,)) for seed in (0, 1, 2)]
     later = {"division": "open", "created": "2026-06-01T00:00:00Z"}
     return [*board_records, *(record.model_copy(update=later) for record in flagged)]

@@ -140,20 +140,20 @@ def test_axes_of_the_plot_can_be_changed(page):
 
 def test_two_methods_are_compared_with_the_test_of_the_board(page, records):
     table = build(records)
-    pair = next(one for one in table.comparisons if one.winner)
+    pair = next(one for one in table.ranking.downward if one.holds)
     order = list(dict.fromkeys(row.key for row in table.rows))
     names = {row.key: row.label for row in table.rows}
-    for index, key in enumerate((pair.a, pair.b)):
+    for index, key in enumerate((pair.better, pair.worse)):
         page.choose("#comparison select", index, str(order.index(key)))
     said = page.js("document.querySelector('.verdict').textContent")
-    assert f"{names[pair.winner]} is significantly ahead" in said
+    assert f"{names[pair.better]} is significantly ahead" in said
     assert minus(f"{100 * pair.difference:+.1f} points") in said
     assert re.search(r"compare=[\w.-]+,[\w.-]+", page.js("location.hash"))
     lines = page.js(
         "[...document.querySelectorAll('#comparison tbody tr')].map(row => row.innerText.split(/\\s*\\t\\s*/))"
     )
     best = {row.key: row for row in table.rows if row.checkpoint == "best"}
-    clean = [best[key].cells["clean"].mean for key in (pair.a, pair.b)]
+    clean = [best[key].cells["clean"].mean for key in (pair.better, pair.worse)]
     found = next(line for line in lines if line[0] == "Clean best")
     assert found[3].strip() == minus(f"{clean[0] - clean[1]:+.1f}")
 

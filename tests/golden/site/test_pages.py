@@ -89,12 +89,12 @@ def test_the_comparisons_are_those_of_the_board(composed, board_records):
     table = build(board_records)
     order = list(dict.fromkeys(row.key for row in table.rows))
     found = data(board_page(composed, board_records[0]))["comparisons"]
-    assert len(found) == len(table.comparisons) == 21
-    for one, (a, b, difference, *_, winner, single) in zip(table.comparisons, found, strict=True):
-        assert (order[a], order[b]) == (one.a, one.b)
-        assert difference == pytest.approx(100 * one.difference, abs=1e-3)
-        assert (order[winner] if winner >= 0 else None) == one.winner
-        assert bool(single) == one.single
+    claims = table.ranking.downward
+    assert len(found) == len(claims) == 21
+    for one, (better, worse, difference, error, *_, holds) in zip(claims, found, strict=True):
+        assert (order[better], order[worse]) == (one.better, one.worse)
+        assert (difference, error) == pytest.approx((100 * one.difference, 100 * one.error), abs=1e-3)
+        assert bool(holds) == one.holds
 
 
 def test_downloads_hold_the_same_board(composed, board_records):

@@ -122,11 +122,10 @@ const setUpBoard = page => {
       const why = [left, right].filter(row => mean(row, "rank") === null).map(row => `${row.label}: ${cellOf(row, "rank")?.title || "not ranked"}`);
       return `No test was made, because it is made between ranked rows. ${why.join("; ")}.`;
     }
-    const sign = found[0] === a ? 1 : -1, [low, high] = [sign * found[3], sign * found[4]].sort((x, y) => x - y);
-    const says = found[7] < 0 ? `${left.label} and ${right.label} are tied` : `${(found[7] === a ? left : right).label} is significantly ahead`;
-    return `${says} in AutoAttack on best: difference ${fixed(sign * found[2])} points, 95 % bootstrap ${fixed(low)} to ${fixed(high)}, ` +
-      `p ${found[5].toPrecision(2)} (exact McNemar, largest over pairings of seeds), ${found[6].toPrecision(2)} after Holm.` +
-      (found[8] ? " With one seed this compares these two networks, not these two methods." : "");
+    const sign = found[0] === a ? 1 : -1;
+    const says = found[6] ? `${(found[0] === a ? left : right).label} is significantly ahead` : `${left.label} and ${right.label} are not told apart`;
+    return `${says} in AutoAttack on best: difference ${fixed(sign * found[2])} points, standard error ${found[3].toFixed(data.decimals)}, ` +
+      `one-sided p ${found[4].toPrecision(2)}, ${found[5].toPrecision(2)} adjusted for all claims of the board.`;
   };
 
   const setUpComparison = () => {
