@@ -15,7 +15,7 @@ from advbench.benchmark import discovery
 from advbench.benchmark.data import registry
 from advbench.benchmark.losses import ce_mean
 from advbench.benchmark.method import Card, Method, OneNetwork, TwoNetworks
-from advbench.benchmark.models import architectures
+from advbench.benchmark.models import architectures, weight_files
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import Schedule, published
 from advbench.benchmark.review.adapter import short_runs
@@ -104,7 +104,7 @@ def test_modules_beside_the_network_train_at_their_factor_of_the_rate_and_are_no
     record = short_runs.run(Projected(), tmp_path)
     assert record.parameters_trained - record.parameters_deployed == 330
     assert not [name for name in load_file(tmp_path / "last.safetensors") if "projection" in name]
-    resume, rate = torch.load(tmp_path / "resume.pt", weights_only=True), record.curve[-1].lr
+    resume, rate = weight_files.load_resume(tmp_path / "resume.pt", torch.device("cpu")), record.curve[-1].lr
     assert [group["lr"] for group in resume["optimiser"]["param_groups"]] == pytest.approx([rate, rate / 2])
     assert "projection learns at 0.5 of the rate" in identify(Projected()).notes
 
