@@ -8,10 +8,12 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
+import re
 import secrets
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ log = logging.getLogger(__name__)
 _HEAD = b'{"sha256":"'
 _MIDDLE = b'","payload":'
 _START = len(_HEAD) + 64 + len(_MIDDLE)
+MOST_TOML, MOST_JSON = 2**20, 2**26
+"""Bytes of the largest file of its kind that is read: a thousand and a hundred times what real ones have."""
+_MOST_DOTS = 256
+_DEEPEST = 64
+_LARGEST = 2**63
+_STEERING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class TornError(ValueError):
@@ -41,7 +49,7 @@ def unseal(line: bytes, source: str) -> Any:  # noqa: ANN401 (JSON data)
     Raises:
         TornError: if the checksum does not fit.
     """
-    return json.loads(_checked(line, source))
+    return parse_json(_checked(line, source), TornError, source)
 
 
 def _checked(line: bytes, source: str) -> bytes:
@@ -121,12 +129,13 @@ def sealed_entries(path: Path, *, without: str | None = None) -> Iterator[Any]:
     for number, line in enumerate(raw.splitlines(), start=1):
         if not line:
             continue
+        source = f"{path}, line {number}"
         try:
-            raw_payload = _checked(line, f"{path}, line {number}")
-        except TornError as error:
+            payload = unseal(line, source) if without is None else _head(_checked(line, source), without)
+        except (ValueError, RecursionError) as error:
             log.warning("%s: it counts as missing", error)
             continue
-        yield json.loads(raw_payload) if without is None else _head(raw_payload, without)
+        yield payload
 
 
 def file_sha256(path: Path) -> str:
@@ -135,15 +144,91 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def read_toml(path: Path, error: type[ValueError]) -> dict[str, Any]:
+def read_text(path: Path, error: type[Exception], most: int) -> str:
+    """Return the text of a file.
+
+    Raises:
+        Exception: of the kind given, if it cannot be read, has more than `most` bytes, or is not UTF-8; one line.
+    """
+    try:
+        with path.open("rb") as handle:
+            raw = handle.read(most + 1)
+        text = raw.decode("utf-8")
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror})") from None
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: not UTF-8 text ({problem.reason} at byte {problem.start})") from None
+    if len(raw) > most:
+        raise error(f"{path}: too large: more than {most:,} bytes")
+    return text
+
+
+def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
     """Return what a TOML file holds.
 
     Raises:
-        ValueError: of the kind given, if it cannot be read or is no TOML; one line that names the file.
+        Exception: of the kind given, if it cannot be read, is no TOML, or holds what no file of ours does; one line.
     """
+    text = read_text(path, error, MOST_TOML)
+    if max(line.count(".") for line in text.split("\n")) > _MOST_DOTS:  # a key of n parts costs n² bytes
+        raise error(f"{path}: not valid TOML of ours (a line with more than {_MOST_DOTS} dots)")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        plain = tomllib.loads(text)
+        require_plain(plain)
+    except (ValueError, RecursionError) as problem:
         raise error(f"{path}: not valid TOML ({problem})") from None
+    return plain
+
+
+def read_json(path: Path, error: type[Exception], most: int = MOST_JSON) -> Any:  # noqa: ANN401 (JSON data)
+    """Return what a JSON file holds.
+
+    Raises:
+        Exception: of the kind given, if it cannot be read, is no JSON, or holds what no file of ours does; one line.
+    """
+    return parse_json(read_text(path, error, most), error, str(path))
+
+
+def parse_json(text: str | bytes, error: type[Exception], source: str) -> Any:  # noqa: ANN401 (JSON data)
+    """Return what JSON text holds; see `read_json`."""
+    try:
+        plain = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        require_plain(plain)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{source}: not valid JSON ({problem})") from None
+    return plain
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number that is not finite")
+    return value
+
+
+def require_plain(value: object, depth: int = _DEEPEST) -> None:
+    """Refuse what is valid in JSON or TOML and harms whoever goes on with it.
+
+    Raises:
+        ValueError: for an integer beyond 64 bits, text with characters that steer terminals or turn the direction of
+            writing, and values nested more than `depth` deep.
+    """
+    if depth < 0:
+        raise ValueError(f"nested more than {_DEEPEST} deep")
+    if isinstance(value, str):
+        if found := _STEERING.search(value):
+            raise ValueError(f"text with the control character U+{ord(found[0]):04X}")
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            require_plain(key, depth)
+            require_plain(part, depth - 1)
+    elif isinstance(value, list):
+        for part in value:
+            require_plain(part, depth - 1)
+    elif isinstance(value, int) and abs(value) >= _LARGEST:
+        raise ValueError("an integer beyond 64 bits")
+
+
+def without_steering(text: str) -> str:
+    """Return a text of unknown origin without the characters that steer terminals or turn the direction of writing."""
+    return _STEERING.sub("", text)

@@ -4,12 +4,15 @@ A choice that is added later is annotated with `unless`: at its default, which i
 choice, it is left out of the canonical JSON. So an addition never changes the digest of a protocol that is published.
 """
 
+import contextlib
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, Strict
 
+_FRACTION = re.compile(r"\s*[-+]?\d{1,18}(\.\d{0,18})?([eE][-+]?\d{1,2})?(/\d{1,18})?\s*", re.ASCII)
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -23,10 +26,10 @@ def exact(value: object) -> Fraction:
         return value
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f'write an exact fraction as a string, such as "8/255", not {value!r}')  # noqa: TRY004 (pydantic reports ValueError)
-    try:
-        return Fraction(value)
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f'write an exact fraction as a string, such as "8/255", not {value!r}') from error
+    if _FRACTION.fullmatch(str(value)):  # an exponent without limit would take all memory
+        with contextlib.suppress(ValueError, ZeroDivisionError):
+            return Fraction(value)
+    raise ValueError(f'write an exact fraction as a string, such as "8/255", not {str(value)[:40]!r}')
 
 
 def positive(value: Fraction) -> Fraction:

@@ -39,7 +39,7 @@ def load(path: Path) -> tuple[list[Record], tuple[Correction, ...]]:
 
     Raises:
         BoardError: if the path does not exist.
-        RecordError: if a file fails the schema; the message names file and key.
+        RecordError: if the one file fails the schema; below a folder such a file is left out with a warning.
         CorrectionError: if the corrections do not fit the records; one line naming the file.
     """
     if path.is_file():

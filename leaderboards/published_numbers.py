@@ -8,13 +8,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from fractions import Fraction
 from importlib import resources
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.protocol_parts import exact
 from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.bibtex import citable
 from advbench.leaderboards.table import ELSEWHERE, Cell, Note, Quoted, Table
@@ -52,10 +52,7 @@ class Published(BaseModel):
     @field_validator("eps")
     @classmethod
     def _number(cls, eps: str) -> str:
-        try:
-            Fraction(eps)
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f'write the radius as the source does, "8/255" or "0.031", not {eps!r}') from None
+        exact(eps)
         return eps
 
 
@@ -96,7 +93,7 @@ def matches(one: Published, protocol: Protocol) -> bool:
         _same(one.dataset, protocol.data.name)
         and _same(one.network, protocol.network)
         and one.norm == protocol.threat.norm
-        and Fraction(one.eps) == Fraction(protocol.threat.eps)
+        and exact(one.eps) == protocol.threat.eps
     )
 
 

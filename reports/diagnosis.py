@@ -4,7 +4,6 @@ Reads the JSON data that `benchmark/evaluation/diagnosis.py` returns.
 """
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from textwrap import fill
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from advbench.benchmark.protocol_parts import exact
 from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import name_of
@@ -67,10 +67,10 @@ def _accuracy(axes: Axes, xlabel: str, *, ticks: Sequence[int] = ()) -> None:
 
 def _eps(axes: Axes, found: Mapping[str, Any]) -> None:
     data = found["against_eps"]
-    radii = [0.0, *(float(Fraction(radius)) for radius in data["eps"])]
+    radii = [0.0, *(float(exact(radius)) for radius in data["eps"])]
     for name, values in data["curves"].items():
         _curve(axes, name, radii, [found["clean"], *values])
-    axes.axvline(float(Fraction(found["eps"])), color=GREY, linewidth=scaled(0.8), linestyle=(0, (1, 1)), zorder=0)
+    axes.axvline(float(exact(found["eps"])), color=GREY, linewidth=scaled(0.8), linestyle=(0, (1, 1)), zorder=0)
     _accuracy(axes, f"eps (PGD-{data['steps']}, step eps/4)")
 
 

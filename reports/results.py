@@ -1,9 +1,9 @@
 """Reader of results that are no records: JSON files of evaluations off the board, diagnoses, transfer matrices."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from advbench.benchmark.files import read_json
 from advbench.reports.drawing.style import ReportError
 
 KINDS = {
@@ -23,12 +23,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ReportError: if the file cannot be read, is no result, or is not whole; one line.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise ReportError(f"{path}: no JSON; give a file that evaluate --out, diagnose or transfer wrote") from None
+    found = read_json(path, ReportError)
     kind = found.get("kind") if isinstance(found, dict) else None
     if kind not in KINDS:
         made = ", ".join(f"`advbench {command}`" for command, _ in KINDS.values())

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from advbench.benchmark.protocol import published
+from advbench.benchmark.protocol_parts import exact
 from advbench.benchmark.records.schema import COLUMNS
 from advbench.reports.drawing.colours import GREY, STROKES
 from advbench.reports.drawing.points import name_of
@@ -70,13 +71,13 @@ def curves(result: Mapping[str, Any], name: str) -> list[Curve]:
 
 def _diagnosis(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
     data = result["against_eps"]
-    radii = (Fraction(0), *(Fraction(radius) for radius in data["eps"]))
+    radii = (Fraction(0), *(exact(radius) for radius in data["eps"]))
     for loss, values in data["curves"].items():
         attack = "noise" if loss == "noise" else f"PGD-{data['steps']}, {loss}"
         shares = (float(result["clean"]), *(float(value) for value in values))
         if len(shares) != len(radii):
             raise ValueError(f"{len(values)} accuracies at {len(data['eps'])} radii")
-        trained = Fraction(result["eps"])
+        trained = exact(result["eps"])
         yield Curve(str(result.get("name", name)), attack, "linf", radii, shares, (), int(result["images"]), trained)
 
 
@@ -84,7 +85,7 @@ def _sweep(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
     norms = {threat["norm"] for threat in result["threats"]}
     if len(norms) > 1:
         raise ReportError(f"{name}: radii of two norms do not share an axis; give a file for each")
-    threats = sorted(result["threats"], key=lambda threat: Fraction(threat["eps"]))
+    threats = sorted(result["threats"], key=lambda threat: exact(threat["eps"]))
     if len(threats) < 2:
         return
     network = str(result["network"].get("reference", name)) if isinstance(result["network"], dict) else name
@@ -97,7 +98,7 @@ def _sweep(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
             network,
             name_of(column) + (f", EOT {draws}" if draws else ""),
             next(iter(norms)),
-            (Fraction(0), *(Fraction(threat["eps"]) for threat in threats)),
+            (Fraction(0), *(exact(threat["eps"]) for threat in threats)),
             tuple(float(cell["accuracy"]) for cell in measured),
             tuple((float(low), float(high)) for low, high in (cell["interval"] for cell in measured)),
             int(result["images"]),

@@ -6,6 +6,7 @@ everything about tables and plans does without torch.
 
 import difflib
 import importlib
+import io
 import logging
 import sys
 import traceback
@@ -14,6 +15,8 @@ from importlib.metadata import version
 from typing import Any
 
 import click
+
+from advbench.benchmark.files import without_steering
 
 COMMANDS = (
     "run-all",
@@ -90,6 +93,9 @@ class App(click.Group):
         debug = "--debug" in given
         given = [*(["--debug"] if debug else []), *(word for word in given if word != "--debug")]
         extra["standalone_mode"] = False
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that has no "∞" loses a character, not the results
         try:
             code = super().main(given, *rest, **extra)
         except BaseException as error:  # noqa: BLE001 (the last line of defence of a program)
@@ -97,7 +103,7 @@ class App(click.Group):
             if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
                 traceback.print_exception(error)
             if message:
-                click.echo(f"error: {' '.join(message.split())}", err=True)
+                click.echo(f"error: {without_steering(' '.join(message.split()))}", err=True)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,6 +1,5 @@
 """`advbench job`: do the one job that a file describes, as every executor does."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import click
 
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.options import FILE, POSITIVE, Where, where_options
+from advbench.benchmark.files import read_json
 
 if TYPE_CHECKING:
     from advbench.benchmark.runs.job import Job
@@ -64,8 +64,6 @@ def _read(file: Path) -> "Job":
     from advbench.benchmark.runs.job import Job
 
     try:
-        return Job.from_plain(json.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise Refused(f"{file}: cannot be read ({error.strerror})") from None
+        return Job.from_plain(read_json(file, Refused))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(f"{file}: not a job ({type(error).__name__}: {error})") from None

@@ -12,6 +12,7 @@ from advbench.benchmark.cli.any_network import NetworkRef, under_attack
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import print_table
 from advbench.benchmark.cli.options import FILE, NAMES, Value, Where, gather, subset_option
+from advbench.benchmark.protocol_parts import exact
 
 if TYPE_CHECKING:
     from advbench.benchmark.evaluation.other_threats import AttackPlan, Measurement
@@ -19,15 +20,8 @@ if TYPE_CHECKING:
 OFF_BOARD = "off the board: these figures are not the protocol's and enter no board"
 
 
-def _eps(text: str) -> Fraction:
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f'{text!r}: write a radius as "8/255" or "0.5"') from None
-
-
-EPS = Value("EPS", _eps)
-SWEEP = Value("LIST", lambda text: tuple(_eps(part.strip()) for part in text.split(",")))
+EPS = Value("EPS", exact)
+SWEEP = Value("LIST", lambda text: tuple(exact(part.strip()) for part in text.split(",")))
 
 
 @dataclass(frozen=True)

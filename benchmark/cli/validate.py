@@ -84,6 +84,8 @@ def validate(
       advbench validate soft_margin.zip --reattack full
       advbench validate --changed --base origin/main
     """
+    from advbench.benchmark.records.corrections import record_files
+    from advbench.benchmark.records.schema import Record
     from advbench.benchmark.review import changed_records, consistency
     from advbench.benchmark.review.spot_check import Sample
     from advbench.leaderboards.board import load_records
@@ -99,7 +101,8 @@ def validate(
     found: list[Finding] = []
     for path in bundles:
         found += _bundle(path, sample)
-    placed = [(record, path) for path in files for record in load_records(path)]
+    files = [file for path in files for file in (record_files(path) if path.is_dir() else [path])]
+    placed = [(Record.load(path), path) for path in files]
     loose = [record for record, _ in placed]
     if loose:
         there = load_records(folder) if folder.is_dir() else []

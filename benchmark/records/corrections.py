@@ -5,7 +5,7 @@ file itself is in git's history; its entry names the sha256 and what a board mus
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from advbench.benchmark.files import file_sha256, write_bytes
+from advbench.benchmark.files import file_sha256, parse_json, write_bytes
 from advbench.benchmark.protocol import explain
-from advbench.benchmark.records.schema import ObsoleteError, Part, Record, Sha256
+from advbench.benchmark.records.schema import Part, Record, RecordError, Sha256
 
 log = logging.getLogger(__name__)
 NAME = "corrections.json"
@@ -113,21 +113,31 @@ def record_files(folder: Path) -> list[Path]:
 def read(folder: Path) -> PublishedRecords:
     """Read the records below a folder with their corrections.
 
+    A record that cannot be read is left out with a warning, and so are those beside a list that cannot be read: what is
+    broken costs its own row, not the board.
+
     Raises:
-        RecordError: if a record fails the schema.
-        CorrectionError: if a list of corrections fails its schema, or its last entry on a record is not what stands
-            there today.
+        CorrectionError: if the last entry of a list on a record is not what stands there today.
     """
-    entries = [entry for file in sorted(folder.rglob(NAME)) for entry in _checked(file)]
-    return PublishedRecords(dict(_current(folder)), tuple(sorted(entries, key=lambda entry: entry.correction.date)))
+    entries: list[PlacedCorrection] = []
+    unread = set()
+    for file in sorted(folder.rglob(NAME)):
+        try:
+            past = load(file.parent)
+        except CorrectionError as error:
+            log.warning("left out with the records beside it: %s", error)
+            unread.add(file.parent)
+        else:
+            entries += _checked(past, file.parent)
+    records = {file: record for file, record in _current(folder) if file.parent not in unread}
+    return PublishedRecords(records, tuple(sorted(entries, key=lambda entry: entry.correction.date)))
 
 
 def _current(folder: Path) -> Iterator[tuple[Path, Record]]:
-    """Yield the current records; one whose protocol is none any more costs its own row, not the board."""
     for file in record_files(folder):
         try:
             yield file, Record.load(file)
-        except ObsoleteError as error:
+        except RecordError as error:
             log.warning("left out: %s", error)
 
 
@@ -153,7 +163,7 @@ def parse(raw: bytes, path: Path) -> tuple[Correction, ...]:
         CorrectionError: if they fail the schema; one line naming the file.
     """
     try:
-        return _ENTRIES.validate_json(raw)
+        return _ENTRIES.validate_python(parse_json(raw, CorrectionError, str(path)))
     except ValidationError as error:
         raise CorrectionError(f"{path}: not a valid correction: {explain(error, 'list', 1)}") from None
 
@@ -165,9 +175,9 @@ def add(folder: Path, correction: Correction) -> Path:
     return path
 
 
-def _checked(file: Path) -> Iterator[PlacedCorrection]:
+def _checked(past: Iterable[Correction], folder: Path) -> Iterator[PlacedCorrection]:
     """Yield the entries of a list, whose last on each record must be what stands there."""
-    entries = [PlacedCorrection(correction, file.parent / correction.record) for correction in load(file.parent)]
+    entries = [PlacedCorrection(correction, folder / correction.record) for correction in past]
     for path, new in {path: correction.new for correction, path in entries}.items():
         if new is None and path.exists():
             raise CorrectionError(f"{path}: was withdrawn and stands there; publish it with --replace and --reason")

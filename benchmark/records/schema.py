@@ -11,12 +11,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from advbench.benchmark.files import read_json
 from advbench.benchmark.protocol import Protocol, explain
 
 Bits = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Scalar = bool | int | float | str
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+Images = Annotated[int, Field(ge=0, le=10**8)]
 Seconds = Annotated[float, Field(ge=0)]
 CheckpointName = Literal["best", "last"]
 COLUMNS = ("clean", "pgd20", "pgd100", "cw", "autoattack")
@@ -128,9 +130,9 @@ class DataProvenance(Part):
     source: str
     verified: bool
     digest: Sha256
-    train: Count
-    validation: Count
-    test: Count
+    train: Images
+    validation: Images
+    test: Images
     split_sha256: Sha256
     num_classes: Count
     notes: tuple[str, ...] = ()
@@ -337,9 +339,7 @@ class Record(Part):
             ObsoleteError: if nothing but its protocol is not valid.
         """
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
+            return cls.model_validate(read_json(path, RecordError))
         except ValidationError as error:
             keys = {problem["loc"][:1] for problem in error.errors()}
             kind = ObsoleteError if keys == {("protocol",)} else RecordError

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from advbench.benchmark.files import file_sha256, write_bytes
+from advbench.benchmark.files import MOST_JSON, MOST_TOML, file_sha256, read_json, write_bytes
 from advbench.benchmark.records.publish import destination
 from advbench.benchmark.records.schema import CHECKPOINTS, Record, RecordError
 from advbench.benchmark.review.adapter import source_rules
@@ -32,7 +32,8 @@ from advbench.benchmark.runs.store import FOLDER_NAME
 
 MANIFEST, FORMAT = "bundle.json", 1
 MOST_BYTES, MOST_FILES = 16 * 2**30, 20_000
-SUFFIXES = {".json", ".jsonl", ".safetensors", ".py", ".toml"}
+LARGEST = {".json": MOST_JSON, ".jsonl": 2**28, ".safetensors": 2**31, ".py": MOST_TOML, ".toml": MOST_TOML}
+"""The kinds of file in a bundle, and how many bytes one of each may have."""
 NONE = "none"
 """What is declared where no data but the protocol's were used."""
 
@@ -135,8 +136,10 @@ def unpack(path: Path, folder: Path) -> Bundle:
             infos = _listed(archive)
             for info in infos:
                 _extract(archive, info, folder)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BundleError(f"{path}: not a readable zip ({error})") from None
+    except BundleError:
+        raise
+    except Exception as error:  # noqa: BLE001 (zipfile, zlib and lzma raise whatever damage makes them meet)
+        raise BundleError(f"{path}: not a readable zip ({type(error).__name__}: {error})") from None
     manifest = _manifest(folder)
     there = {info.filename for info in infos if not info.is_dir()} - {MANIFEST}
     if there != set(manifest["files"]):
@@ -167,8 +170,12 @@ def _listed(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         outside = path.is_absolute() or ".." in path.parts or "\\" in info.filename or ":" in info.filename
         if outside or stat.S_ISLNK(info.external_attr >> 16):
             raise BundleError(f"path outside its folder: {info.filename}")
-        if not info.is_dir() and path.suffix not in SUFFIXES:
-            raise BundleError(f"{info.filename}: a bundle holds {', '.join(sorted(SUFFIXES))} files only")
+        if info.is_dir():
+            continue
+        if path.suffix not in LARGEST:
+            raise BundleError(f"{info.filename}: a bundle holds {', '.join(sorted(LARGEST))} files only")
+        if info.file_size > LARGEST[path.suffix]:
+            raise BundleError(f"too large: {info.filename} has more than {LARGEST[path.suffix]:,} bytes unpacked")
     return infos
 
 
@@ -190,9 +197,9 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) -> N
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST, BundleError)
         good = manifest["format"] == FORMAT and isinstance(manifest["files"], dict) and manifest["extra_data"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (BundleError, KeyError, TypeError):
         good = False
     if not good:
         raise BundleError(f"{MANIFEST} is missing or of another version; `advbench submit` makes bundles")
@@ -221,8 +228,9 @@ def against_run(folder: RunFolder, record: Record) -> Iterator[Finding]:
     message = ""
     try:
         fields = differing(build_record(folder), record)
-    except (StoreError, ValueError) as error:
-        message = f"it cannot be rebuilt from its shards: {str(error).replace(str(folder.path), folder.path.name)}"
+    except Exception as error:  # noqa: BLE001 (what a stranger sealed may have any shape)
+        reason = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+        message = f"it cannot be rebuilt from its shards: {reason.replace(str(folder.path), folder.path.name)}"
     else:
         message = f"{', '.join(fields)} are not what its shards give" if fields else ""
     if message:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Self
 
+from advbench.benchmark.files import without_steering
 from advbench.benchmark.records.schema import CheckpointName
 from advbench.benchmark.runs.job import Job
 
@@ -25,7 +26,7 @@ class Failure:
     def of(cls, job: Job, reason: str, *, log: str) -> Self:
         """Return the failure of a job, now."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(job.id, job.kind, job.checkpoint, job.family, job.shards, reason, log, when)
+        return cls(job.id, job.kind, job.checkpoint, job.family, job.shards, without_steering(reason), log, when)
 
     @property
     def unit(self) -> tuple[str, CheckpointName | None, str | None]:

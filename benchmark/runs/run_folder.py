@@ -300,7 +300,7 @@ class RunFolder:
             try:
                 if entry["checkpoint_sha256"] == weights.sha256 and _cost(entry):
                     found[entry["shard"]] = entry
-            except (KeyError, TypeError, ValueError):  # sealed, and yet not what we write
+            except (KeyError, TypeError, ValueError, OverflowError):  # sealed, and yet not what we write
                 log.warning("%s: an entry that is no result: it counts as missing", path)
         return found
 

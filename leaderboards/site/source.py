@@ -61,7 +61,7 @@ def load(source: Path) -> Source:
 
     Raises:
         BoardError: if there is no such file or folder.
-        RecordError: if a file fails the schema; the message names file and key.
+        RecordError: if the one file fails the schema; below a folder such a file is left out with a warning.
         CorrectionError: if the corrections do not fit the records; one line naming the file.
     """
     if source.is_file():

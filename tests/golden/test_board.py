@@ -376,7 +376,22 @@ def test_load_board_says_what_is_wrong(make_record, tmp_path):
     plain["seed"] = -1
     (tmp_path / "broken.json").write_text(json.dumps(plain), encoding="utf-8")
     with pytest.raises(RecordError, match=r"broken\.json: not a valid record: seed"):
-        load_board(tmp_path)
+        load_board(tmp_path / "broken.json")
+
+
+@pytest.mark.parametrize(
+    "broken", [b"\xff\xfe", b"{", b"[" * 100_000, b'{"seed": 1e999}', b'{"seed": "\\u202e"}', b"3"]
+)
+@pytest.mark.parametrize("name", ["seed1.json", "corrections.json"])
+def test_a_broken_file_costs_its_own_row_only(make_record, tmp_path, caplog, broken, name):
+    for folder, method in (("fine", "trades"), ("broken", "pgd_at")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "seed0.json").write_text(make_record(method).dumps(), encoding="utf-8")
+    (tmp_path / "broken" / name).write_bytes(broken)
+    methods = {record.method.name for record in board.load_records(tmp_path)}
+    assert methods == ({"trades", "pgd_at"} if name == "seed1.json" else {"trades"})
+    assert "left out" in caplog.text
+    assert str(tmp_path / "broken" / name) in caplog.text
 
 
 def test_boards_need_neither_torch_nor_pandas():

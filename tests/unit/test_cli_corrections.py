@@ -85,7 +85,7 @@ def test_a_spoilt_history_is_refused_by_every_reader(records, tmp_path):
     again(place(records, "trades"))
     (file,) = records.rglob("corrections.json")
     (correction,) = json.loads(file.read_text())
-    file.write_text(json.dumps([correction | {"reason": ""}]))
+    file.write_text(json.dumps([correction | {"new": "0" * 64}]))
     out = tmp_path / "out"
     for words in (
         ("leaderboard", "--records", records),
@@ -95,7 +95,7 @@ def test_a_spoilt_history_is_refused_by_every_reader(records, tmp_path):
         ("bibtex", "--records", records),
         ("validate", place(records, "mart"), "--records", records),
     ):
-        assert "not a valid correction: 0.reason" in refusal(*words), words
+        assert "is not what its last correction put there" in refusal(*words), words
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_every_mistake_is_named_at_once(tmp_path):
 def test_what_is_not_toml_or_not_there_is_refused(tmp_path):
     assert "not valid TOML" in refusal(tmp_path, "name = ")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ProtocolError, match=r"bytes\.toml: not valid TOML"):
+    with pytest.raises(ProtocolError, match=r"bytes\.toml: not UTF-8"):
         Protocol.from_toml(tmp_path / "bytes.toml")
     with pytest.raises(ProtocolError, match=r"none\.toml: cannot be read"):
         Protocol.from_toml(tmp_path / "none.toml")

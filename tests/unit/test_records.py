@@ -200,7 +200,7 @@ def test_what_fails_the_schema_is_refused_in_one_line(record, tmp_path, path, va
 def test_a_number_that_is_not_finite_is_refused(record, tmp_path):
     file = tmp_path / "record.json"
     file.write_text(record.dumps().replace('"seconds": 1.5', '"seconds": NaN'), encoding="utf-8")
-    with pytest.raises(RecordError, match=r"training\.seconds"):
+    with pytest.raises(RecordError, match="not finite"):
         Record.load(file)
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_is_no_json_or_not_there_is_refused(tmp_path):
     with pytest.raises(RecordError, match="cannot be read"):
         Record.load(file)
     file.write_text('{"run": ', encoding="utf-8")
-    with pytest.raises(RecordError, match="not a valid record") as caught:
+    with pytest.raises(RecordError, match="not valid JSON") as caught:
         Record.load(file)
     assert "\n" not in str(caught.value)
 

@@ -247,7 +247,7 @@ def test_duplicates_and_torn_records_are_refused(make_record, tmp_path):
         compose(twice)
     (tmp_path / "torn.json").write_text('{"run": 1}')
     with pytest.raises(RecordError, match=r"torn\.json: not a valid record"):
-        load(tmp_path)
+        load(tmp_path / "torn.json")
     with pytest.raises(BoardError, match="no such records folder"):
         load(tmp_path / "nothing")
 
@@ -324,8 +324,8 @@ def test_the_command_refuses_in_one_line_and_leaves_the_old_site_alone(folder, t
     out = tmp_path / "site"
     advbench("site", "--records", folder, "--out", out)
     before = (out / "index.html").read_bytes()
-    (folder / "bad.json").write_text("{}")
-    assert "bad.json: not a valid record" in advbench("site", "--records", folder, "--out", out, code=2)
+    (folder / "twice.json").write_bytes(next(folder.rglob("seed0.json")).read_bytes())
+    assert "2 records of" in advbench("site", "--records", folder, "--out", out, code=2)
     assert (out / "index.html").read_bytes() == before
     assert "lies inside the records folder" in advbench("site", "--records", folder, "--out", folder / "site", code=2)
     assert "no such records folder" in advbench("site", "--records", tmp_path / "no", "--out", out, code=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from advbench.benchmark.files import file_sha256
-from advbench.benchmark.records.corrections import NAME, CorrectionError, read, record_files
+from advbench.benchmark.records.corrections import NAME, CorrectionError, load, read, record_files
 from advbench.benchmark.records.publish import PublishError, find, publish, withdraw
 from advbench.benchmark.records.schema import Record
 
@@ -168,8 +168,15 @@ class TestSpoilt:
             ({"date": "yesterday"}, "not a valid correction: 0.date"),
         ],
     )
-    def test_an_entry_that_fails_its_schema(self, path, root, change, message):
+    def test_an_entry_that_fails_its_schema(self, path, root, change, message, caplog):
         file = path.parent / NAME
         first, *rest = json.loads(file.read_text())
         file.write_text(json.dumps([first | change, *rest]))
-        self.refused(root, message)
+        if change == {"record": "seed1.json"}:  # its schema is fine
+            self.refused(root, message)
+            return
+        with pytest.raises(CorrectionError, match=message) as caught:
+            load(path.parent)
+        assert "\n" not in str(caught.value)
+        assert read(root).records == {}
+        assert "left out with the records beside it" in caplog.text
