@@ -1,6 +1,6 @@
 # Every target prepares .venv by itself (see .ci/setup) and touches nothing outside this folder but pip's cache.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint
+.PHONY: help demo test soak bench lint
 
 BIN := .venv/bin
 WORKERS ?= 2
@@ -25,6 +25,11 @@ soak: ## run the long tests that `make test` leaves out
 	@.ci/setup test
 	@echo "soak: the long tests, $(WORKERS) at a time"
 	@$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --durations=20 -m soak
+
+bench: ## time attacks and training against the field's code; writes docs/performance.md (minutes)
+	@.ci/setup test
+	@echo "bench: one thread, runs alternate; leave the machine alone meanwhile"
+	@$(THREADS) $(BIN)/python tests/benchmarks/peers.py --out docs/performance.md
 
 lint: ## check style and types: ruff, ruff format, mypy --strict, import contracts
 	@.ci/setup test

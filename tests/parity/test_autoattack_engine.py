@@ -17,7 +17,8 @@ from advbench.benchmark.attacks.autoattack.square import side
 from advbench.benchmark.attacks.wrapped_network import frozen
 from advbench.benchmark.evaluation import evaluator
 from advbench.benchmark.evaluation.arena import ThreatModel
-from advbench.benchmark.models.architectures import PreActBlock, build, conv3x3, pool, stage
+from advbench.benchmark.models.architectures import build
+from advbench.benchmark.models.networks import PreActBlock, conv3x3, pool, stage
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records.schema import STAGES
@@ -144,8 +145,9 @@ def test_an_attack_from_the_clean_image(nets, images, attack, eps):
 PASSES = {"apgd-ce": 1 + 202, "apgd-t": 1 + TARGETS * 202}
 
 
+@pytest.mark.parametrize("mode", ["reference", "exact"])
 @pytest.mark.parametrize(("attack", "passes"), PASSES.items())
-def test_passes_of_a_survivor(nets, images, attack, passes):
+def test_passes_of_a_survivor(nets, images, attack, passes, mode):
     """What an image costs that nothing fools: the reference's floor without its repeated clean passes."""
     net, (x, y) = nets["smallcnn"], images
     x, y = x[right(net, x, y)], y[right(net, x, y)]
@@ -153,8 +155,9 @@ def test_passes_of_a_survivor(nets, images, attack, passes):
     with frozen(net), ledger.differentiating("input"):
         view = network_view.prepare(net, x)
         ledger.watch(view.outlet)
-        engine.propose(view, x, y, request(attack, len(x), 1e-6))
+        engine.propose(view, x, y, request(attack, len(x), 1e-6, mode=mode))
     assert ledger.passes.forwards == passes * len(x)
+    assert ledger.passes.input_gradient == passes // 2 * len(x)
     assert ledger.passes.weight_gradient == 0
 
 
@@ -204,7 +207,10 @@ def test_the_evaluator_runs_the_engine_it_is_told_or_that_of_the_protocol(nets, 
     monkeypatch.setattr(AutoAttack, "_set_version", fewer_queries)
     some = tuple(tensor[:6] for tensor in images)
     results = {name: evaluated(nets["preact"], some, name) for name in ("pyautoattack", "reference")}
-    results["exact"] = evaluated(nets["preact"], tuple(tensor[:1] for tensor in some), None, named="exact")
+    results["exact"] = evaluated(nets["preact"], tuple(tensor[:3] for tensor in some), None, named="exact")
+    part = evaluated(nets["preact"], tuple(tensor[:1] for tensor in some), None, named="exact")
+    for attack in STAGES:
+        np.testing.assert_array_equal(part.stages[attack], results["exact"].stages[attack][:1], "company matters")
     for attack in STAGES:
         np.testing.assert_array_equal(results["reference"].stages[attack], results["pyautoattack"].stages[attack])
     assert 0 < results["reference"].columns["autoattack"].sum() < 6

@@ -123,6 +123,11 @@ def test_folding_leaves_no_batch_norm_behind_a_convolution_and_the_logits(net, i
         torch.testing.assert_close(view.logits(images[0]), net(images[0]), atol=1e-4, rtol=1e-4)
 
 
+def test_the_view_does_not_depend_on_the_images(net, images):
+    """Shards must agree on it: its tolerance decides when an image needs no further attack."""
+    assert len({network_view.prepare(net, part).tolerance for part in images[0].split(7)}) == 1
+
+
 class Branching(nn.Module):
     """A network whose graph depends on its input: it cannot be traced."""
 

@@ -6,7 +6,8 @@ from torch import nn
 
 from advbench.benchmark.attacks.autoattack import incremental, network_view
 from advbench.benchmark.attacks.autoattack.incremental import Incremental, Window
-from advbench.benchmark.models.architectures import BasicBlock, PreActBlock, build, conv3x3, pool, stage
+from advbench.benchmark.models.architectures import build
+from advbench.benchmark.models.networks import BasicBlock, PreActBlock, conv3x3, pool, stage
 
 WINDOWS = [(7, 0, 0), (7, 25, 25), (5, 3, 27), (4, 12, 9), (1, 31, 0)]
 

@@ -13,11 +13,13 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from advbench.benchmark.attacks import random_starts
 from advbench.benchmark.attacks.wrapped_network import View
 from advbench.benchmark.models.torch_state import evaluating
 
 FEWEST_ROWS = 8
 """From here on logits do not depend on company: matrix products of fewer rows take another path on CPUs."""
+_SAMPLE = 16
 _LOGITS_AGREE = 1e-4
 _GRADIENTS_AGREE = 1e-2
 
@@ -70,13 +72,15 @@ def plain(network: nn.Module) -> NetworkView:
 
 
 def prepare(network: nn.Module, x: Tensor) -> NetworkView:
-    """Return the fastest view of a network in eval mode whose outputs agree with it on images x (n, C, H, W).
+    """Return the fastest view of a network in eval mode whose outputs agree with it on a sample.
 
     Args:
         network: the network itself, not a `View`.
-        x: a few images; sixteen are looked at.
+        x: images (n, C, H, W) of the kind that is attacked. The sample is noise of their shape, not some of them, so
+            that the view and its tolerance are the same for every shard.
     """
-    sample = x[:16]
+    unit = random_starts.uniform("network view", "sample", range(_SAMPLE), x.shape[1:])
+    sample = (unit / 2 + 0.5).to(x.device)
     with evaluating(network):
         for fold in (True, False):
             candidate = _copy(network, sample, fold=fold)
