@@ -143,9 +143,7 @@ def _ranking(table: Table, protocol: Protocol) -> list[Note]:
         text = f"Provisional, with {asked}: {names}. Shown by mean, in no test."
         notes.append(Note(text, f"Provisional ({asked}), not ranked: {names}.", rows=keys))
     if ranking.variation is not None and len(ranking.order) > 1:
-        found = ranking.variation.detectable(
-            rows=len(ranking.order), seeds=len(protocol.seeds), alpha=alpha, power=POWER
-        )
+        found = ranking.variation.detectable(len(ranking.order), len(protocol.seeds), alpha, power=POWER)
         text = (
             f"Smallest difference that this board finds with power {POWER:g}: {100 * found:.1f} points of AutoAttack."
         )

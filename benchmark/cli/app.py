@@ -27,6 +27,7 @@ COMMANDS = (
     "verify",
     "leaderboard",
     "compare",
+    "power",
     "images",
     "transfer",
     "plot",

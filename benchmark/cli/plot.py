@@ -34,6 +34,7 @@ FIGURES = {
     "overfitting": "from the best checkpoint to the last",
     "curves": "learning curves: validation, and what was recorded in training",
     "cost": "AutoAttack against passes per image, hours or memory",
+    "ranks": "rank sets: which ranks seeds and images leave open",
     "stability": "places under each seed",
     "classes": "accuracy by class: bars, or a heat map of many methods",
     "attacks": "agreement of the attacks, and what each of them adds",
@@ -195,6 +196,7 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
         curves,
         overfitting,
         perclass,
+        ranks,
         stability,
         tradeoff,
     )
@@ -239,6 +241,7 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
         "overfitting": partial(overfitting.draw, table, robust=column, layout=layout),
         "curves": partial(curves.draw, groups, layout=layout),
         "cost": partial(cost.draw, table, against=request.against, robust=column, layout=layout),
+        "ranks": partial(ranks.draw, table, layout=layout),
         "stability": partial(stability.draw, table, robust=column, layout=layout),
         "classes": draw_classes,
         "attacks": draw_attacks,

@@ -4,6 +4,7 @@ docs/statistics.md has the model.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,15 +51,15 @@ class Variation:
         return cls(several[0].shape[1], math.sqrt(own), math.sqrt(scatter), math.sqrt(pairs))
 
     def detectable(
-        self, *, rows: int, seeds: int, images: int | None = None, alpha: float, power: float = 0.8
+        self, rows: int, seeds: int, alpha: float, *, images: int | None = None, power: float = 0.8
     ) -> float:
         """Return the smallest difference that a board of this variation finds; see `detectable_difference`.
 
         Args:
             rows: complete rows, two or more.
             seeds: of each row, two or more.
-            images: test images; those of the board by default.
             alpha: level of the board.
+            images: test images; those of the board by default.
             power: probability of finding the difference.
         """
         images = images or self.images
@@ -72,6 +73,18 @@ class Variation:
             alpha=alpha,
             power=power,
         )
+
+    def seeds_needed(
+        self, difference: float, rows: int, alpha: float, *, images: int | None = None, most: int
+    ) -> int | None:
+        """Return the fewest seeds with which a board finds a difference in [0, 1]; None if `most` are not enough."""
+
+        def found(seeds: int) -> bool:
+            return self.detectable(rows, seeds, alpha, images=images) <= difference
+
+        # More seeds never find less: the first of them that is enough, by bisection.
+        first = 2 + bisect_left(range(2, most + 1), x=True, key=found)
+        return first if first <= most else None
 
 
 def detectable_difference(

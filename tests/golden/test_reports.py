@@ -16,7 +16,7 @@ from PIL import Image
 
 from advbench.benchmark.records.schema import Flag
 from advbench.leaderboards import board
-from advbench.reports import cost, curves, overfitting, stability, tradeoff
+from advbench.reports import cost, curves, overfitting, ranks, stability, tradeoff
 from advbench.reports.drawing.colours import FAMILIES
 from advbench.reports.drawing.labels import Label, place
 from advbench.reports.drawing.points import doubtful, draw_point, measured, pareto, points, split
@@ -46,11 +46,12 @@ def drawings(table, board_records):
         "curves": partial(curves.draw, grouped(board_records)),
         "overfitting": partial(overfitting.draw, table),
         "cost": partial(cost.draw, table),
+        "ranks": partial(ranks.draw, table),
         "stability": partial(stability.draw, table),
     }
 
 
-KINDS = ("tradeoff", "curves", "overfitting", "cost", "stability")
+KINDS = ("tradeoff", "curves", "overfitting", "cost", "ranks", "stability")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -229,6 +230,8 @@ def test_a_collapsed_seed_and_a_collapsed_method_are_drawn_as_what_is_left(make_
     assert save(overfitting.draw(table), tmp_path / "o", ("png",))
     with pytest.raises(ReportError, match="two methods with two seeds"):
         stability.draw(table)
+    with pytest.raises(ReportError, match="has no ranks yet"):
+        ranks.draw(table)
 
 
 def test_curves_show_the_loss_where_no_training_accuracy_was_logged(make_record, tmp_path):

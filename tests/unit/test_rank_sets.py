@@ -251,8 +251,11 @@ class TestPowerAndLevel:
         assert found.scatter == pytest.approx(math.sqrt(0.21), rel=0.05)
         assert found.seeds == pytest.approx(math.hypot(0.02, math.sqrt(0.21 / 3000)), rel=0.25)
         assert found.pairs < 0.2 * found.scatter
-        found_by = [found.detectable(rows=12, seeds=8, alpha=0.05, images=images) for images in (90_000, None, 300)]
+        found_by = [found.detectable(12, 8, 0.05, images=images) for images in (90_000, None, 300)]
         assert found_by == sorted(found_by)
+        needed = found.seeds_needed(0.02, 12, 0.05, most=200)
+        assert found.detectable(12, needed, 0.05) <= 0.02 < found.detectable(12, needed - 1, 0.05)
+        assert found.seeds_needed(0.0001, 12, 0.05, most=200) is None
         assert Variation.of([draws.random((1, 50)) < 0.5] * 3) is None
 
     def test_the_interval_of_a_pair_holds_the_true_difference_as_often_as_it_says(self):
