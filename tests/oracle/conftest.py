@@ -106,6 +106,7 @@ class Stage:
             probe = (x + 0.03).requires_grad_()
             value = objective(probe)
             (seen.gradient,) = torch.autograd.grad(value, probe)
+            self.task.ledger.begin_batch()  # the probe is this test's, not the method's
             for module, training in modes.items():
                 module.training = training
             seen.start, seen.value, seen.calls = start, value.detach(), seen.calls + 1
