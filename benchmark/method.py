@@ -86,7 +86,7 @@ class Batch(NamedTuple):
 
     x: Tensor
     y: Tensor
-    index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
+    index: Tensor  # type: ignore[assignment]  # a module's attribute  # shadows tuple.index, which nobody needs here
 
 
 class OneNetwork(nn.Module):
@@ -278,7 +278,7 @@ class Method(ABC, Generic[N]):
 
     def deployed(self, nets: N) -> nn.Module:
         """Return the network that is validated, saved and evaluated."""
-        target: nn.Module = nets.target  # type: ignore[assignment]
+        target: nn.Module = nets.target  # type: ignore[assignment]  # a module's attribute
         return target
 
     def hyperparameters(self) -> dict[str, Any]:

@@ -18,10 +18,10 @@ _OPERATORS = ("nms", "qnms")
 @cache
 def _fragment() -> torch.library.Library:
     """Define the missing signatures; cached because they vanish with the returned object."""
-    fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch.library
     for name in _OPERATORS:
         if not hasattr(torch.ops.torchvision, name):
-            fragment.define(name + _SIGNATURE)  # type: ignore[no-untyped-call]
+            fragment.define(name + _SIGNATURE)  # type: ignore[no-untyped-call]  # torch.library
     return fragment
 
 

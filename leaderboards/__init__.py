@@ -13,7 +13,7 @@ __all__ = ["load_board", "load_history", "load_published"]
 def __getattr__(name: str) -> object:
     """Import pandas only when a frame is asked for."""
     if name in __all__:
-        from advbench.leaderboards import frame  # noqa: PLC0415
+        from advbench.leaderboards import frame  # noqa: PLC0415 (pandas)
 
         return getattr(frame, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

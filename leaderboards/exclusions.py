@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from advbench.benchmark.protocol import FlagThresholds
 from advbench.benchmark.records import flag_rules
-from advbench.benchmark.records.flag_rules import Training
+from advbench.benchmark.records.flag_rules import TrainingFacts
 from advbench.benchmark.records.flags import COLLAPSED, Severity, doubted, severity
 from advbench.benchmark.records.schema import Evaluation, Flag, Record
 
@@ -18,7 +18,7 @@ def collapse(record: Record) -> str:
     if record.training.diverged is not None:
         return f"loss not finite in epoch {record.training.diverged.epoch}"
     for name, checkpoint in sorted(record.checkpoints.items()):
-        training = Training(checkpoint=name, robust=record.method.robust)
+        training = TrainingFacts(checkpoint=name, robust=record.method.robust)
         state, _, reason = flag_rules.collapsed(
             checkpoint.evaluation, training, record.protocol.flags, max(1, record.data.num_classes)
         )

@@ -38,7 +38,7 @@ class Variant:
 
     def evaluation(self, record: Record, checkpoint: str) -> Evaluation:
         """Return what was measured on a checkpoint; nothing if it is not there."""
-        found: Checkpoint | None = record.checkpoints.get(checkpoint)  # type: ignore[call-overload]
+        found: Checkpoint | None = record.checkpoints.get(checkpoint)  # type: ignore[call-overload]  # any text
         return found.evaluation if found else Evaluation()
 
     def evaluations(self, checkpoint: str) -> list[Evaluation]:

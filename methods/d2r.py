@@ -42,8 +42,8 @@ class D2R(Method[TwoNetworks]):
     KLs are means over images and classes, nothing is detached, and the target has no ground truth.
     """
 
-    adv_term: Adversarial = knob("mse+kl_rev", "release; the rest: the paper's function space")  # noqa: RUF009
-    clean_term: Clean = knob("kl_diff", "release; the rest: the paper's function space")  # noqa: RUF009
+    adv_term: Adversarial = knob("mse+kl_rev", "release; the rest: the paper's function space")  # noqa: RUF009 (frozen)
+    clean_term: Clean = knob("kl_diff", "release; the rest: the paper's function space")  # noqa: RUF009 (frozen)
     adv_weight: float = knob(30.0, "release, for every number of classes: weight of KL in adv_term")
     clean_weight: float = knob(20.0, "release, for every number of classes: weight of KL in clean_term")
     rescale: bool = knob(False, "ours: multiply both weights by C/10, so that an image keeps its strength at every C")

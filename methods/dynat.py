@@ -37,7 +37,7 @@ class DYNAT(Method[TwoNetworks]):
     """L = CE(z_g(x), y) + beta CE(z_s(x'), ŷ), x' = argmax CE(z_s(x'), ŷ), ŷ = argmax z_g(x)."""
 
     beta: float = knob(1.0, f"release; {BETA}")
-    inner: Inner = knob("dyn_ce", "release; trades_kl: AWP release; gt_ce: ours")  # noqa: RUF009
+    inner: Inner = knob("dyn_ce", "release; trades_kl: AWP release; gt_ce: ours")  # noqa: RUF009 (frozen)
     extra_clean_forward: bool = knob(True, "release: an unused target(x) moves the deployed batch-norm statistics")
     guide_lead: int = knob(0, "ours (release: 0): epochs in which the guide trains alone, before its labels are used")
     card = Card(

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from advbench.leaderboards.table import Table, show
-from advbench.reports.drawing.colours import FAMILIES, GREY, OTHER
+from advbench.reports.drawing.colours import FAMILY_COLOURS, GREY, OTHER
 from advbench.reports.drawing.points import marked_name
 from advbench.reports.drawing.style import PAPER, FigureLayout, ReportError, caption, figure, legend_of_families, scaled
 
@@ -25,7 +25,7 @@ def draw(table: Table, *, layout: FigureLayout = PAPER) -> Figure:
     with figure(*layout.listed(len(rows), head=1.2), layout.style) as made:
         axes = made.add_subplot()
         for place, row in enumerate(rows, 1):
-            colour, marker = FAMILIES.get(row.identity.family, OTHER)
+            colour, marker = FAMILY_COLOURS.get(row.identity.family, OTHER)
             low, high = row.cells["rank"].interval or (0.0, 0.0)
             fill = colour if low == 1 else "white"
             axes.plot([low, high], [place, place], color=colour, linewidth=scaled(1.6), solid_capstyle="butt")

@@ -14,7 +14,7 @@ def outcomes(records: Sequence[Record], checkpoint: str, column: str) -> Correct
     """Return the outcomes (seeds, images) of the records that have this column, in order of seeds; None of none."""
     rows = []
     for record in sorted(records, key=lambda record: record.seed):
-        found = record.checkpoints.get(checkpoint)  # type: ignore[call-overload]
+        found = record.checkpoints.get(checkpoint)  # type: ignore[call-overload]  # any text
         if found is None:
             continue
         evaluation = found.evaluation
@@ -67,7 +67,7 @@ def by_attack(groups: Groups, checkpoint: str) -> Mapping[str, Mapping[str, Corr
     rows: dict[str, dict[str, Correct]] = {}
     for name, records in groups.items():
         own = [record for record in records if checkpoint in record.checkpoints]
-        measured = {record.run: set(record.checkpoints[checkpoint].evaluation.columns) for record in own}  # type: ignore[index]
+        measured = {record.run: set(record.checkpoints[checkpoint].evaluation.columns) for record in own}  # type: ignore[index]  # any text
         wanted = set().union(*measured.values())
         whole = [record for record in own if measured[record.run] == wanted]
         found = {column: outcomes(whole, checkpoint, column) for column in COLUMNS}

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from advbench.leaderboards.cells import MISSING
 from advbench.leaderboards.table import Row, Table
-from advbench.reports.drawing.colours import FAMILIES, OTHER
+from advbench.reports.drawing.colours import FAMILY_COLOURS, OTHER
 from advbench.reports.drawing.points import doubtful, footnote, marked_name
 from advbench.reports.drawing.style import PAPER, FigureLayout, ReportError, caption, figure, legend_of_families, scaled
 
@@ -33,7 +33,7 @@ def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAP
     with figure(across, tall, layout.style) as made:
         axes = made.add_subplot()
         for row in rows:
-            colour, marker = FAMILIES.get(row.identity.family, OTHER)
+            colour, marker = FAMILY_COLOURS.get(row.identity.family, OTHER)
             axes.plot(range(len(seeds)), places[row.key], color=colour, linewidth=scaled(1.2), alpha=0.85)
             axes.plot(
                 range(len(seeds)),

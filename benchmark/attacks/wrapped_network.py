@@ -42,7 +42,7 @@ class View(nn.Module):
         differentiated = torch.is_grad_enabled() and x.requires_grad
         if differentiated and not self.raw:
             x = x.view_as(x)
-            x.register_hook(torch.nan_to_num)  # type: ignore[no-untyped-call]
+            x.register_hook(torch.nan_to_num)  # type: ignore[no-untyped-call]  # torch
         try:
             logits = self.network(x)
         except torch.OutOfMemoryError:
@@ -105,8 +105,8 @@ def _new_switches() -> list[partial[None]]:
         owner = torch.backends
         for name in path.split("."):
             owner = getattr(owner, name)
-        undo.append(partial(setattr, owner, "fp32_precision", owner.fp32_precision))  # type: ignore[attr-defined]
-        owner.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        undo.append(partial(setattr, owner, "fp32_precision", owner.fp32_precision))  # type: ignore[attr-defined]  # torch
+        owner.fp32_precision = "ieee"  # type: ignore[attr-defined]  # torch
     return undo
 
 

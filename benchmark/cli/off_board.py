@@ -46,9 +46,9 @@ class ThreatOptions:
     def plans(self, families: tuple[str, ...], eps: Fraction | None = None) -> "list[AttackPlan]":
         """Return one plan for each radius; `eps` where none is given."""
         from advbench.benchmark.evaluation.arena import ThreatModel
-        from advbench.benchmark.evaluation.other_threats import FAMILIES, AttackPlan
+        from advbench.benchmark.evaluation.other_threats import ATTACK_FAMILIES, AttackPlan
 
-        wanted = tuple(dict.fromkeys((*families, *(self.attacks or ())))) or FAMILIES
+        wanted = tuple(dict.fromkeys((*families, *(self.attacks or ())))) or ATTACK_FAMILIES
         radius = eps if self.eps is None else self.eps
         radii = self.sweep or (() if radius is None else (radius,))
         norm: Any = self.threat or "linf"  # click's choice

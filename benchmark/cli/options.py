@@ -35,7 +35,7 @@ class Value(click.ParamType[Any]):
         """Return what help shows."""
         return self.name
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 (click's)
         """Read a text; a default that was read already stays."""
         if not isinstance(value, str):
             return value

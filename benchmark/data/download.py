@@ -143,7 +143,7 @@ def _continue(url: str, part: Path, progress: Progress) -> bool:
     headers = {"Range": f"bytes={done}-"} if done else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 (the address is this module's)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310 (as above)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
             return True  # nothing is left to send; the md5 decides whether that is right

@@ -25,7 +25,7 @@ from advbench.benchmark.records.schema import COLUMNS, STAGES, Evaluation
 from advbench.benchmark.records.shard_result import EvaluationError, ShardResult
 from advbench.benchmark.records.statistics import wilson
 
-FAMILIES = ("clean", "pgd", "cw", "autoattack")
+ATTACK_FAMILIES = ("clean", "pgd", "cw", "autoattack")
 """The attacks that may be asked for."""
 _FEWEST, _FITS = 50, 0.5
 """Images below which, and accuracy below which, nothing is said about the order of labels."""
@@ -36,13 +36,13 @@ class AttackPlan:
     """One threat and the attacks under it.
 
     Attributes:
-        families: some of `FAMILIES`; "clean" is always measured.
+        families: some of `ATTACK_FAMILIES`; "clean" is always measured.
         engine: who runs AutoAttack; None: as `evaluate_shard` has it.
         examine: gather the evidence of the flags, too; of a randomised network only outcomes tell.
     """
 
     threat: ThreatModel
-    families: tuple[str, ...] = FAMILIES
+    families: tuple[str, ...] = ATTACK_FAMILIES
     examine: bool = True
     engine: Engine | None = None
 
@@ -54,9 +54,9 @@ class AttackPlan:
                 fewer than four classes; one line.
         """
         self.threat.check(shape)
-        odd = [name for name in self.families if name not in FAMILIES]
+        odd = [name for name in self.families if name not in ATTACK_FAMILIES]
         if odd:
-            raise EvaluationError(f"no family of attacks {odd[0]!r}; there are {', '.join(FAMILIES)}")
+            raise EvaluationError(f"no family of attacks {odd[0]!r}; there are {', '.join(ATTACK_FAMILIES)}")
         if self.threat.eot and self.engine not in {None, "pyautoattack"}:
             raise EvaluationError("AutoAttack under EOT runs through pyautoattack alone")
         if "autoattack" in self.families:
@@ -143,7 +143,7 @@ def measure(
     Raises:
         EvaluationError: for bad input, before any attack.
     """
-    families = [family for family in FAMILIES if family in {"clean", *plan.families}]
+    families = [family for family in ATTACK_FAMILIES if family in {"clean", *plan.families}]
     families += ["examination"] if plan.examine and not plan.threat.eot else []
     adapted = under(protocol, plan.threat.eps)
     size, results = protocol.attacks.shard, {family: list[ShardResult]() for family in families}

@@ -35,7 +35,7 @@ class Ledger:
             if any(isinstance(value, Tensor) and value.requires_grad for value in (*args, *named.values())):
                 attacked = id(module)
             if logits.requires_grad:
-                logits.register_hook(lambda _gradient: self._backward(images, attacked))  # type: ignore[no-untyped-call]
+                logits.register_hook(lambda _gradient: self._backward(images, attacked))  # type: ignore[no-untyped-call]  # torch
 
         net.register_forward_hook(counted, with_kwargs=True)
         return net

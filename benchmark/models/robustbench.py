@@ -70,7 +70,7 @@ class Original:
         x_adv: what the last run returned.
     """
 
-    def __init__(self, model: nn.Module, *, log_path: object = None, **arguments: Any) -> None:  # noqa: ANN401, ARG002
+    def __init__(self, model: nn.Module, *, log_path: object = None, **arguments: Any) -> None:  # noqa: ANN401, ARG002 (theirs)
         self.engine = AutoAttack(model, **arguments)
         self.engine.verbose = False
         self.x_adv: Tensor | None = None
@@ -136,7 +136,7 @@ def benchmark(network: nn.Module, x: Tensor, y: Tensor, *, eps: float, batch_siz
     module = robustbench()
     made: list[Original] = []
 
-    def seeded(model: nn.Module, **arguments: Any) -> Original:  # noqa: ANN401
+    def seeded(model: nn.Module, **arguments: Any) -> Original:  # noqa: ANN401 (theirs)
         made.append(Original(model, seed=seed, **arguments))
         return made[-1]
 

@@ -18,7 +18,7 @@ State = Literal["raised", "clear", "not run"]
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingFacts:
     """What the flags must know of how a checkpoint came to be; the default says nothing against it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Case:
         flags = self.protocol.flags
         return max(flags.margin_points / 100 * self.n, flags.margin_images)
 
-    def beyond(self, **figures: Any) -> dict[str, Any]:  # noqa: ANN401
+    def beyond(self, **figures: Any) -> dict[str, Any]:  # noqa: ANN401 (JSON data)
         """Return evidence of a flag that uses m, saying whether its power is low."""
         low = {"low_power": True} if self.n < self.protocol.flags.low_power_images else {}
         return {**figures, "n": self.n, "m": self.m, **low}
@@ -260,7 +260,7 @@ def square_gain(case: Case) -> Finding:
     return _state(raised=before - after > case.m), evidence, f"Square fools {before - after} more images"
 
 
-def selection(training: Training, steps: int) -> Finding:
+def selection(training: TrainingFacts, steps: int) -> Finding:
     """Judge the rule that chose `best`."""
     if training.selection is None:
         return not_run("how the checkpoint was selected is not known")
@@ -275,7 +275,7 @@ def test_set_incomplete(case: Case) -> Finding:
     return _state(raised=bool(absent)), {"incomplete": absent}, found
 
 
-def collapsed(evaluation: Evaluation, training: Training, limits: FlagThresholds, num_classes: int) -> Finding:
+def collapsed(evaluation: Evaluation, training: TrainingFacts, limits: FlagThresholds, num_classes: int) -> Finding:
     """Judge whether the network is one at all: the only definition of a collapsed seed, of flags and boards alike.
 
     Collapsed: a loss that was not finite, clean accuracy below 2/C, one class taking most of the predictions, or, for a

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from advbench.benchmark.protocol import FlagThresholds, Protocol
 from advbench.benchmark.records import flag_rules
-from advbench.benchmark.records.flag_rules import Case, Finding, Training, not_run
+from advbench.benchmark.records.flag_rules import Case, Finding, TrainingFacts, not_run
 from advbench.benchmark.records.schema import Evaluation, Flag
 
-__all__ = ["ABOUT", "About", "Severity", "Training", "find", "raised", "severity"]
+__all__ = ["ABOUT", "About", "Severity", "TrainingFacts", "find", "raised", "severity"]
 
 Kind = Literal["masking", "validity"]
 
@@ -188,7 +188,7 @@ def find(
     *,
     protocol: Protocol,
     num_classes: int,
-    training: Training | None = None,
+    training: TrainingFacts | None = None,
 ) -> tuple[Flag, ...]:
     """Return the flags of one evaluated checkpoint, in the order of `ABOUT`.
 
@@ -199,7 +199,7 @@ def find(
         num_classes: classes of the data set.
         training: how the checkpoint came to be.
     """
-    training = training or Training()
+    training = training or TrainingFacts()
     case = Case(evaluation, examination, protocol, num_classes)
     findings = {
         "selection": flag_rules.selection(training, protocol.selection.steps),

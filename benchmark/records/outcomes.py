@@ -7,7 +7,7 @@ import numpy as np
 
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records import flags
-from advbench.benchmark.records.flags import Training
+from advbench.benchmark.records.flags import TrainingFacts
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Bits, Environment, Evaluation, Outcomes
 from advbench.benchmark.records.shard_result import Cost, EvaluationError, ShardResult
 
@@ -63,7 +63,7 @@ def merge(
     n_test: int,
     num_classes: int,
     protocol: Protocol,
-    training: Training | None = None,
+    training: TrainingFacts | None = None,
     stages: Sequence[str] = STAGES,
 ) -> Evaluation:
     """Put shards together into the evaluation of one checkpoint, flags included.

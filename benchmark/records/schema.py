@@ -238,7 +238,7 @@ class Outcomes(Part):
         return self
 
     @classmethod
-    def pack(cls, correct: Bits, **kwargs: Any) -> Self:  # noqa: ANN401
+    def pack(cls, correct: Bits, **kwargs: Any) -> Self:  # noqa: ANN401 (other fields)
         """Make outcomes from a boolean array (n,)."""
         return cls(n=len(correct), bits=np.packbits(np.asarray(correct, dtype=bool)).tobytes().hex(), **kwargs)
 

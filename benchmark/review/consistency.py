@@ -30,7 +30,7 @@ def _suspicious(rule: str, place: str, message: str) -> Finding:
 
 def validate(records: Sequence[Record]) -> tuple[Finding, ...]:
     """Return everything that is wrong or strange about records, each alone and all together."""
-    found = [finding for record in records for rule in RULES for finding in rule(record)]
+    found = [finding for record in records for rule in RECORD_RULES for finding in rule(record)]
     return (*found, *_across_seeds(records))
 
 
@@ -178,7 +178,7 @@ def _too_good(record: Record, saved: Checkpoint, place: str) -> Iterator[Finding
         yield _suspicious("too good to be true", place, f"AutoAttack leaves {reached:.1%}, baselines {top:.0%} at most")
 
 
-RULES: tuple[Callable[[Record], Iterator[Finding]], ...] = (_protocol, _selection, _provenance, _outcomes)
+RECORD_RULES: tuple[Callable[[Record], Iterator[Finding]], ...] = (_protocol, _selection, _provenance, _outcomes)
 
 
 def _across_seeds(records: Iterable[Record]) -> Iterator[Finding]:

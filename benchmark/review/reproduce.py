@@ -26,7 +26,7 @@ from advbench.benchmark.records.shard_result import ShardResult
 Verdict = Literal["equal", "within tolerance", "different"]
 _TRANSFER, _PROBED = "transfer-beats-white-box", "probabilities"
 """The flag that needs peers, and one that masking probes alone can judge."""
-LIBRARIES = ("torch", "numpy", "pyautoattack")
+NUMERIC_LIBRARIES = ("torch", "numpy", "pyautoattack")
 """Libraries that compute outcomes."""
 TOLERANCES = {"clean": 0.001, "pgd20": 0.002, "pgd100": 0.002, "cw": 0.002, "autoattack": 0.005}
 """Share of images that may differ where rounding is not the same: another device, library or batch. One always may.
@@ -137,7 +137,7 @@ def differences(claimed: Environment | None, here: Environment, devices: Sequenc
         found.append(f"measured on {claimed.cpu}, repeated on {here.cpu}")
     if here.device == "cpu" and claimed.threads != here.threads:
         found.append(f"measured with {claimed.threads} threads, repeated with {here.threads}")
-    for name in LIBRARIES:
+    for name in NUMERIC_LIBRARIES:
         there, now = claimed.libraries.get(name), here.libraries.get(name)
         if there != now:
             found.append(f"measured with {name} {there}, repeated with {now}")
@@ -257,7 +257,7 @@ class Verifier:
             gather(parts),
             protocol=self.protocol,
             num_classes=self.record.data.num_classes,
-            training=flags.Training(self.name, method.robust, training.diverged is not None, training.selection),
+            training=flags.TrainingFacts(self.name, method.robust, training.diverged is not None, training.selection),
         )
         again = {flag.name: flag for flag in found}
         claims = []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from advbench.benchmark.records.flags import Training
+from advbench.benchmark.records.flags import TrainingFacts
 from advbench.benchmark.records.outcomes import merge
 from advbench.benchmark.records.schema import (
     FAMILIES,
@@ -72,7 +72,7 @@ def _evaluation(folder: RunFolder, checkpoint: CheckpointName, trained: Trained)
             n_test=trained.data.test,
             num_classes=trained.data.num_classes,
             protocol=folder.spec.protocol,
-            training=Training(
+            training=TrainingFacts(
                 checkpoint=checkpoint,
                 robust=trained.method.robust,
                 diverged=trained.training.diverged is not None,

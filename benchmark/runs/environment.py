@@ -60,7 +60,7 @@ def _libraries() -> dict[str, str]:
     found = {name: version for name in LIBRARIES if (version := _version(name)) is not None}
     if torch.version.cuda is not None:
         found["cuda"] = torch.version.cuda
-        found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+        found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]  # torch
     return found
 
 

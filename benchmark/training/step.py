@@ -198,7 +198,7 @@ class TrainingStep:
         here = torch.where(torch.isfinite(value), float("inf"), float(self._batch))
         self._bad = here if self._bad is None else torch.minimum(self._bad, here)
         with self._ledger.differentiating("weight"):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
 
     def advance(self) -> None:
         """Move the weights by one optimiser step; once a batch."""

@@ -77,5 +77,5 @@ class TrainingTask:
 
     def _placed(self, net: nn.Module) -> nn.Module:
         """Move a network to the device, convolutions in channels_last."""
-        placed: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        placed: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch
         return placed

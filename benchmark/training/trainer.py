@@ -146,7 +146,7 @@ class Run:
 
     @torch.no_grad()
     def _refresh_bn(self, net: nn.Module) -> None:
-        norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+        norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 (their only base)
         momenta = [norm.momentum for norm in norms]
         modes = [(module, module.training) for module in net.modules()]
         for norm in norms:

@@ -13,7 +13,7 @@ class Mark(NamedTuple):
     marker: str
 
 
-FAMILIES = {
+FAMILY_COLOURS = {
     # The colours of Okabe and Ito (2008), with grey, black and two more: they have fewer than there are families.
     "standard": Mark(GREY, "x"),
     "adversarial training": Mark("#000000", "o"),

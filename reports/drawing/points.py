@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from advbench.leaderboards.measures import ACCURACIES
 from advbench.leaderboards.table import MARKS, Row, Table
-from advbench.reports.drawing.colours import FAMILIES, OTHER
+from advbench.reports.drawing.colours import FAMILY_COLOURS, OTHER
 from advbench.reports.drawing.labels import CROWD, Label, place
 from advbench.reports.drawing.style import ReportError, caption, legend_of_families, scaled
 
@@ -148,7 +148,7 @@ def draw_point(axes: Axes, point: Point, *, faint: bool = False) -> None:
         point: the method.
         faint: whether the bars stand back behind the points of many others.
     """
-    colour, marker = FAMILIES.get(point.row.identity.family, OTHER)
+    colour, marker = FAMILY_COLOURS.get(point.row.identity.family, OTHER)
     axes.errorbar(
         point.x.value,
         point.y.value,

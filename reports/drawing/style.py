@@ -15,7 +15,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from advbench.reports.drawing.colours import FAMILIES, GREY, INK, OTHER
+from advbench.reports.drawing.colours import FAMILY_COLOURS, GREY, INK, OTHER
 
 Style = Literal["paper", "slides"]
 Width = Literal["auto", "single", "double"]
@@ -196,11 +196,11 @@ def caption(axes: Axes, *lines: str, share: float = 1.0) -> None:
 
 def legend_of_families(made: Figure, axes: Axes, families: Sequence[str]) -> None:
     """Draw the key of the families that occur, in a fixed order, above the axes."""
-    ordered = [name for name in FAMILIES if name in families]
-    ordered += sorted(set(families) - set(FAMILIES))
+    ordered = [name for name in FAMILY_COLOURS if name in families]
+    ordered += sorted(set(families) - set(FAMILY_COLOURS))
     handles = []
     for name in ordered:
-        colour, marker = FAMILIES.get(name, OTHER)
+        colour, marker = FAMILY_COLOURS.get(name, OTHER)
         handles += axes.plot([], [], marker, color=colour, label=name, linestyle="none")
     wide = made.get_figwidth() > 0.65 * float(mpl.rcParams["font.size"])
     made.legend(handles=handles, loc="outside upper left", ncols=5 if wide else 3, handletextpad=0.2, columnspacing=1.0)

@@ -1,5 +1,6 @@
 """Style and types as tests, with the same commands as `make lint`; limits that no linter knows."""
 
+import ast
 import os
 import re
 import subprocess
@@ -47,6 +48,26 @@ def test_no_python_file_reaches_400_lines(root, tracked):
         if path.suffix == ".py":
             lines = len((root / path).read_text(encoding="utf-8").splitlines())
             assert lines < 400, f"{path} has {lines} lines; split it by what its parts are about"
+
+
+def test_every_class_has_a_name_of_its_own(root, modules):
+    owner: dict[str, Path] = {}
+    for path in modules:
+        for node in ast.parse((root / path).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                assert node.name not in owner, f"{node.name} stands in {owner[node.name]} and in {path}"
+                owner[node.name] = path
+
+
+WAIVER = re.compile(r"# noqa(?!: [A-Z0-9, ]+ \()|# type: ignore(?!\[[^\]]*\]\s+#)")
+
+
+def test_every_waiver_has_a_reason(root, modules):
+    for path in modules:
+        for number, line in enumerate((root / path).read_text(encoding="utf-8").splitlines(), 1):
+            assert not WAIVER.search(line), (
+                f"{path}:{number}: say why: # noqa: X (why), # type: ignore[x]  # why: {line.strip()}"
+            )
 
 
 def test_no_drawer_for_everything(tracked):

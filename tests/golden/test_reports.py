@@ -17,7 +17,7 @@ from PIL import Image
 from advbench.benchmark.records.schema import Flag
 from advbench.leaderboards import board
 from advbench.reports import cost, curves, overfitting, ranks, stability, tradeoff
-from advbench.reports.drawing.colours import FAMILIES
+from advbench.reports.drawing.colours import FAMILY_COLOURS
 from advbench.reports.drawing.labels import Label, place
 from advbench.reports.drawing.points import doubtful, draw_point, measured, pareto, points, split
 from advbench.reports.drawing.style import FigureLayout, ReportError, figure, save
@@ -156,8 +156,8 @@ def test_a_masked_method_is_hollow(table):
 
 
 def test_families_differ_without_colour():
-    assert len({look.marker for look in FAMILIES.values()}) == len(FAMILIES)
-    assert len({look.colour for look in FAMILIES.values()}) == len(FAMILIES)
+    assert len({look.marker for look in FAMILY_COLOURS.values()}) == len(FAMILY_COLOURS)
+    assert len({look.colour for look in FAMILY_COLOURS.values()}) == len(FAMILY_COLOURS)
 
 
 @pytest.mark.parametrize("count", [1, 8, 24])

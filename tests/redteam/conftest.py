@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from advbench.benchmark.attacks.sign_ascent import sign_steps
 from advbench.benchmark.evaluation.evaluator import evaluate_shard, merge
 from advbench.benchmark.protocol import published
-from advbench.benchmark.records.flags import Training
+from advbench.benchmark.records.flags import TrainingFacts
 
 N, EPS = 360, 0.15
 QUICK = ("clean", "pgd", "cw", "examination")
@@ -128,7 +128,7 @@ def examine(digits, protocol):
             ]
             for family in families
         }
-        training = training or Training(robust=True, selection="validation-pgd")
+        training = training or TrainingFacts(robust=True, selection="validation-pgd")
         return merge(shards, environment=None, n_test=N, num_classes=10, protocol=protocol, training=training)
 
     return run

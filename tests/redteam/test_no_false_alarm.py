@@ -2,7 +2,7 @@
 
 import pytest
 
-from advbench.benchmark.records.flags import Training
+from advbench.benchmark.records.flags import TrainingFacts
 
 
 def states(evaluation):
@@ -32,7 +32,7 @@ def test_last_after_robust_overfitting(trained, examine, raised):
     """256 images, 40 epochs: nearly all of them are learnt robustly, and far fewer test images."""
     net = trained("pgd_at", 3, epochs=40, images=256)
     evaluation = examine(
-        net, autoattack=True, training=Training(robust=True, checkpoint="last", selection="validation-pgd")
+        net, autoattack=True, training=TrainingFacts(robust=True, checkpoint="last", selection="validation-pgd")
     )
     assert raised(evaluation) == set()
     assert raised(evaluation, "validity") == set()

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records import flag_rules, flags
-from advbench.benchmark.records.flags import ABOUT, Training
+from advbench.benchmark.records.flags import ABOUT, TrainingFacts
 from advbench.benchmark.records.schema import STAGES, Evaluation, Outcomes
 
 PROTOCOL = published()["cifar10-linf/1"]
@@ -54,7 +54,7 @@ def evaluation(clean=1600, pgd20=1000, pgd100=995, cw=980, stages=(960, 910, 909
 
 
 def find(case=None, examined=CLEAR, training=None, protocol=PROTOCOL):
-    training = training or Training(robust=True, selection="validation-pgd")
+    training = training or TrainingFacts(robust=True, selection="validation-pgd")
     found = flags.find(case or evaluation(), examined, protocol=protocol, num_classes=CLASSES, training=training)
     return {flag.name: flag for flag in found}
 
@@ -226,9 +226,9 @@ def test_logits_not_finite_under_attack():
 
 class TestValidity:
     def test_selection(self):
-        assert raised(training=Training(selection="test")) == {"selection"}
-        assert raised(training=Training(selection="test", checkpoint="last")) == set()
-        assert find(training=Training())["selection"].state == "not run"
+        assert raised(training=TrainingFacts(selection="test")) == {"selection"}
+        assert raised(training=TrainingFacts(selection="test", checkpoint="last")) == set()
+        assert find(training=TrainingFacts())["selection"].state == "not run"
 
     def test_incomplete(self):
         case = evaluation()
@@ -259,13 +259,13 @@ class TestValidity:
 
     def test_collapsed_last_of_a_robust_method(self):
         gone = evaluation(1600, 99, 99, 99, (90,) * 4)
-        robust = Training(robust=True, checkpoint="last", selection="validation-pgd")
+        robust = TrainingFacts(robust=True, checkpoint="last", selection="validation-pgd")
         assert "collapsed" in raised(gone, training=robust)
         assert "collapsed" not in raised(gone, training=dataclasses.replace(robust, checkpoint="best"))
         assert "collapsed" not in raised(gone, training=dataclasses.replace(robust, robust=False))
 
     def test_diverged(self):
-        assert "collapsed" in raised(training=Training(diverged=True))
+        assert "collapsed" in raised(training=TrainingFacts(diverged=True))
 
     def test_a_collapsed_network_is_not_called_masked(self):
         constant = evaluation(200, 200, 200, 200, (200,) * 4).model_copy(update={"predicted_classes": (N, *[0] * 9)})
@@ -277,7 +277,7 @@ class TestValidity:
 
 
 def test_raised_by_kind():
-    found = tuple(find(examined={**CLEAR, "probability_rows": N}, training=Training(selection="test")).values())
+    found = tuple(find(examined={**CLEAR, "probability_rows": N}, training=TrainingFacts(selection="test")).values())
     assert [flag.name for flag in flags.raised(found)] == ["probabilities", "selection"]
     assert [flag.name for flag in flags.raised(found, "masking")] == ["probabilities"]
 

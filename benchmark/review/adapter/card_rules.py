@@ -26,7 +26,7 @@ FIELDS = {
     "cost": (r".*[1-9]\d*F.*", "passes per image, such as forwards=23"),
 }
 """Field of a card → what it must look like, and in words."""
-FAMILIES: tuple[str, ...] = get_args(Family)
+CARD_FAMILIES: tuple[str, ...] = get_args(Family)
 
 
 def complete(method: Method[Any]) -> None:
@@ -43,8 +43,8 @@ def complete(method: Method[Any]) -> None:
     for name, (pattern, hint) in FIELDS.items():
         if not re.fullmatch(pattern, str(getattr(card, name))):
             raise CheckError(f"card.{name} = {str(getattr(card, name))!r}", hint)
-    if card.family not in FAMILIES:
-        raise CheckError(f"card.family = {card.family!r}", f"one of {', '.join(FAMILIES)}")
+    if card.family not in CARD_FAMILIES:
+        raise CheckError(f"card.family = {card.family!r}", f"one of {', '.join(CARD_FAMILIES)}")
     for hyperparameter in dataclasses.fields(method):
         source = hyperparameter.metadata.get("source", "")
         if not source or FILL_IN in source:

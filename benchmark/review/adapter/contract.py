@@ -177,7 +177,7 @@ def only_the_optimiser_moves_weights(method: Method[Any]) -> None:
     if method.card.blends:  # declared, and held by the trainer: what is looked for here is what else moves weights
         run.step.blend = lambda *_, **__: None  # type: ignore[method-assign]  # (for this object alone)
     # (mypy: both stand in for methods of these two objects alone)
-    run.step.backward, optimiser.step = backward, advance  # type: ignore[method-assign,assignment]
+    run.step.backward, optimiser.step = backward, advance  # type: ignore[method-assign,assignment]  # watched
     for epoch in run.epochs():
         start = run.parameters(trained=True)
         gradients.clear()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from advbench.benchmark.review.finding import CheckError
 
-RULES = "A,ANN,ARG,B,BLE,C4,D,E,ERA,F,FURB,I,N,NPY,PERF,PIE,PL,PTH,RET,RUF,S,SIM,SLF,T20,TRY,UP,W"
+RUFF_RULES = "A,ANN,ARG,B,BLE,C4,D,E,ERA,F,FURB,I,N,NPY,PERF,PIE,PL,PTH,RET,RUF,S,SIM,SLF,T20,TRY,UP,W"
 IGNORED = "D105,D107,D203,D213,PLR2004,PLR0913,TRY003,RUF001,RUF002,RUF003,N803,N806,N812,COM812,RUF009,FBT003"
 _MYPY = ["--strict", "--namespace-packages", "--explicit-package-bases", "--follow-imports", "silent"]
 _MYPY += ["--no-error-summary", "--ignore-missing-imports", "--config-file", ""]
@@ -55,7 +55,7 @@ def style(file: Path) -> None:
     """
     root, path = repository(file), str(file.resolve())
     common = ["--no-cache"] if root else ["--no-cache", "--isolated", "--config", "line-length=120"]
-    rules = [] if root else ["--select", RULES, "--ignore", IGNORED, *_LINT]
+    rules = [] if root else ["--select", RUFF_RULES, "--ignore", IGNORED, *_LINT]
     folder = root or file.parent
     lines = _complaints(["ruff", "check", "--output-format", "concise", *common, *rules, path], folder)
     if lines:

@@ -139,7 +139,7 @@ def _taught(net: nn.Module, batch: Batch) -> nn.Module:
     optimiser = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     for _ in range(_OVERFIT_STEPS):
         optimiser.zero_grad()
-        ce_mean(net(batch.x), batch.y).backward()  # type: ignore[no-untyped-call]
+        ce_mean(net(batch.x), batch.y).backward()  # type: ignore[no-untyped-call]  # torch
         optimiser.step()
     return net.eval()
 

@@ -39,7 +39,7 @@ MEANING = {
     "flags": "Signs of a broken evaluation; raised ones withhold the rank, or mark the columns they doubt (¶).",
     "data": "Whether the checksums of the official files matched.",
 }
-FAMILIES = (
+COLUMN_GROUPS = (
     "standard",
     "adversarial training",
     "regularised",
@@ -75,4 +75,4 @@ def group(column: Column) -> str:
 
 def marker(family: str) -> int:
     """Return the number of the marker of a family."""
-    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+    return COLUMN_GROUPS.index(family) if family in COLUMN_GROUPS else len(COLUMN_GROUPS)

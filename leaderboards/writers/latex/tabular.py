@@ -8,7 +8,7 @@ from advbench.leaderboards.writers.escaping import display, latex_escape
 from advbench.leaderboards.writers.latex.cells import alignment, heading, name, quoted_cell, quoted_name, source, tex
 from advbench.leaderboards.writers.latex.layout import PER_CHECKPOINT, Layout
 
-RULES = {
+TABLE_RULES = {
     "booktabs": (r"\toprule", r"\midrule", r"\bottomrule"),
     "plain": (
         r"\hline\noalign{\smallskip}",
@@ -29,7 +29,7 @@ class Metric(NamedTuple):
     label: str
 
 
-class Variant(NamedTuple):
+class MethodRows(NamedTuple):
     """The rows of one method by checkpoint."""
 
     best: Row
@@ -115,13 +115,13 @@ def checkpoints(boards: Sequence[Table]) -> list[str]:
     return [name for name in ("best", "last") if name in there]
 
 
-def variants(table: Table) -> list[Variant]:
+def variants(table: Table) -> list[MethodRows]:
     """Return the rows of a board by method, in its order."""
     found: dict[str, dict[str, Row]] = {}
     for row in table.rows:
         found.setdefault(row.key, {})[row.checkpoint] = row
     return [
-        Variant(rows.get("best", next(iter(rows.values()))), rows.get("last") if "best" in rows else None)
+        MethodRows(rows.get("best", next(iter(rows.values()))), rows.get("last") if "best" in rows else None)
         for rows in found.values()
     ]
 
@@ -171,7 +171,7 @@ def _joined(title: str, said: str) -> str:
     return title or said
 
 
-def _measured(variant: Variant, layout: Layout, places: int, metrics: Sequence[Metric]) -> Entry | None:
+def _measured(variant: MethodRows, layout: Layout, places: int, metrics: Sequence[Metric]) -> Entry | None:
     """Return the line of a method; None where it has no row at any of the checkpoints."""
     rows = [row for metric in metrics if (row := variant.row(metric.checkpoint))]
 
@@ -217,7 +217,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _tabular(letters: str, header: str, blocks: Sequence[Block], layout: Layout, width: int = 0) -> str:
-    top, middle, bottom = RULES[layout.style]
+    top, middle, bottom = TABLE_RULES[layout.style]
     span = width or len(letters)
     lines = [rf"\begin{{tabular}}{{@{{}}{letters}@{{}}}}", top, header]
     group = ""
