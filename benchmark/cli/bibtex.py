@@ -46,11 +46,7 @@ def bibtex(*, methods: tuple[str, ...] | None, source: RecordSource, out: Path |
 
 
 def _identities(source: RecordSource, names: tuple[str, ...] | None) -> "list[MethodIdentity]":
-    """Return who the methods are: from records first, then from the cards of those that were named.
-
-    Raises:
-        Refused: if there is neither a record nor a name, or no method of a name.
-    """
+    """Return who the methods are: from records first, then from the cards of those that were named."""
     known = [record.method for record in source.load()[0]]
     if names is None:
         if not known:

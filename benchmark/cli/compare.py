@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.console import FORMATS, file_name, print_table, write_result
+from advbench.benchmark.cli.console import file_name, print_table, write_figure, write_json
 from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
 from advbench.benchmark.cli.read_records import RecordSource, labels_of, records_options
 
@@ -39,7 +39,6 @@ def compare(
     """
     from advbench.leaderboards import board
     from advbench.reports import comparison
-    from advbench.reports.drawing.style import save
     from advbench.reports.row_outcomes import outcomes, ranked
 
     every = [] if Path(a).is_file() and Path(b).is_file() else source.of_one_protocol()
@@ -76,17 +75,13 @@ def compare(
         print_table(("class", *numbers), rows, right=numbers)
     if out is not None:
         stem = out / file_name(f"{names[0]}-against-{names[1]}-{column}")
-        write_result(found.to_plain(), stem)
-        for path in save(comparison.draw(found), stem, FORMATS) if found.classes else ():
-            click.echo(f"wrote {path}")
+        write_json(found.to_plain(), stem.with_name(f"{stem.name}.json"))
+        if found.classes:
+            write_figure(comparison.draw(found), stem)
 
 
 def _side(reference: str, every: "list[Record]") -> "tuple[str, list[Record]]":
-    """Return the records that a reference means: a record file, a run, or a method with all its seeds.
-
-    Raises:
-        Refused: if it means none, or variants of a method that are different rows.
-    """
+    """Return the records that a reference means: a record file, a run, or a method with all its seeds."""
     from advbench.benchmark.records.schema import Record
 
     if Path(reference).is_file():

@@ -12,6 +12,7 @@ import click
 from advbench.benchmark.files import write_bytes
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 WIDE = 1_000
@@ -54,9 +55,22 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[-80:]
 
 
-def write_result(plain: object, stem: Path) -> None:
-    """Write JSON data to `stem`.json, its folder made if need be, and say where."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    path = stem.with_name(f"{stem.name}.json")
+def write_json(plain: object, path: Path, *, err: bool = False) -> None:
+    """Write JSON data to a file, its folder made if need be, and say where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, (json.dumps(plain, indent=1) + "\n").encode())
-    click.echo(f"wrote {path}")
+    click.echo(f"wrote {path}", err=err)
+
+
+def write_figure(figure: "Figure", stem: Path) -> None:
+    """Write a figure in the usual formats, and say where."""
+    from advbench.reports.drawing.style import save
+
+    for path in save(figure, stem, FORMATS):
+        click.echo(f"wrote {path}")
+
+
+def write_result(plain: object, figure: "Figure", stem: Path) -> None:
+    """Write a result as JSON data and as a figure."""
+    write_json(plain, stem.with_name(f"{stem.name}.json"))
+    write_figure(figure, stem)

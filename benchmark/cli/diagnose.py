@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.any_network import NETWORK_OPTIONS, NetworkRef, under_attack
-from advbench.benchmark.cli.console import FORMATS, file_name, write_result
+from advbench.benchmark.cli.console import file_name, write_result
 from advbench.benchmark.cli.options import (
     Where,
     checkpoint_option,
@@ -51,7 +51,6 @@ def diagnose(
     """
     from advbench.benchmark.evaluation import diagnosis
     from advbench.reports import diagnosis as report
-    from advbench.reports.drawing.style import save
 
     opened, workload, dataset, protocol = network.open(where)
     test = len(dataset.test)
@@ -74,9 +73,7 @@ def diagnose(
     for line in report.words(found):
         click.echo(line)
     stem = out / file_name(opened.origin.reference)
-    write_result(found, stem)
-    for path in save(report.draw(found), stem, FORMATS):
-        click.echo(f"wrote {path}")
+    write_result(found, report.draw(found), stem)
 
 
 def _peers(

@@ -76,11 +76,7 @@ def evaluate(
 
 
 def _unattacked(folder: "RunFolder", checkpoints: tuple[str, ...], families: tuple[str, ...]) -> "list[Job]":
-    """Return the jobs of the shards that are missing.
-
-    Raises:
-        Refused: if the run is not trained.
-    """
+    """Return the jobs of the shards that are missing."""
     from advbench.benchmark.runs.job import Job
 
     trained = folder.trained()

@@ -65,11 +65,7 @@ def robustbench(
 
 
 def _compare(exported: "Exported", network: "torch.nn.Module") -> None:
-    """Compare the network that RobustBench, where it is installed, makes of what was exported.
-
-    Raises:
-        Failed: if it makes another.
-    """
+    """Compare the network that RobustBench, where it is installed, makes of what was exported."""
     from advbench.benchmark.models.robustbench import BridgeError
     from advbench.benchmark.models.robustbench_reload import compare
 

@@ -1,12 +1,18 @@
 """`advbench images`: accuracy by class, the hardest images, agreement of methods."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from advbench.benchmark.cli.console import FORMATS, print_table
+from advbench.benchmark.cli.console import print_table, write_figure
 from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
 from advbench.benchmark.cli.read_records import RecordSource, labels_of, records_options
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @click.command(short_help="Classes, hardest images, agreement of methods.")
@@ -31,7 +37,6 @@ def images(
     from advbench.leaderboards import board
     from advbench.reports import agreement, perclass
     from advbench.reports.drawing.points import name_of
-    from advbench.reports.drawing.style import save
     from advbench.reports.row_outcomes import by_row, on_board
 
     found = source.of_one_protocol()
@@ -39,7 +44,7 @@ def images(
     labelled = labels_of(found[0], data_root)
     title = f"{name_of(column)} on {checkpoint}"
     stem = f"{found[0].protocol.slug}-{column}"
-    written: list[Path] = []
+    figures: dict[str, Callable[[], Figure]] = {}
     if labelled is not None:
         table = perclass.by_class(rows, *labelled)
         headings = [table.classes[number] for number in table.hardest()]
@@ -49,8 +54,7 @@ def images(
         ]
         click.echo(f"{title} by class (%), hardest class first")
         print_table(("method", *headings), body, right=headings)
-        if out is not None:
-            written += save(perclass.draw(table, title=title), out / f"{stem}-classes", FORMATS)
+        figures["classes"] = partial(perclass.draw, table, title=title)
     alike = agreement.agree(rows)
     click.echo(
         f"\n{alike.networks} networks, {len(alike.fooled)} images: {alike.always} fool every network, "
@@ -67,7 +71,8 @@ def images(
         for name, values in zip(alike.rows, alike.kappa, strict=True)
     ]
     print_table(("", *alike.rows), cells, right=alike.rows)
-    if out is not None and alike.networks > 1:
-        written += save(agreement.draw(alike, title=title), out / f"{stem}-agreement", FORMATS)
-    for path in written:
-        click.echo(f"wrote {path}")
+    if alike.networks > 1:
+        figures["agreement"] = partial(agreement.draw, alike, title=title)
+    for kind, draw in figures.items():
+        if out is not None:
+            write_figure(draw(), out / f"{stem}-{kind}")

@@ -56,11 +56,7 @@ def job(*, file: Path, where: Where, threads: int | None, part: int | None) -> N
 
 
 def _read(file: Path) -> "Job":
-    """Read a job file.
-
-    Raises:
-        Refused: if it cannot be read or is no job.
-    """
+    """Read a job file."""
     from advbench.benchmark.runs.job import Job
 
     try:

@@ -61,12 +61,7 @@ def leaderboard(
 
 
 def _check(tables: "list[Table]", out: Path | None) -> None:
-    """Compare the tables in a folder with boards.
-
-    Raises:
-        Refused: without a folder.
-        Failed: naming the files that are missing, differ or have no records.
-    """
+    """Compare the tables in a folder with boards."""
     from advbench.benchmark.cli.board_files import stale_files
 
     if out is None:
@@ -79,11 +74,7 @@ def _check(tables: "list[Table]", out: Path | None) -> None:
 
 
 def _print(chosen: "list[Table]", form: Format, choice: Choice) -> None:
-    """Print boards in a format.
-
-    Raises:
-        Refused: for several boards in a format that holds one.
-    """
+    """Print boards in a format."""
     from advbench.benchmark.cli.board_files import print_board, writer
 
     if len(chosen) > 1 and (form.kind == "csv" or (form.kind == "latex" and "group_by" not in form.latex)):
@@ -99,11 +90,7 @@ def _print(chosen: "list[Table]", form: Format, choice: Choice) -> None:
 
 
 def _history(tables: "list[Table]", kind: str) -> str:
-    """Return the corrections of boards in a format.
-
-    Raises:
-        Refused: for a format they are not written in.
-    """
+    """Return the corrections of boards in a format."""
     from advbench.leaderboards import correction_notes
 
     writers = {

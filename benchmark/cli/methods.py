@@ -1,10 +1,14 @@
 """`advbench methods`: the methods and their cards."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from advbench.benchmark.cli.console import print_table
+
+if TYPE_CHECKING:
+    from advbench.benchmark.records.schema import MethodIdentity
 
 
 @click.group(invoke_without_command=True, short_help="List the methods; show the card of one.")
@@ -37,7 +41,7 @@ def show_method(*, name: str) -> None:
     Example:
       advbench methods show trades
     """
-    click.echo(_card(name), nl=False)
+    click.echo(card(name)[1], nl=False)
 
 
 @methods.command("write")
@@ -53,17 +57,23 @@ def write_methods(*, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in discovery.names():
-        (folder / f"{name}.md").write_text(_card(name), encoding="utf-8")
+        (folder / f"{name}.md").write_text(card(name)[1], encoding="utf-8")
     click.echo(f"{len(discovery.names())} cards in {folder}")
 
 
-def _card(name: str) -> str:
-    """Return the card of a method as Markdown, with its published numbers and its citation."""
+def card(name: str) -> "tuple[MethodIdentity, str]":
+    """Return who a method is, and its card as Markdown, with its published numbers and its citation, or why not."""
     from advbench.benchmark import discovery
     from advbench.benchmark.review.adapter import method_card
     from advbench.benchmark.runs import perform
     from advbench.leaderboards import bibtex, published_numbers
+    from advbench.leaderboards.table import BoardError
 
     method = discovery.make(name)
+    identity = perform.identify(method)
+    try:
+        citation = bibtex.entry(identity)
+    except BoardError as error:
+        citation = f"% {error}"
     published = [row.model_dump() for row in published_numbers.load(name)]
-    return method_card.render(type(method), bibtex.entry(perform.identify(method)), published)
+    return identity, method_card.render(type(method), citation, published)

@@ -1,6 +1,5 @@
 """`advbench evaluate` off the board: any network, L∞ and L2 at any eps, parts of the test set, EOT."""
 
-import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +9,7 @@ import click
 
 from advbench.benchmark.cli.any_network import NetworkRef, under_attack
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.console import print_table
+from advbench.benchmark.cli.console import print_table, write_json
 from advbench.benchmark.cli.options import FILE, NAMES, Value, Where, gather, subset_option
 from advbench.benchmark.protocol_parts import exact
 
@@ -86,7 +85,6 @@ def attack_off_board(network: NetworkRef, threat: ThreatOptions, families: tuple
         Refused: for options that contradict each other.
     """
     from advbench.benchmark.evaluation.other_threats import document, doubt_about_labels, measure
-    from advbench.benchmark.files import write_bytes
     from advbench.benchmark.runs.environment import describe
 
     if threat.eps is not None and threat.sweep is not None:
@@ -132,8 +130,7 @@ def attack_off_board(network: NetworkRef, threat: ThreatOptions, families: tuple
             data=dataset.provenance.model_dump(mode="json"),
             environment=describe(where.torch_device()).model_dump(mode="json"),
         )
-        write_bytes(threat.out, (json.dumps(plain, indent=1, sort_keys=True) + "\n").encode())
-        click.echo(f"wrote {threat.out}")
+        write_json(plain, threat.out)
     _show(measured)
     doubt = doubt_about_labels(measured[0].predictions, dataset.test.labels[:images], workload.num_classes)
     if doubt:

@@ -161,11 +161,7 @@ def plot(*, kind: str, results: tuple[Path, ...], source: RecordSource, request:
 
 
 def _draw(figures: Figures, kind: str, formats: Sequence[str]) -> bool:
-    """Draw one kind, or all that can be drawn, saying why others cannot; return whether there is any.
-
-    Raises:
-        ReportError: if the one that was asked for cannot be drawn.
-    """
+    """Draw one kind, or all that can be drawn, saying why others cannot; return whether there is any."""
     from advbench.reports.drawing.style import ReportError, save
 
     drawn = False
@@ -208,18 +204,7 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
     records = [record for several in groups.values() for record in several]
     column, checkpoint, layout = request.column, request.checkpoint, request.layout
 
-    def draw_classes() -> "Figure":
-        found = perclass.by_class(by_row(groups, checkpoint, column), *_labels(records, request))
-        return perclass.draw(found, title=request.title, layout=layout)
-
-    def draw_attacks() -> "Figure":
-        return attacks.draw(attacks.fooled(by_attack(groups, checkpoint)), title=checkpoint, layout=layout)
-
-    def draw_agreement() -> "Figure":
-        found = agreement.agree(by_row(groups, checkpoint, column))
-        return agreement.draw(found, title=request.title, layout=layout)
-
-    def draw_comparison() -> "Figure":
+    def compared() -> "Figure":
         correct = by_row(groups, checkpoint, column)
         if request.methods is None or len(groups) != 2 or len(correct) != 2:
             raise Refused("compare draws two methods: name them with --methods A,B")
@@ -236,17 +221,23 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
         )
         return comparison.draw(found, layout=layout)
 
+    def classes() -> "Figure":
+        found = perclass.by_class(by_row(groups, checkpoint, column), *_labels(records, request))
+        return perclass.draw(found, title=request.title, layout=layout)
+
     figures: dict[str, Callable[[], Figure]] = {
-        "tradeoff": partial(tradeoff.draw, table, robust=column, layout=layout),
-        "overfitting": partial(overfitting.draw, table, robust=column, layout=layout),
-        "curves": partial(curves.draw, groups, layout=layout),
-        "cost": partial(cost.draw, table, against=request.against, robust=column, layout=layout),
-        "ranks": partial(ranks.draw, table, layout=layout),
-        "stability": partial(stability.draw, table, robust=column, layout=layout),
-        "classes": draw_classes,
-        "attacks": draw_attacks,
-        "agreement": draw_agreement,
-        "compare": draw_comparison,
+        "tradeoff": lambda: tradeoff.draw(table, robust=column, layout=layout),
+        "overfitting": lambda: overfitting.draw(table, robust=column, layout=layout),
+        "curves": lambda: curves.draw(groups, layout=layout),
+        "cost": lambda: cost.draw(table, against=request.against, robust=column, layout=layout),
+        "ranks": lambda: ranks.draw(table, layout=layout),
+        "stability": lambda: stability.draw(table, robust=column, layout=layout),
+        "classes": classes,
+        "attacks": lambda: attacks.draw(attacks.fooled(by_attack(groups, checkpoint)), title=checkpoint, layout=layout),
+        "agreement": lambda: agreement.draw(
+            agreement.agree(by_row(groups, checkpoint, column)), title=request.title, layout=layout
+        ),
+        "compare": compared,
     }
     slug = table.protocol.replace("/", "-")
     return {request.out / f"{slug}-{kind}": (kind, draw) for kind, draw in figures.items()}
@@ -259,11 +250,7 @@ def _place(names: Sequence[str], record: "Record") -> int:
 
 
 def _labels(records: "Sequence[Record]", request: FigureRequest) -> "tuple[Labels, tuple[str, ...]]":
-    """Return labels and class names of the test images.
-
-    Raises:
-        Refused: if the data are not here; stderr says why.
-    """
+    """Return labels and class names of the test images."""
     found = labels_of(records[0], request.data_root)
     if found is None:
         raise Refused("accuracy by class needs the labels of the test images: give the records' data with --data")
@@ -271,12 +258,7 @@ def _labels(records: "Sequence[Record]", request: FigureRequest) -> "tuple[Label
 
 
 def _of_results(paths: Sequence[Path], request: FigureRequest, kind: str) -> Figures:
-    """Return what can be drawn of result files: all sweeps of eps together, everything else file by file.
-
-    Raises:
-        ReportError: if a file is no result.
-        Refused: if it is one of another kind than was asked for.
-    """
+    """Return what can be drawn of result files: all sweeps of eps together, everything else file by file."""
     from advbench.reports import diagnosis, results, sweep, transfer
 
     read = {path: results.read(path) for path in paths}

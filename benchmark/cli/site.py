@@ -10,7 +10,6 @@ from advbench.benchmark.cli.options import out_folder
 from advbench.benchmark.cli.read_records import RecordSource, records_options
 
 if TYPE_CHECKING:
-    from advbench.benchmark.records.schema import MethodIdentity
     from advbench.leaderboards import site as pages
 
 
@@ -30,6 +29,8 @@ def site(*, source: RecordSource, out: Path) -> None:
     """
     import tomli_w
 
+    from advbench.benchmark import discovery
+    from advbench.benchmark.cli.methods import card
     from advbench.benchmark.protocol import published
     from advbench.leaderboards.site import compose, folder, write
 
@@ -37,13 +38,13 @@ def site(*, source: RecordSource, out: Path) -> None:
     shown = _shown(source)
     protocols = list(published().values()) if source.protocol is None else [source.protocol]
     every = {protocol.digest: protocol for protocol in [*protocols, *(filed.record.protocol for filed in shown.files)]}
-    cards, methods = _cards()
+    cards = {name: card(name) for name in discovery.names()}
     made = compose(
         shown.files,
         corrected=shown.corrected,
         protocols=protocols,
-        cards=cards,
-        methods=methods,
+        cards={name: text for name, (_, text) in cards.items()},
+        methods=[identity for identity, _ in cards.values()],
         toml={digest: tomli_w.dumps(protocol.canonical()) for digest, protocol in every.items()},
     )
     write(made, out)
@@ -54,11 +55,7 @@ def site(*, source: RecordSource, out: Path) -> None:
 
 
 def _shown(source: RecordSource) -> "pages.Source":
-    """Return what to show with its files; records of the store as if they were where publishing would put them.
-
-    Raises:
-        Refused: if the store has two runs that would be published at the same place.
-    """
+    """Return what to show with its files; records of the store as if they were where publishing would put them."""
     from advbench.benchmark.records.publish import destination
     from advbench.leaderboards import site as pages
 
@@ -78,27 +75,3 @@ def _shown(source: RecordSource) -> "pages.Source":
                 f"runs {other} and {filed.record.run} both belong at {filed.path}: keep one, or give --records"
             )
     return shown
-
-
-def _cards() -> "tuple[dict[str, str], list[MethodIdentity]]":
-    """Return the card of every method in Markdown, and who they are.
-
-    A method that cannot be cited says so in place of the entry.
-    """
-    from advbench.benchmark import discovery
-    from advbench.benchmark.review.adapter import method_card
-    from advbench.benchmark.runs import perform
-    from advbench.leaderboards import bibtex, published_numbers
-    from advbench.leaderboards.table import BoardError
-
-    found, methods = {}, []
-    for name in discovery.names():
-        method = discovery.make(name)
-        methods.append(perform.identify(method))
-        try:
-            citation = bibtex.entry(methods[-1])
-        except BoardError as error:
-            citation = f"% {error}"
-        published = [row.model_dump() for row in published_numbers.load(name)]
-        found[name] = method_card.render(type(method), citation, published)
-    return found, methods

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.console import FORMATS, print_table, write_result
+from advbench.benchmark.cli.console import print_table, write_result
 from advbench.benchmark.cli.options import (
     POSITIVE,
     Where,
@@ -54,7 +54,6 @@ def transfer(
     from advbench.benchmark.runs.launch import limit_threads
     from advbench.benchmark.runs.open_checkpoint import open_run
     from advbench.reports import transfer as report
-    from advbench.reports.drawing.style import save
 
     limit_threads()
     store, device = where.store, where.torch_device()
@@ -95,6 +94,4 @@ def transfer(
     for line in report.misled(found):
         click.echo(line)
     stem = out / f"{protocol.slug}-transfer"
-    write_result(found, stem)
-    for path in save(report.draw(found), stem, FORMATS):
-        click.echo(f"wrote {path}")
+    write_result(found, report.draw(found), stem)

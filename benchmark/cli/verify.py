@@ -1,6 +1,5 @@
 """`advbench verify`: recompute what a record claims from its checkpoint, or hold adversarial examples against it."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.console import print_table
+from advbench.benchmark.cli.console import print_table, write_json
 from advbench.benchmark.cli.options import (
     FAMILIES,
     FILE,
@@ -21,7 +20,7 @@ from advbench.benchmark.cli.options import (
     where_options,
 )
 from advbench.benchmark.cli.read_records import RecordRef, weights_option
-from advbench.benchmark.files import file_sha256, write_bytes
+from advbench.benchmark.files import file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -131,12 +130,7 @@ def verify(
 
 
 def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", out: Path | None) -> None:
-    """Show what came out.
-
-    Raises:
-        Refused: if nothing was claimed.
-        Failed: if something is different.
-    """
+    """Show what came out."""
     if not claims and not flags:
         raise Refused(f"record {record.run} claims none of these attacks")
     if claims:
@@ -157,7 +151,8 @@ def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", o
     if flags:
         shown = [(claim.checkpoint, claim.flag, claim.claimed, claim.found, claim.verdict) for claim in flags]
         print_table(("checkpoint", "flag", "claimed", "found", "verdict"), shown)
-    _write([*(claim.to_plain() for claim in claims), *(claim.to_plain() for claim in flags)], out)
+    if out is not None:
+        write_json([*(claim.to_plain() for claim in claims), *(claim.to_plain() for claim in flags)], out, err=True)
     wrong = [f"{claim.checkpoint} {claim.column}" for claim in claims if claim.verdict == "different"]
     wrong += [f"{claim.checkpoint} flag {claim.flag}" for claim in flags if claim.verdict == "different"]
     if wrong:
@@ -166,29 +161,15 @@ def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", o
     click.echo(f"record {record.run}: {'equal to the bit' if equal else 'equal within tolerance'}")
 
 
-def _write(plain: object, out: Path | None) -> None:
-    if out is not None:
-        write_bytes(out, (json.dumps(plain, indent=1) + "\n").encode())
-        click.echo(f"wrote {out}", err=True)
-
-
 def _which(asked: str, named: "CheckpointName | None") -> "CheckpointName":
-    """Return the checkpoint that examples are for: the file's, the option's, or best.
-
-    Raises:
-        Refused: if file and option name two.
-    """
+    """Return the checkpoint that examples are for: the file's, the option's, or best."""
     if named is not None and asked not in {named, "both"}:
         raise Refused(f"the file is for {named}, --checkpoint says {asked}: name the same, or none")
     return named or ("last" if asked == "last" else "best")
 
 
 def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) -> None:
-    """Show what examples do to a record.
-
-    Raises:
-        Failed: if images fall that it counts as robust.
-    """
+    """Show what examples do to a record."""
     from advbench.benchmark.review.counterexamples import CLOSE
 
     threat = record.protocol.threat
@@ -215,7 +196,8 @@ def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) 
     )
     facts = {"record": record.run, "protocol": record.protocol_name, "protocol_digest": record.protocol_digest}
     facts |= {"method": record.method.row, "seed": str(record.seed), "norm": threat.norm, "eps": str(threat.eps)}
-    _write({**facts, "file_sha256": file_sha256(file), **found.to_plain()}, out)
+    if out is not None:
+        write_json({**facts, "file_sha256": file_sha256(file), **found.to_plain()}, out, err=True)
     if found.fallen:
         raise Failed(f"record {record.run}: {len(found.fallen)} images that it counts as robust fall: too weak")
     click.echo(f"record {record.run} stands: none of these examples fools it on an image that it counts as robust")
