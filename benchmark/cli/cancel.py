@@ -30,7 +30,6 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store: "
       advbench cancel --protocol cifar10-linf-short --store /shared/runs
     """
     from advbench.benchmark.runs.executors.slurm import commands, queue
-    from advbench.benchmark.runs.executors.slurm.cancel import cancel_jobs
     from advbench.benchmark.runs.executors.slurm.registry import Registry
 
     registry = Registry(store)
@@ -43,7 +42,7 @@ def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store: "
         click.echo("nothing to cancel: none of the store's jobs is in the queue")
         return
     mine = [entry for entry in wanted if entry.task.user == commands.me()]
-    cancel_jobs(registry, mine, found)
+    queue.cancel_jobs(registry, mine, found)
     click.echo(f"cancelled {len(mine)} jobs")
     others = sorted({entry.task.user for entry in wanted} - {commands.me()})
     if others:

@@ -46,26 +46,6 @@ class Estimate:
     basis: Basis
 
 
-@dataclass(frozen=True)
-class Total:
-    """All jobs together.
-
-    Attributes:
-        seconds: job-seconds by basis; divide by the number of jobs at once for the time on the wall.
-        unknown: jobs of which nothing is known.
-        bytes: disk needed, None where the size of a network is not known.
-    """
-
-    seconds: Mapping[Basis, float]
-    unknown: int
-    bytes: int | None
-
-    @property
-    def sum(self) -> float:
-        """Job-seconds of everything that is known."""
-        return sum(self.seconds.values())
-
-
 @dataclass
 class History:
     """What work took so far in a store."""
@@ -160,21 +140,10 @@ def estimate(job: Job, catalogue: Catalogue, known: History, machine: Machine) -
     return Estimate(None, "unknown")
 
 
-def total(jobs: Iterable[Job], catalogue: Catalogue, known: History, machine: Machine) -> Total:
-    """Return what all jobs will take together, in time and on disk."""
-    seconds: dict[Basis, float] = {}
-    unknown = 0
-    needed: int | None = 0
-    for job in jobs:
-        one = estimate(job, catalogue, known, machine)
-        if one.seconds is None:
-            unknown += 1
-        else:
-            seconds[one.basis] = seconds.get(one.basis, 0.0) + one.seconds
-        if job.kind == "train" and needed is not None:
-            size = _run_bytes(job.run.protocol.network, known, machine)
-            needed = None if size is None else needed + size
-    return Total(seconds, unknown, needed)
+def disk(jobs: Iterable[Job], known: History, machine: Machine) -> int | None:
+    """Return the bytes that jobs will take on disk; None where the size of a network is not known."""
+    needed = [_run_bytes(job.run.protocol.network, known, machine) for job in jobs if job.kind == "train"]
+    return None if None in needed else sum(size or 0 for size in needed)
 
 
 def _run_bytes(network: str, known: History, machine: Machine) -> int | None:

@@ -14,7 +14,7 @@ from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.runs.amounts import duration, size
 from advbench.benchmark.runs.environment import usable_cores
-from advbench.benchmark.runs.estimate import Estimate, Machine, estimate, history, total
+from advbench.benchmark.runs.estimate import Estimate, Machine, disk, estimate, history
 from advbench.benchmark.runs.executors.local import share
 from advbench.benchmark.runs.executors.slurm.sizing import Placement
 from advbench.benchmark.runs.job import Job
@@ -134,12 +134,12 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
     machine = _machine({job.run.protocol.network: job.run.protocol for job in jobs}.values(), using)
     found = {job.id: estimate(job, catalogue, known, machine) for job in jobs}
     guessed = any(job.basis in {"unknown", "assumed"} for job in found.values())
-    together = total(jobs, catalogue, known, machine)
-    seconds = together.sum / using.workers
-    disk = "unknown" if together.bytes is None else size(together.bytes)
-    rest = f", {together.unknown} jobs not counted" if together.unknown else ""
+    counted = [job.seconds for job in found.values() if job.seconds is not None]
+    seconds, needed = sum(counted) / using.workers, disk(jobs, known, machine)
+    space = "unknown" if needed is None else size(needed)
+    rest = f", {len(found) - len(counted)} jobs not counted" if len(counted) < len(found) else ""
     basis = "a guess from a short run" if guessed else "from what such work took here"
-    return found, f"{len(jobs)} jobs, about {duration(seconds)} ({basis}{rest}), disk about {disk}; {using.summary}"
+    return found, f"{len(jobs)} jobs, about {duration(seconds)} ({basis}{rest}), disk about {space}; {using.summary}"
 
 
 def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:

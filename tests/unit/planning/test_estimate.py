@@ -26,16 +26,20 @@ class TestEstimates:
 
     def test_nothing_is_known_of_an_empty_store(self, store, made):
         jobs = plan(made.suite("trades"), store, made.CATALOGUE)
-        total = estimate.total(jobs, made.CATALOGUE, estimate.history(store), estimate.Machine())
-        assert (total.seconds, total.unknown, total.bytes) == ({}, len(jobs), None)
+        known, machine = estimate.history(store), estimate.Machine()
+        found = {estimate.estimate(job, made.CATALOGUE, known, machine) for job in jobs}
+        assert found == {estimate.Estimate(None, "unknown")}
+        assert estimate.disk(jobs, known, machine) is None
 
     def test_an_assumed_speed_is_said_to_be_assumed(self, store, made):
         machine = estimate.Machine({"smallcnn": 1e6}, 1e9, {"smallcnn": 1_000})
         jobs = plan(made.suite("trades"), store, made.CATALOGUE)
-        total = estimate.total(jobs, made.CATALOGUE, estimate.history(store), machine)
-        assert set(total.seconds) == {"assumed"}
-        assert total.sum == pytest.approx(sum(estimate.passes(job, made.CATALOGUE) for job in jobs) / 1_000)
-        assert (total.unknown, total.bytes) == (0, 24_000)
+        known = estimate.history(store)
+        for job in jobs:
+            found = estimate.estimate(job, made.CATALOGUE, known, machine)
+            assert found.basis == "assumed"
+            assert found.seconds == pytest.approx(estimate.passes(job, made.CATALOGUE) / 1_000)
+        assert estimate.disk(jobs, known, machine) == 24_000
 
     def test_what_was_measured_goes_before_what_is_scaled_by_passes(self, store, made):
         made.finish(store, made.suite("trades"))

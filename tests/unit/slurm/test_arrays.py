@@ -3,13 +3,13 @@
 import os
 
 from advbench.benchmark.runs.executors.slurm import commands, dispatch
-from advbench.benchmark.runs.executors.slurm.arrays import groups
+from advbench.benchmark.runs.executors.slurm.arrays import waves
 from advbench.benchmark.runs.executors.slurm.registry import Registry
 
 
 def test_jobs_that_wait_for_the_same_are_an_array(world):
     jobs = world.suite()
-    found = groups(jobs, stages=False)
+    found = waves(jobs, stages=False)
     assert [(len(group.jobs), group.needs) for group in found] == [
         (1, ()),
         (4, (jobs[0].id,)),
@@ -25,7 +25,7 @@ def test_jobs_that_wait_for_the_same_are_an_array(world):
 
 def test_stages_are_arrays_where_only_so_many_may_run(world):
     jobs = world.suite()
-    found = groups(jobs, stages=True)
+    found = waves(jobs, stages=True)
     assert [len(group.jobs) for group in found] == [1, 4, 4]
     assert found[0].jobs == (jobs[0],)
     assert all(group.needs == () for group in found)
@@ -43,7 +43,7 @@ def test_dependencies_are_slurms_own(world):
     second = list(arrays)[1]
     keys = {
         f"afterok:{second}_{index}"
-        for index, job in enumerate(groups(jobs, stages=False)[1].jobs)
+        for index, job in enumerate(waves(jobs, stages=False)[1].jobs)
         if job.kind == "train"
     }
     assert set(waits[2:]) == keys

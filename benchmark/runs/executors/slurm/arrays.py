@@ -12,25 +12,44 @@ from dataclasses import dataclass
 from advbench.benchmark.runs.job import Job
 
 
-@dataclass(frozen=True)
-class Group:
-    """Jobs that may begin at the same time; `needs` are ids of the jobs that must be done before."""
+@dataclass
+class Wave:
+    """Jobs that may begin together.
+
+    Attributes:
+        jobs: in the order of their numbers.
+        needs: ids of the jobs that must be done before.
+        first: number of the first of them in the submission.
+        sent: how many of them are queued so far.
+    """
 
     jobs: tuple[Job, ...]
     needs: tuple[str, ...]
+    first: int
+    sent: int = 0
+
+    @property
+    def unsent(self) -> int:
+        """How many jobs are not queued yet."""
+        return len(self.jobs) - self.sent
 
 
-def groups(jobs: Sequence[Job], *, stages: bool) -> tuple[Group, ...]:
-    """Return the jobs in groups, each after those it needs; the order is kept within a group.
+def waves(jobs: Sequence[Job], *, stages: bool) -> list[Wave]:
+    """Return the jobs in waves, each after those it needs; the order is kept within a wave.
 
     Args:
         jobs: each after those it names.
-        stages: one group for each stage; the jobs' own needs stay what they are.
+        stages: one wave for each stage; the jobs' own needs stay what they are.
     """
     level: dict[str, int] = {}
     found: dict[tuple[int, tuple[str, ...]], list[Job]] = {}
     for job in jobs:
-        depth = 1 + max((level[one] for one in job.after if one in level), default=-1)
+        depth = 1 + max((level[need] for need in job.after if need in level), default=-1)
         level[job.id] = depth
         found.setdefault((depth, () if stages else tuple(sorted(job.after))), []).append(job)
-    return tuple(Group(tuple(found[key]), key[1]) for key in sorted(found, key=lambda key: key[0]))
+    made: list[Wave] = []
+    first = 0
+    for (_, needs), some in sorted(found.items(), key=lambda item: item[0][0]):
+        made.append(Wave(tuple(some), needs, first))
+        first += len(some)
+    return made

@@ -1,5 +1,6 @@
 """Queue jobs that nobody has queued yet: as arrays that wait for each other, as far as there is room. Torch-free."""
 
+import contextlib
 import dataclasses
 import re
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from advbench.benchmark.runs.executors.base import JobFunction
 from advbench.benchmark.runs.executors.slurm import checks, commands
-from advbench.benchmark.runs.executors.slurm.arrays import groups
+from advbench.benchmark.runs.executors.slurm.arrays import Wave, waves
 from advbench.benchmark.runs.executors.slurm.checks import Cluster, Probe
 from advbench.benchmark.runs.executors.slurm.commands import ArrayTask, SlurmAwayError, SlurmError
 from advbench.benchmark.runs.executors.slurm.profile import Profile
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
 _FULL = re.compile(r"submit ?limit|MaxSubmit|GrpSubmit|job submit limit|MaxJobCount|too many jobs", re.IGNORECASE)
 _NO_NODES = re.compile(r"node configuration|nodes? .*not available", re.IGNORECASE)
 _AWAY_PATIENCE = 300.0
-
-
-@dataclass
-class Wave:
-    """Jobs that may begin together, and what is queued of them: numbers from `first` on, `sent` so far."""
-
-    first: int
-    count: int
-    needs: tuple[str, ...]
-    sent: int = 0
 
 
 @dataclass
@@ -66,7 +57,7 @@ class Dispatch:
     @property
     def unsent(self) -> int:
         """How many jobs are not in the queue for want of room."""
-        return sum(wave.count - wave.sent for wave in self.waves)
+        return sum(wave.unsent for wave in self.waves)
 
     def prepare(
         self, jobs: Sequence[Job], function: JobFunction, live: Mapping[str, ArrayTask], data: Path | None
@@ -83,17 +74,13 @@ class Dispatch:
         engine = self._engine(self.registry.root)
         self._rehearse(engine, name)
         self._probe(engine, name, data)
-        stages = groups(fresh, stages=self.profile.parallel is not None)
+        self.waves = waves(fresh, stages=self.profile.parallel is not None)
         more = {"retries": self.profile.retries, "grace": self.profile.notice, "minutes": self.profile.minutes}
-        every = [job for stage in stages for job in stage.jobs]
+        every = [job for wave in self.waves for job in wave.jobs]
         self.ours = self.registry.add(
             every, function, user=commands.me(), cluster=self.cluster.configuration.cluster, more=more
         )
         self.numbers = {job.id: part for part, job in enumerate(every)}
-        first = 0
-        for stage in stages:
-            self.waves.append(Wave(first, len(stage.jobs), stage.needs))
-            first += len(stage.jobs)
 
     @staticmethod
     def _rehearse(engine: "Engine", name: str) -> None:
@@ -151,8 +138,8 @@ class Dispatch:
         room = self._room(live or {})
         sent = 0
         for wave in self.waves:
-            while wave.sent < wave.count:
-                size = min(most, wave.count - wave.sent, room - sent)
+            while wave.unsent:
+                size = min(most, wave.unsent, room - sent)
                 taken = self._chunk(wave, size) if size > 0 else 0
                 if not taken:
                     return sent
@@ -215,20 +202,14 @@ class Dispatch:
                     raise
                 time.sleep(pause)
                 pause = min(30.0, 2 * pause)
-                if there := self._there(name):  # it was taken, only the answer was lost
-                    slurm = there
-                    break
+                with contextlib.suppress(SlurmError):
+                    if there := commands.named(name):  # it was taken, only the answer was lost
+                        slurm = there
+                        break
         array = Array(slurm, first, count)
         batch.add_array(array)
         self.keys.update((part, array.key(part)) for part in range(first, first + count))
         self.last = slurm
-
-    @staticmethod
-    def _there(name: str) -> str | None:
-        try:
-            return commands.named(name)
-        except SlurmError:
-            return None
 
     def _dependency(self, needs: Sequence[str]) -> str:
         """Return what an array waits for: the probe, the jobs it needs, and in stages the array before."""
