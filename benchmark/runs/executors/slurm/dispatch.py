@@ -102,7 +102,7 @@ class Dispatch:
         """Return the jobs, or the parts of them, that nobody has queued."""
         holders: dict[Unit, tuple[Submission, int]] = {}
         for submission, settled in self.registry.open():
-            if submission.cluster != self.cluster.configuration.cluster:
+            if submission.batch.cluster != self.cluster.configuration.cluster:
                 continue
             for part, key in submission.keys().items():
                 if part not in settled and key in live:

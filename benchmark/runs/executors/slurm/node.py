@@ -79,10 +79,10 @@ class NodeJob:
         for one in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
             signal.signal(one, self._hear)
         self._note(node=os.uname().nodename)
-        arguments = self.submission.function.arguments
+        arguments = self.submission.batch.function.arguments
         worker = Local(self.store, workers=1, threads=int(arguments.get("threads", 1)))
         try:
-            outcome = worker.execute([self.job], self.submission.function, self._listen)
+            outcome = worker.execute([self.job], self.submission.batch.function, self._listen)
         except _StopError as stop:
             return self._stopped(stop.why)
         except _BusyError:
@@ -105,7 +105,7 @@ class NodeJob:
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         """Take in a signal: the end is near (USR2), has come (TERM), or the grace is over (ALRM)."""
         if number == signal.SIGUSR2:
-            left = float(self.submission.plain["grace"]) - _MARGIN
+            left = self.submission.batch.grace - _MARGIN
             if left > 0:  # the next epoch or shard may yet be finished
                 self.ending = True
                 signal.setitimer(signal.ITIMER_REAL, left)
@@ -122,7 +122,7 @@ class NodeJob:
     def _why(self, number: int) -> str:
         """Return what is behind a signal: the time limit, somebody who needs the node, or `scancel`."""
         if number != signal.SIGTERM:
-            limit, notice = self.submission.plain.get("minutes"), float(self.submission.plain["grace"])
+            limit, notice = self.submission.batch.minutes, self.submission.batch.grace
             late = limit and time.monotonic() - self.began > limit * 60 - notice - _EARLY
             return "the time limit is near" if late else "Slurm needs its place"
         try:
@@ -169,7 +169,7 @@ class NodeJob:
 
     def _failed(self, reason: str) -> int:
         self.failures += 1
-        retries = int(self.submission.plain["retries"])
+        retries = self.submission.batch.retries
         if self.failures > retries:
             return self._settle("failed", reason)
         return self._again(f"{reason}; retry {self.failures} of {retries}")
@@ -179,12 +179,12 @@ class NodeJob:
         if not why:  # who looks next asks Slurm: it was cancelled, or somebody put it back into the queue
             self._note(why=CANCELLED)
             return 1
-        limit = self.submission.plain.get("minutes")
+        limit = self.submission.batch.minutes
         if int(self.furthest) > int(self.reached):
             self.stalls = 0
         elif limit and time.monotonic() - self.began > limit * 30:  # most of its time
             self.stalls += 1
-        if self.stalls > int(self.submission.plain["retries"]):
+        if self.stalls > self.submission.batch.retries:
             unit = self.now.get("unit", "epoch")
             reason = f"{self.stalls} times {limit:g} minutes were too short for one {unit}: raise --time"
             folder = self.store.folder(self.job.run)

@@ -42,7 +42,7 @@ class QueuedJob:
 
 def users(registry: Registry) -> set[str]:
     """Return who has jobs of the store in a queue, and who asks."""
-    return {commands.me(), *(submission.user for submission, _ in registry.open())}
+    return {commands.me(), *(submission.batch.user for submission, _ in registry.open())}
 
 
 def entries(registry: Registry, live: Mapping[str, ArrayTask]) -> list[QueuedJob]:
@@ -96,7 +96,7 @@ def settle_lost(registry: Registry, submission: Submission, part: int, end: End,
 def reconcile(registry: Registry, live: Mapping[str, ArrayTask], cluster: str) -> None:
     """Settle every job that is lost; the caller holds the lock, and asked for the queue under it."""
     for submission, settled in registry.open():
-        if submission.cluster != cluster:
+        if submission.batch.cluster != cluster:
             continue
         for part, key in lost(submission, settled, live).items():
             found = verdict(submission, part, key)

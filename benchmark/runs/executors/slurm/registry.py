@@ -26,14 +26,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from advbench.benchmark import files
+from advbench.benchmark.records.schema import Part
 from advbench.benchmark.runs.executors.base import ExecutorError, JobFunction
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.store import Store
 
 FOLDER = ".slurm"
-_FORMAT = 2
 _LOCK_PATIENCE = 900.0
 _KEPT_DAYS = 14
 CANCELLED = "cancelled in Slurm"
@@ -71,18 +72,39 @@ def units(job: Job) -> frozenset[Unit]:
     return frozenset((run, job.checkpoint, job.family, shard) for shard in job.shards or (None,))
 
 
+class Batch(Part):
+    """The jobs of one command as they are on disk, numbered, and how each is done.
+
+    Attributes:
+        user: who queued them.
+        minutes: their time limit; None: there is none.
+        runs: run → `RunSpec.to_plain()`.
+        jobs: each with the identity of its run in the place of the run.
+    """
+
+    format: Literal[2] = 2
+    user: str
+    cluster: str
+    when: datetime
+    function: JobFunction
+    retries: int
+    grace: int
+    minutes: float | None
+    runs: dict[str, Any]
+    jobs: list[Any]
+
+
 @lru_cache(maxsize=64)
-def _batch(path: Path) -> dict[str, Any]:
+def _batch(path: Path) -> Batch:
     """Read a batch, which is never written again."""
     try:
-        plain: dict[str, Any] = files.read_sealed(path)
+        return Batch.model_validate(files.read_sealed(path))
     except OSError as error:
         raise ExecutorError(f"{path}: cannot be read ({error.strerror})") from None
     except files.TornError as error:
         raise ExecutorError(str(error)) from None
-    if plain.get("format") != _FORMAT:
-        raise ExecutorError(f"{path}: written by another version of advbench")
-    return plain
+    except ValidationError:
+        raise ExecutorError(f"{path}: written by another version of advbench") from None
 
 
 @dataclass(frozen=True)
@@ -97,7 +119,7 @@ class Submission:
         return self.path.name
 
     @cached_property
-    def plain(self) -> dict[str, Any]:
+    def batch(self) -> Batch:
         """The batch as it is on disk.
 
         Raises:
@@ -106,24 +128,9 @@ class Submission:
         return _batch(self.path / "batch.json")
 
     @property
-    def user(self) -> str:
-        """Who queued it."""
-        return str(self.plain["user"])
-
-    @property
-    def cluster(self) -> str:
-        """Where it is queued."""
-        return str(self.plain["cluster"])
-
-    @property
-    def function(self) -> JobFunction:
-        """How each job is done."""
-        return JobFunction(self.plain["function"]["path"], self.plain["function"]["arguments"])
-
-    @property
     def count(self) -> int:
         """How many jobs there are."""
-        return len(self.plain["jobs"])
+        return len(self.batch.jobs)
 
     def job(self, part: int) -> Job:
         """Return a job by number.
@@ -142,8 +149,8 @@ class Submission:
         return tuple(self._read(part, runs) for part in range(self.count))
 
     def _read(self, part: int, runs: dict[str, RunSpec]) -> Job:
-        one = self.plain["jobs"][part]
-        run = runs.get(one["run"]) or RunSpec.from_plain(self.plain["runs"][one["run"]])
+        one = self.batch.jobs[part]
+        run = runs.get(one["run"]) or RunSpec.from_plain(self.batch.runs[one["run"]])
         runs[one["run"]] = run
         shards, after = tuple(one["shards"]), tuple(one["after"])
         return Job(one["kind"], run, one["checkpoint"], one["family"], shards, after)
@@ -278,30 +285,23 @@ class Registry:
         (path / "live").mkdir(parents=True)
         for name in ("arrays.jsonl", "outcomes.jsonl"):
             (path / name).touch()
-        runs: dict[str, Any] = {}
-        rows = []
-        for job in jobs:
-            run = job.run.id
-            runs.setdefault(run, job.run.to_plain())
-            plain = {name: getattr(job, name) for name in ("kind", "checkpoint", "family")}
-            rows.append({**plain, "run": run, "shards": job.shards, "after": job.after})
-        plain = {
-            "format": _FORMAT,
-            "user": user,
-            "cluster": cluster,
-            "when": now.isoformat(timespec="seconds"),
-            "function": {"path": function.path, "arguments": dict(function.arguments)},
+        names = ("kind", "checkpoint", "family", "shards", "after")
+        batch = Batch(
+            user=user,
+            cluster=cluster,
+            when=now.replace(microsecond=0),
+            function=function,
+            runs={run: spec.to_plain() for run, spec in {job.run.id: job.run for job in jobs}.items()},
+            jobs=[{"run": job.run.id, **{name: getattr(job, name) for name in names}} for job in jobs],
             **more,
-            "runs": runs,
-            "jobs": rows,
-        }
-        files.write_sealed(path / "batch.json", plain)
+        )
+        files.write_sealed(path / "batch.json", batch.model_dump(mode="json"))
         return Submission(path)
 
     def tidy(self) -> None:
         """Remove what is two weeks old and settled; the caller holds the lock."""
         for submission in self.submissions():
             with contextlib.suppress(ExecutorError, OSError, ValueError, KeyError):
-                age = datetime.now(UTC) - datetime.fromisoformat(submission.plain["when"])
+                age = datetime.now(UTC) - submission.batch.when
                 if age.days >= _KEPT_DAYS and len(submission.settled()) >= submission.count:
                     shutil.rmtree(submission.path)
