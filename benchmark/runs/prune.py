@@ -51,7 +51,7 @@ def find(store: Store, keep: AbstractSet[str] | None = None) -> tuple[Item, ...]
             folders[folder.id] = (folder, folder.spec)
     kept = set(folders) if keep is None else set(keep)
     while True:  # teachers of teachers, too
-        teachers = {one for run in kept if run in folders for one in folders[run][1].teachers.values()}
+        teachers = {teacher for run in kept if run in folders for teacher in folders[run][1].teachers.values()}
         if teachers <= kept:
             break
         kept |= teachers

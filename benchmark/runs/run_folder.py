@@ -377,7 +377,7 @@ class RunFolder:
                 for family in FAMILIES:
                     raw = self._raw(checkpoint, family, trained, "result")
                     shards[checkpoint, family] = {shard: _cost(entry) for shard, entry in raw.items()}
-        failures = tuple(one for one in self.failures() if not self._is_made_up(one, trained, shards))
+        failures = tuple(each for each in self.failures() if not self._is_made_up(each, trained, shards))
         return Scan(trained=trained, shards=shards, held=self._held(), failures=failures)
 
     def _is_made_up(

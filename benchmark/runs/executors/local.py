@@ -153,7 +153,7 @@ class _WorkerProcess:
         code = self.process.returncode
         if code is None or code >= 0:
             return f"its process ended with exit status {code}"
-        name = signal.Signals(-code).name if -code in {one.value for one in signal.Signals} else str(-code)
+        name = signal.Signals(-code).name if -code in {known.value for known in signal.Signals} else str(-code)
         hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
         return f"its process was ended by {name}{hint}"
 
@@ -204,7 +204,7 @@ class _Execution:
         while found and self.lost:
             found = False
             for identity, job in list(self.pending.items()):
-                culprit = next((one for one in job.after if one in self.lost), None)
+                culprit = next((need for need in job.after if need in self.lost), None)
                 if culprit is not None:
                     reason = f"it needs what failed: {self.lost[culprit]}"
                     del self.pending[identity]
@@ -242,7 +242,9 @@ class _Execution:
             elif coming is not None:
                 starting.remove(coming)
             else:
-                self._start_worker(job.kind, needed={self.pending[one].kind for one in ready if one in self.pending})
+                self._start_worker(
+                    job.kind, needed={self.pending[identity].kind for identity in ready if identity in self.pending}
+                )
         waiting = any(identity in self.not_before for identity in self.pending)
         if self.pending and not ready and not waiting and not any(worker.job for worker in self.workers):
             raise ExecutorError("jobs wait for each other: plan again")

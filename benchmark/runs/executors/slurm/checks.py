@@ -69,7 +69,7 @@ def examine(profile: Profile, paths: Sequence[Path]) -> tuple[Cluster, Profile]:
         profile = profile.model_copy(update={"time": str(max(1, int(partition.usual)))})
     hosts = commands.nodes(partition.nodes)
     own = {socket.gethostname().split(".")[0], "localhost", "127.0.0.1", "::1"}
-    elsewhere = [one for one in hosts if one.host.split(".")[0] not in own and one.address not in own]
+    elsewhere = [node for node in hosts if node.host.split(".")[0] not in own and node.address not in own]
     for path in paths if elsewhere else ():
         kind = file_system(path)
         if kind in LOCAL_FILE_SYSTEMS:
@@ -83,18 +83,18 @@ def examine(profile: Profile, paths: Sequence[Path]) -> tuple[Cluster, Profile]:
 def _partition(profile: Profile, there: dict[str, SlurmPartition]) -> SlurmPartition:
     names = ", ".join(sorted(there)) or "none"
     if profile.partition is None:
-        usual = next((one for one in there.values() if one.default), None)
+        usual = next((partition for partition in there.values() if partition.default), None)
         if usual is None:
             raise ExecutorError(
                 f"the cluster has no default partition: choose one with --partition; there are: {names}"
             )
         return usual
     wanted = [there.get(name) for name in profile.partition.split(",")]
-    for name, one in zip(profile.partition.split(","), wanted, strict=True):
-        if one is None:
+    for name, partition in zip(profile.partition.split(","), wanted, strict=True):
+        if partition is None:
             raise ExecutorError(f"--partition {name}: there is no such partition; there are: {names}")
-    found = [one for one in wanted if one is not None]
-    return next((one for one in found if one.longest is not None), found[0])
+    found = [partition for partition in wanted if partition is not None]
+    return next((partition for partition in found if partition.longest is not None), found[0])
 
 
 def file_system(path: Path) -> str:

@@ -155,9 +155,9 @@ def nodes(expression: str) -> tuple[Node, ...]:
         return ()
     found = (_pairs(line) for line in ask("scontrol", "show", "node", expression, "-o").splitlines())
     return tuple(
-        Node(one["NodeName"], one.get("NodeHostName", one["NodeName"]), one.get("NodeAddr", ""))
-        for one in found
-        if "NodeName" in one
+        Node(node["NodeName"], node.get("NodeHostName", node["NodeName"]), node.get("NodeAddr", ""))
+        for node in found
+        if "NodeName" in node
     )
 
 

@@ -112,7 +112,7 @@ class Dispatch:
             wanted = units(job)
             held = {unit: holders[unit] for unit in wanted if unit in holders}
             if held:
-                own = {(one.name, part): (one, part) for one, part in held.values()}
+                own = {(submission.name, part): (submission, part) for submission, part in held.values()}
                 self.theirs[job.id] = list(own.values())
             if len(held) < len(wanted):
                 rest = tuple(shard for unit in wanted - set(held) if (shard := unit[3]) is not None)

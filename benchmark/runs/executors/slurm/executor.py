@@ -167,7 +167,7 @@ class _Watch:
         """Look once; return whether anything changed."""
         try:
             live = commands.queue(queue.users(self.slurm.registry))
-            settled = {path: one.settled() for path, one in self._submissions().items()}
+            settled = {path: submission.settled() for path, submission in self._submissions().items()}
             changed = self._tend(live, settled)
         except SlurmAwayError as error:
             if not self.away:
@@ -188,10 +188,10 @@ class _Watch:
         return changed
 
     def _submissions(self) -> dict[Path, Submission]:
-        return {one.path: one for watched in self.open.values() for one, _ in watched.places}
+        return {submission.path: submission for watched in self.open.values() for submission, _ in watched.places}
 
     def _keys(self, watched: _Watched) -> list[str]:
-        return [key for one, part in watched.places if (key := self._key(one, part)) is not None]
+        return [key for submission, part in watched.places if (key := self._key(submission, part)) is not None]
 
     def _key(self, submission: Submission, part: int) -> str | None:
         if submission is self.dispatch.ours:
@@ -252,7 +252,7 @@ class _Watch:
         needs = [
             number for need in submission.jobs[part].after if (number := self.dispatch.numbers.get(need)) is not None
         ]
-        return bool(needs) and all(one not in settled or settled[one].end == "done" for one in needs)
+        return bool(needs) and all(need not in settled or settled[need].end == "done" for need in needs)
 
     # What jobs say ----------------------------------------------------------------------------------------------------
 
@@ -264,7 +264,7 @@ class _Watch:
         settled: Mapping[Path, Mapping[int, Settled]],
     ) -> bool:
         """Pass on what happened to one job; return whether anything did."""
-        ends = [settled[one.path].get(part) for one, part in watched.places]
+        ends = [settled[submission.path].get(part) for submission, part in watched.places]
         running = [task for key in self._keys(watched) if (task := live.get(key)) and task.state == "RUNNING"]
         changed = False
         if watched.began is None and (running or all(end is not None and end.end == "done" for end in ends)):
@@ -291,8 +291,8 @@ class _Watch:
         return changed
 
     def _settle(self, job: Job, ends: list[Settled], seconds: float) -> None:
-        bad = next((one for one in ends if one.end not in {"done", "blocked"}), None)
-        bad = bad or next((one for one in ends if one.end == "blocked"), None)
+        bad = next((end for end in ends if end.end not in {"done", "blocked"}), None)
+        bad = bad or next((end for end in ends if end.end == "blocked"), None)
         if bad is None:
             self.done.append(job)
             self.on_event(JobEvent("finished", job, seconds=seconds))

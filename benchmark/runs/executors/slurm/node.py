@@ -76,8 +76,8 @@ class NodeJob:
         lost = self._lost(settled)
         if lost is not None:
             return self._settle("blocked", f"it needs what failed: {lost}")
-        for one in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
-            signal.signal(one, self._hear)
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
+            signal.signal(number, self._hear)
         self._note(node=os.uname().nodename)
         arguments = self.submission.batch.function.arguments
         worker = Local(self.store, workers=1, threads=int(arguments.get("threads", 1)))
@@ -116,8 +116,8 @@ class NodeJob:
     @staticmethod
     def _deaf() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for one in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
-            signal.signal(one, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
 
     def _why(self, number: int) -> str:
         """Return what is behind a signal: the time limit, somebody who needs the node, or `scancel`."""

@@ -149,11 +149,11 @@ class Submission:
         return tuple(self._read(part, runs) for part in range(self.count))
 
     def _read(self, part: int, runs: dict[str, RunSpec]) -> Job:
-        one = self.batch.jobs[part]
-        run = runs.get(one["run"]) or RunSpec.from_plain(self.batch.runs[one["run"]])
-        runs[one["run"]] = run
-        shards, after = tuple(one["shards"]), tuple(one["after"])
-        return Job(one["kind"], run, one["checkpoint"], one["family"], shards, after)
+        plain = self.batch.jobs[part]
+        run = runs.get(plain["run"]) or RunSpec.from_plain(self.batch.runs[plain["run"]])
+        runs[plain["run"]] = run
+        shards, after = tuple(plain["shards"]), tuple(plain["after"])
+        return Job(plain["kind"], run, plain["checkpoint"], plain["family"], shards, after)
 
     # Slurm's ids ------------------------------------------------------------------------------------------------------
 

@@ -78,12 +78,12 @@ def refuse_short(jobs: Sequence[Job], expected: Mapping[str, Estimate], profile:
         return
     room = limit * 60
     for job in jobs:
-        one = expected[job.id]
-        if one.seconds is None or (one.basis == "assumed" and not tried):
+        estimate = expected[job.id]
+        if estimate.seconds is None or (estimate.basis == "assumed" and not tried):
             continue
         unit, parts = ("epoch", job.run.protocol.training.epochs) if job.kind == "train" else ("shard", len(job.shards))
-        needed = one.seconds / max(1, parts)
-        if needed > room * (_DOUBT if one.basis == "assumed" else 1.0):
+        needed = estimate.seconds / max(1, parts)
+        if needed > room * (_DOUBT if estimate.basis == "assumed" else 1.0):
             raise ProfileError(
                 f"--time {profile.time}: too short for one {unit} of {job.label}: about {duration(needed)}; "
                 "a job goes on after each, so allow for some"
