@@ -246,7 +246,11 @@ class Attacks:
 
 @dataclass(frozen=True, slots=True)
 class FlagThresholds:
-    """When an evaluation counts as suspicious; see flags.py for the meaning of each. Part of the digest."""
+    """When an evaluation counts as suspicious; see flags.py for the meaning of each. Part of the digest.
+
+    Attacks beyond AutoAttack, `convergence_restarts` and `convergence_iterations` of them, are tried on what it leaves
+    of every `convergence_every`-th test image, 0: on none.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     margin_points: Positive = 0.2
@@ -265,6 +269,9 @@ class FlagThresholds:
     low_power_images: Count = 1000
     constant_share: Positive = 0.9
     collapsed_seeds: Positive = 0.5
+    convergence_every: Annotated[Natural, unless(0)] = 0
+    convergence_restarts: Annotated[Count, unless(5)] = 5
+    convergence_iterations: Annotated[Count, unless(500)] = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,15 @@ class _Curve(NamedTuple):
     line: str | tuple[int, tuple[float, ...]]
 
 
+def _worst(epoch: Epoch) -> float | None:
+    """Return the worst case that chose `best`; None where cross-entropy alone chose it."""
+    return epoch.robust if "ce" in epoch.logged else None
+
+
 _VALIDATION = (
     _Curve(lambda epoch: epoch.clean, "clean, validation", BLUE, "-"),
-    _Curve(lambda epoch: epoch.robust, "{attack}, validation", ORANGE, "--"),
+    _Curve(lambda epoch: epoch.logged.get("ce", epoch.robust), "{attack}, validation", ORANGE, "--"),
+    _Curve(_worst, "worst of {attack} and margin, validation", "#cc79a7", (0, (4, 1, 1, 1))),
 )
 _TRAINING = (
     _Curve(lambda epoch: epoch.logged.get("train_clean"), "clean, training", "#56b4e9", "-."),

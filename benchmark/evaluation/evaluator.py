@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks import autoattack, autoattack_versions
-from advbench.benchmark.attacks.autoattack import engine, network_view
+from advbench.benchmark.attacks.autoattack import convergence, engine, network_view
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.evaluation.arena import Arena, ThreatModel, entered
 from advbench.benchmark.evaluation.masking_probes import examine
@@ -125,7 +126,42 @@ def _autoattack(attempt: _Attempt) -> None:
         attempt.result.settings[attack] = {"attack": attack}
         attempt.result.costs[attack] = attempt.lap()
         total += attempt.result.costs[attack]
-    attempt.column("autoattack", alive, settings, total)
+    attempt.column("autoattack", alive, settings | _convergence(attempt, alive), total)
+
+
+def _convergence(attempt: _Attempt, alive: Tensor) -> dict[str, Any]:
+    """Try attacks beyond AutoAttack on survivors among every so-many-th test image; the evidence is of its column."""
+    arena, flags = attempt.arena, attempt.arena.protocol.flags
+    if not flags.convergence_every or arena.threat.eot:
+        return {}
+    sampled = torch.tensor([image % flags.convergence_every == 0 for image in arena.images], device=alive.device)
+    among = (alive & sampled).nonzero().flatten()
+    targets = autoattack.targets(arena.view.num_classes)
+    effort = convergence.Effort(targets, flags.convergence_restarts, flags.convergence_iterations)
+    if len(among):
+        view = network_view.prepare(arena.view.network, arena.x)
+        arena.ledger.watch(view.network)
+        still = {}
+        for attack in convergence.BEYOND:
+            with arena.ledger.differentiating("input"):
+                proposal = convergence.propose(
+                    view,
+                    arena.x[among],
+                    arena.y[among],
+                    attack,
+                    ball=arena.threat.ball,
+                    effort=effort,
+                    key=f"{arena.protocol.digest}|{attempt.seed}",
+                    images=[arena.images[place] for place in among.tolist()],
+                )
+            still[attack] = arena.judge(proposal, among).right
+            attempt.count(f"autoattack:convergence_fooled_{attack}", int((~still[attack]).sum()))
+        gained = among[~torch.stack(list(still.values())).all(dim=0)]
+        attempt.count("autoattack:convergence_sampled", len(among))
+        attempt.count("autoattack:convergence_fooled", len(gained))
+        attempt.result.evidence["autoattack:convergence_at"] = [arena.images[place] for place in gained.tolist()]
+    attempt.result.costs["convergence"] = attempt.lap()
+    return {"convergence": effort.settings() | {"every": flags.convergence_every}}
 
 
 Propose = Callable[[Tensor, str, int], tuple[Tensor, list[str]]]

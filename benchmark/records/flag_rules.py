@@ -6,7 +6,7 @@ are the protocol's. flags.py makes flags of the findings.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
+from math import floor, inf
 from typing import Any, Literal
 
 import numpy as np
@@ -258,6 +258,36 @@ def square_gain(case: Case) -> Finding:
     before, after = case.right("fab-t") or 0, case.right("square") or 0
     evidence = case.beyond(before=before, after=after)
     return _state(raised=before - after > case.m), evidence, f"Square fools {before - after} more images"
+
+
+def convergence(case: Case) -> Finding:
+    """Judge what attacks beyond AutoAttack fool of a sample of its survivors.
+
+    Raised where the sample shows, at the protocol's p, that more than m of all survivors can be fooled.
+    """
+    if missing := _missing(case, "autoattack"):
+        return missing
+    column = case.evaluation.columns["autoattack"]
+    if "convergence" not in column.settings:
+        return not_run("no attack beyond AutoAttack was tried")
+    noted = column.settings.get("noted", {})
+    sampled, fooled = noted.get("convergence_sampled", 0), noted.get("convergence_fooled", 0)
+    if not sampled:
+        return not_run("AutoAttack leaves no image of the sample")
+    survivors = int(column.correct.sum())
+    p = more_than(case.m, survivors=survivors, sampled=sampled, fooled=fooled)
+    by = {name: noted.get(f"convergence_fooled_{name}", 0) for name in column.settings["convergence"]["attacks"]}
+    evidence = case.beyond(survivors=survivors, sampled=sampled, fooled=fooled, by=by, p=p)
+    evidence["at"] = noted.get("convergence_at", [])
+    found = f"attacks beyond AutoAttack fool {fooled} of {sampled} sampled survivors"
+    return _state(raised=p < case.protocol.flags.p_value), evidence, found
+
+
+def more_than(margin: float, *, survivors: int, sampled: int, fooled: int) -> float:
+    """Return p of the hypothesis that at most `margin` of the survivors can be fooled (hypergeometric)."""
+    from scipy.stats import hypergeom  # noqa: PLC0415 (half a second that no training or attack has to wait for)
+
+    return float(hypergeom.sf(fooled - 1, survivors, min(floor(margin), survivors), sampled))
 
 
 def selection(training: TrainingFacts, steps: int) -> Finding:

@@ -169,6 +169,7 @@ _OUTCOMES: dict[str, Callable[[Case], Finding]] = {
     "stronger-attack-finds-less": flag_rules.stronger_attack_finds_less,
     "worst-below-autoattack": flag_rules.worst_below_autoattack,
     "square-gain": flag_rules.square_gain,
+    "convergence": flag_rules.convergence,
     "non-finite-gradients": flag_rules.non_finite_gradients,
 }
 _EXAMINED: dict[str, Callable[[Case, Mapping[str, Any]], Finding]] = {
@@ -212,7 +213,7 @@ def find(
             not_run("the examination did not run") if examination is None else judge_examined(case, examination)
         )
     gone = findings[COLLAPSED][0] == "raised"
-    return tuple(_flag(name, findings[name], collapsed=gone) for name in ABOUT if name in findings)
+    return tuple(_flag(name, findings[name], collapsed=gone) for name in ABOUT)
 
 
 def _flag(name: str, finding: Finding, *, collapsed: bool) -> Flag:

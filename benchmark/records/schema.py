@@ -210,6 +210,18 @@ class TrainingRecord(Part):
     curve: tuple[Epoch, ...] = ()
     diverged: Divergence | None = None
 
+    @property
+    def selection_gain(self) -> float | None:
+        """By how much the figure that chose `best` exceeds its mean over the last tenth of epochs; None without one.
+
+        What choosing won, the luck of few validation images included.
+        """
+        figures = {row.epoch: row.clean if self.selection == "validation-clean" else row.robust for row in self.curve}
+        if self.best_epoch not in figures:
+            return None
+        last = list(figures.values())[-max(1, len(figures) // 10) :]
+        return figures[self.best_epoch] - sum(last) / len(last)
+
     @field_validator("selection", mode="before")
     @classmethod
     def _older_words(cls, value: object) -> object:

@@ -54,13 +54,21 @@ def render(filed: Filed, board: str, corrected: Sequence[Mapping[str, Any]] = ()
     )
 
 
+def _best(record: Record) -> str:
+    training, gain = record.training, record.training.selection_gain
+    if training.best_epoch is None:
+        return "none"
+    above = "" if gain is None else f", {100 * gain:.1f} points above the mean of the last tenth of the epochs"
+    return f"{training.best_epoch} by {record.selection_text}{above}"
+
+
 def _training(record: Record) -> list[tuple[str, str]]:
     training = record.training
     passes = training.passes
     counted = f"{passes.forward:,} forward, {passes.input_gradient:,} input and {passes.weight_gradient:,} weight "
     facts = [
         ("Epochs", str(training.epochs)),
-        ("Best epoch", "none" if training.best_epoch is None else f"{training.best_epoch} by {record.selection_text}"),
+        ("Best epoch", _best(record)),
         ("Wall time", f"{training.seconds:,.0f} s"),
         ("Peak memory", f"{training.peak_memory_bytes / 2**30:.3g} GiB"),
         ("Passes", f"{counted}gradients over {training.images:,} images"),

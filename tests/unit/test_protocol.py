@@ -175,6 +175,9 @@ CHOICES = {
     ("training", "inner", "ceiling"): ("1", "3/2"),
     ("attacks", "engine"): ("pyautoattack", "exact"),
     ("guide",): (None, "resnet18"),
+    ("flags", "convergence_every"): (0, 50),
+    ("flags", "convergence_restarts"): (5, 6),
+    ("flags", "convergence_iterations"): (500, 400),
     ("data", "train_list"): (None, LIST),
     ("data", "test_list"): (None, LIST),
 }
@@ -188,7 +191,7 @@ def test_a_choice_that_came_later_changes_no_digest_until_it_is_used(plain, path
     digest = Protocol.from_plain(plain).digest
 
     def chosen(value):
-        changed = copy.deepcopy(plain)
+        changed = Protocol.from_plain(plain).canonical()
         holder = changed
         for key in path[:-1]:
             holder = holder[key]

@@ -1,5 +1,6 @@
 """Records: outcomes are bits, accuracies are derived, what does not fit the schema is refused in one line."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from advbench.benchmark.records.schema import (
     Checkpoint,
     DataProvenance,
     Environment,
+    Epoch,
     Evaluation,
     MethodIdentity,
     ObsoleteError,
@@ -23,6 +25,8 @@ from advbench.benchmark.records.schema import (
     Record,
     RecordError,
     TrainingRecord,
+    describe_selection,
+    due_selection,
 )
 
 SHA = "0" * 64
@@ -235,6 +239,29 @@ def test_selection_is_read_in_its_older_words_and_told_from_the_protocol(record,
     plain["training"]["selection"] = "the best test accuracy"
     with pytest.raises(ValueError, match="selection"):
         Record.model_validate(plain)
+
+
+def epochs(*accuracies):
+    fixed = dict.fromkeys(("lr", "loss", "clean", "seconds", "images_per_second"), 0.9)
+    more = {"peak_memory_bytes": 1, "passes": Passes()}
+    return tuple(Epoch(epoch=at, robust=robust, **fixed, **more) for at, robust in enumerate(accuracies))
+
+
+def test_the_gain_from_selection_is_counted_from_the_last_tenth_of_the_epochs(record):
+    curve = epochs(*[0.3] * 11, 0.5, *[0.3] * 6, 0.4, 0.2)
+    chosen = record.training.model_copy(update={"curve": curve, "best_epoch": 11})
+    assert chosen.selection_gain == pytest.approx(0.5 - (0.4 + 0.2) / 2)
+    assert chosen.model_copy(update={"selection": "validation-clean"}).selection_gain == 0
+    assert record.training.selection_gain is None
+
+
+def test_the_rule_of_selection_is_the_protocols_and_the_cards(record):
+    worst = dataclasses.replace(record.protocol.selection, measure="worst")
+    protocol = dataclasses.replace(record.protocol, selection=worst)
+    assert due_selection(record.protocol, robust=True) == "validation-pgd"
+    assert due_selection(protocol, robust=True) == "validation-worst"
+    assert due_selection(protocol, robust=False) == "validation-clean"
+    assert "worst of cross-entropy and margin" in describe_selection("validation-worst", 10)
 
 
 def test_a_protocol_that_is_none_any_more_costs_its_own_row_only(record, tmp_path, caplog):

@@ -1,7 +1,7 @@
 """Auto-PGD (Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020), L∞ and L2.
 
 Momentum 0.75, step 2·eps, halved at fixed checkpoints where the loss stalls or rises too rarely, then from the best
-point so far. A row is evaluated 101 times: at its start and after each of 100 steps.
+point so far. A row is evaluated at its start and after each of its steps, 100 in AutoAttack.
 """
 
 from collections.abc import Callable
@@ -75,9 +75,8 @@ class Apgd:
         norm: "linf" or "l2"; eps: radius.
         loss: what is ascended.
         start: noise (R, C, H, W) of pairs, uniform in [-1, 1) for L∞, normal for L2; it is scaled to the sphere.
+        iterations: how many steps a row takes.
     """
-
-    evaluations = ITERATIONS + 1
 
     def __init__(
         self,
@@ -89,11 +88,13 @@ class Apgd:
         eps: float,
         loss: Loss,
         start: Callable[[Pairs], Tensor],
+        iterations: int = ITERATIONS,
     ) -> None:
+        self.evaluations = iterations + 1
         self.view, self.x, self.y, self.eps, self.loss, self.start = view, x, y, eps, loss, start
         self.size, self.move = (largest, self._linf) if norm == "linf" else (length, self._l2)
         ages = torch.zeros(self.evaluations, device=x.device)
-        for age, period in checkpoints(ITERATIONS).items():
+        for age, period in checkpoints(iterations).items():
             ages[age] = period
         self.periods = ages
 
