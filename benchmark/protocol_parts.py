@@ -248,8 +248,8 @@ class Attacks:
 class FlagThresholds:
     """When an evaluation counts as suspicious; see flags.py for the meaning of each. Part of the digest.
 
-    Attacks beyond AutoAttack, `convergence_restarts` and `convergence_iterations` of them, are tried on what it leaves
-    of every `convergence_every`-th test image, 0: on none.
+    Attacks beyond AutoAttack are tried on what it leaves of every `convergence_every`-th test image (0: on none), with
+    so many target classes, restarts and iterations.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -270,6 +270,7 @@ class FlagThresholds:
     constant_share: Positive = 0.9
     collapsed_seeds: Positive = 0.5
     convergence_every: Annotated[Natural, unless(0)] = 0
+    convergence_targets: Annotated[Count, unless(3)] = 3
     convergence_restarts: Annotated[Count, unless(5)] = 5
     convergence_iterations: Annotated[Count, unless(500)] = 500
 

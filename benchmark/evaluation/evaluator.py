@@ -136,7 +136,7 @@ def _convergence(attempt: _Attempt, alive: Tensor) -> dict[str, Any]:
         return {}
     sampled = torch.tensor([image % flags.convergence_every == 0 for image in arena.images], device=alive.device)
     among = (alive & sampled).nonzero().flatten()
-    targets = autoattack.targets(arena.view.num_classes)
+    targets = min(flags.convergence_targets, autoattack.targets(arena.view.num_classes))
     effort = convergence.Effort(targets, flags.convergence_restarts, flags.convergence_iterations)
     if len(among):
         view = network_view.prepare(arena.view.network, arena.x)

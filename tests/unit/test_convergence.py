@@ -102,7 +102,7 @@ def test_outcomes_and_cost_of_autoattack_are_those_without_the_sample(attacked):
     assert honest.columns["autoattack"].tolist() == without.columns["autoattack"].tolist()
     assert honest.costs["autoattack"].passes == sum((honest.costs[stage].passes for stage in STAGES), Passes())
     sampled = sum(honest.columns["autoattack"][::4])
-    assert honest.costs["convergence"].passes.forwards >= sampled * (4 * 5 + 1) * 2 * 21
+    assert honest.costs["convergence"].passes.forwards >= sampled * (3 * 5 + 1) * 2 * 21
     assert honest.passes == honest.costs["autoattack"].passes + honest.costs["convergence"].passes
     assert "convergence" not in without.costs
     assert "convergence" not in without.settings["autoattack"]
@@ -116,7 +116,7 @@ def test_the_sample_is_every_so_many_th_image_that_survives(attacked):
     assert blind.evidence["autoattack:convergence_at"] == [0, 4, 8]
     assert blind.evidence["autoattack:convergence_fooled"] == 3
     assert blind.settings["autoattack"]["convergence"] == {
-        "targets": 4, "restarts": 5, "iterations": 20, "attacks": list(BEYOND), "every": 4
+        "targets": 3, "restarts": 5, "iterations": 20, "attacks": list(BEYOND), "every": 4
     }  # fmt: skip
 
 

@@ -176,6 +176,7 @@ CHOICES = {
     ("attacks", "engine"): ("pyautoattack", "exact"),
     ("guide",): (None, "resnet18"),
     ("flags", "convergence_every"): (0, 50),
+    ("flags", "convergence_targets"): (3, 9),
     ("flags", "convergence_restarts"): (5, 6),
     ("flags", "convergence_iterations"): (500, 400),
     ("data", "train_list"): (None, LIST),
