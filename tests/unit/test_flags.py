@@ -110,6 +110,7 @@ def test_without_examination_its_flags_are_not_run():
     found = find(examined=None)
     not_run = {name for name, flag in found.items() if flag.state == "not run"}
     assert not_run == {
+        "convergence",
         "non-finite-gradients",
         "zero-gradients",
         "probabilities",
