@@ -16,6 +16,7 @@ from advbench.benchmark.records.corrections import Correction
 from advbench.benchmark.records.rank_sets import POOLED_DF, Ranking, rank
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.benchmark.records.statistics import Correct, Interval
+from advbench.benchmark.records.stochastic_order import LEAST, stochastic_ranks
 from advbench.leaderboards.cells import CAUTION, PARETO
 from advbench.leaderboards.exclusions import cautions, invalid, withholding
 from advbench.leaderboards.measures import Variant, columns, test_images
@@ -25,6 +26,7 @@ from advbench.leaderboards.table import BoardError, Cell, Row, Table
 logger = logging.getLogger(__name__)
 METRIC = "autoattack"
 """Rows are ordered and ranked by this column of their `best` checkpoint."""
+NO_ORDER = Cell(state="not applicable", reason=f"stochastic order compares best checkpoints of {LEAST} seeds or more")
 ORDER = ("measured", "no ranks", "provisional")
 """States of ranks, in the order of the rows on a board; what may not be ranked comes last."""
 
@@ -75,6 +77,7 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
     outcomes = {variant.key: _outcomes(variant) for variant in variants if variant.key not in barred}
     ranking = rank(outcomes, seeds=len(protocol.seeds), alpha=protocol.statistics.alpha)
     cells = _rank_cells(variants, ranking, protocol) | barred
+    orders = _stochastic_orders(variants, ranking, protocol)
     hours = {variant.hour for variant in variants}
     hour = hours.pop() if len(hours) == 1 else ""
     classes = max((record.data.num_classes for record in records), default=10)
@@ -83,6 +86,8 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
     for variant in sorted(variants, key=lambda variant: _order(variant, cells[variant.key])):
         about = cells[variant.key], labels[variant.key], hour
         rows += [_row(variant, checkpoint, *about) for checkpoint in CHECKPOINTS]
+    for row in rows if orders else ():
+        row.cells["stochastic"] = orders.get(row.key, NO_ORDER) if row.checkpoint == "best" else NO_ORDER
     table = Table(
         protocol=protocol.name,
         digest=protocol.digest,
@@ -95,6 +100,7 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
             standard=classes >= 10,
             hour=hour,
             teachers=any(record.training.teachers for record in records),
+            stochastic=bool(orders),
         ),
         rows=tuple(rows),
         marks=board_marks(records, protocol, ranking),
@@ -217,6 +223,19 @@ def _rank_cells(variants: Sequence[Variant], ranking: Ranking, protocol: Protoco
             reason="on the Pareto front of passes and AutoAttack" if key in front else "",
         )
     return cells
+
+
+def _stochastic_orders(variants: Sequence[Variant], ranking: Ranking, protocol: Protocol) -> dict[str, Cell]:
+    """Return the ranks by almost stochastic order of ranked rows with enough seeds; none below two such rows."""
+    values = {
+        variant.key: variant.accuracy("best", METRIC).values for variant in variants if variant.key in ranking.sets
+    }
+    enough = {key: accuracies for key, accuracies in values.items() if len(accuracies) >= LEAST}
+    if len(enough) < 2:
+        return {}
+    rule = protocol.statistics
+    found = stochastic_ranks(enough, alpha=rule.alpha, draws=rule.draws, seed=rule.seed)
+    return {key: Cell(values=(float(rank),), expected=1) for key, rank in found.items()}
 
 
 def _pareto(variants: Sequence[Variant]) -> set[str]:

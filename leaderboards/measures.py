@@ -131,13 +131,14 @@ class Variant:
         return cells
 
 
-def columns(*, standard: bool, hour: str, teachers: bool) -> tuple[Column, ...]:
+def columns(*, standard: bool, hour: str, teachers: bool, stochastic: bool = False) -> tuple[Column, ...]:
     """Return the columns of a board in order.
 
     Args:
         standard: whether AutoAttack has its standard nine targets.
         hour: unit of training time where it is the same for all rows, else empty.
         teachers: whether any row had frozen teachers, whose cost is then shown apart.
+        stochastic: whether rows have enough seeds for almost stochastic order.
     """
     accuracies = [Column(key, label, short, "accuracy", "%") for key, (label, short) in ACCURACIES.items()]
     if not standard:
@@ -145,6 +146,7 @@ def columns(*, standard: bool, hour: str, teachers: bool) -> tuple[Column, ...]:
         accuracies[position] = Column("autoattack", "AutoAttack, not standard", "AA*", "accuracy", "%")
     return (
         Column("rank", "Rank", "Rank", "rank"),
+        *([Column("stochastic", "Stochastic order", "ASO", "count")] if stochastic else []),
         Column("method", "Method", "Method", "text"),
         Column("checkpoint", "Checkpoint", "Ckpt.", "text"),
         *accuracies,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.rank_sets import POOLED_DF, Ranking
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
+from advbench.benchmark.records.stochastic_order import THRESHOLD
 from advbench.leaderboards import correction_notes
 from advbench.leaderboards.cells import CAUTION, PARETO
 from advbench.leaderboards.measures import ACCURACIES, Variant, data_marks, on_cpu
@@ -175,9 +176,15 @@ def _rank_sets(table: Table, alpha: float) -> list[Note]:
         "AutoAttack on best; rows with frozen teachers, whose passes are not counted, are left out."
     )
     noisy = table.ranking.noisy if table.ranking else ()
+    order = (
+        "Stochastic order: 1 + the rows whose accuracies over seeds lie above the row's but for a violation of "
+        f"{THRESHOLD:g} (almost stochastic order, bootstrap over seeds). It describes: no level is held."
+    )
+    ordered = any(column.key == "stochastic" for column in table.columns)
     return [
         Note(text, brief),
         Note(front),
+        *([Note(order, order, about=("stochastic",))] if ordered else []),
         *(
             Note(
                 f"{row.label}: its seeds scatter more than those of other rows; it is beaten as if they did not, for "

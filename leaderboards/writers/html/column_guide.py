@@ -10,7 +10,7 @@ GROUPS = {
 }
 """Groups of columns that a reader can hide; "core" columns always show."""
 GROUP_OF = {
-    **dict.fromkeys(("rank", "method", "checkpoint", "clean", "autoattack", "seeds"), "core"),
+    **dict.fromkeys(("rank", "stochastic", "method", "checkpoint", "clean", "autoattack", "seeds"), "core"),
     **dict.fromkeys(("pgd20", "pgd100", "cw", "worst", "nrr"), "attacks"),
     **dict.fromkeys(("gap_pgd20", "gap_autoattack"), "gap"),
     **dict.fromkeys(("hours", "teacher_hours", "memory", "passes", "parameters", "trained"), "cost"),
@@ -18,6 +18,7 @@ GROUP_OF = {
 MEANING = {
     "rank": "The ranks by AutoAttack on best that the outcomes leave open. "
     "◇: no ranked row costs at most as many passes and is higher.",
+    "stochastic": "1 + the rows that are almost stochastically larger over seeds in AutoAttack on best.",
     "method": "The defense, with changed hyper-parameters; the name leads to its card.",
     "checkpoint": "best: highest robust accuracy on held-out training images; last: after the last epoch.",
     "clean": "Accuracy on the unperturbed test images.",
