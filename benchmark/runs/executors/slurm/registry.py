@@ -72,7 +72,7 @@ def units(job: Job) -> frozenset[Unit]:
     return frozenset((run, job.checkpoint, job.family, shard) for shard in job.shards or (None,))
 
 
-class Batch(Part):
+class JobBatch(Part):
     """The jobs of one command as they are on disk, numbered, and how each is done.
 
     Attributes:
@@ -95,10 +95,10 @@ class Batch(Part):
 
 
 @lru_cache(maxsize=64)
-def _batch(path: Path) -> Batch:
+def _batch(path: Path) -> JobBatch:
     """Read a batch, which is never written again."""
     try:
-        return Batch.model_validate(files.read_sealed(path))
+        return JobBatch.model_validate(files.read_sealed(path))
     except OSError as error:
         raise ExecutorError(f"{path}: cannot be read ({error.strerror})") from None
     except files.TornError as error:
@@ -119,7 +119,7 @@ class Submission:
         return self.path.name
 
     @cached_property
-    def batch(self) -> Batch:
+    def batch(self) -> JobBatch:
         """The batch as it is on disk.
 
         Raises:
@@ -286,7 +286,7 @@ class Registry:
         for name in ("arrays.jsonl", "outcomes.jsonl"):
             (path / name).touch()
         names = ("kind", "checkpoint", "family", "shards", "after")
-        batch = Batch(
+        batch = JobBatch(
             user=user,
             cluster=cluster,
             when=now.replace(microsecond=0),
