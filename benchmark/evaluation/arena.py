@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks import l2, pgd
+from advbench.benchmark.attacks.autoattack import network_view
+from advbench.benchmark.attacks.autoattack.network_view import NetworkView
 from advbench.benchmark.attacks.ball import Ball, Norm
 from advbench.benchmark.attacks.wrapped_network import ForwardError, View, frozen, strict_fp32
 from advbench.benchmark.losses import ce_sum
@@ -112,7 +114,8 @@ class Arena:
     """Images under attack in one batch.
 
     Attributes:
-        view: the network, frozen.
+        view: the network, frozen: what judges, and what an attack sees unless `attacked` says otherwise.
+        attacked: what gradient ascent sees: where the protocol has our engine, the engine's view of the network.
         x: images (n, C, H, W); y: labels (n,).
         images: test indices of the images: their random numbers depend on them.
         predictions: predicted classes of the clean images, int64 (n,).
@@ -122,6 +125,7 @@ class Arena:
     """
 
     view: View
+    attacked: NetworkView
     x: Tensor
     y: Tensor
     images: Sequence[int]
@@ -141,8 +145,8 @@ class Arena:
 
         def objective(z: Tensor) -> Tensor:
             if not self.threat.eot:
-                return loss(self.view(z), self.y)
-            return torch.stack([loss(self.view(z), self.y) for _ in range(self.threat.eot)]).mean()
+                return loss(self.attacked.graph(z), self.y)
+            return torch.stack([loss(self.attacked.graph(z), self.y) for _ in range(self.threat.eot)]).mean()
 
         with self.ledger.differentiating("input"):
             return self.threat.ball.ascend(self.x, x_adv, objective, step=step, steps=steps)
@@ -222,6 +226,10 @@ def entered(
             frozen(network),
             strict_fp32(x.device),
         ):
+            own = protocol.attacks.engine != "pyautoattack" and not threat.eot
+            attacked = network_view.prepare(network, x) if own else network_view.plain(view)
+            if own:
+                ledger.watch(attacked.outlet)
             torch.manual_seed(seed)
             started = time.perf_counter()
             answer = predicted(_clean_logits(view, x, y, num_classes))
@@ -229,7 +237,7 @@ def entered(
             if threat.eot:
                 with torch.no_grad():
                     right = _most([predicted(view(x)) for _ in range(threat.eot)], y)
-            yield Arena(view, x, y, images, protocol, threat, answer, right, ledger, started)
+            yield Arena(view, attacked, x, y, images, protocol, threat, answer, right, ledger, started)
         if not torch.equal(x, before):
             raise EvaluationError("the network, or an attack, changed the images it was judged on: nothing counts")
     except ForwardError as error:

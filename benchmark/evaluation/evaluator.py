@@ -22,6 +22,7 @@ from advbench.benchmark.evaluation.arena import Arena, ThreatModel, entered
 from advbench.benchmark.evaluation.masking_probes import examine
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.protocol import Engine, Protocol
+from advbench.benchmark.protocol_parts import Iterated
 from advbench.benchmark.records.outcomes import merge
 from advbench.benchmark.records.schema import STAGES, Bits
 from advbench.benchmark.records.shard_result import Cost, EvaluationError, ShardResult
@@ -89,7 +90,7 @@ def _pgd(attempt: _Attempt) -> None:
     x_adv, done = arena.start("pgd"), 0
     for name, spec in (("pgd20", attacks.pgd20), ("pgd100", attacks.pgd100)):
         x_adv, done = arena.ascend(x_adv, ce_sum, steps=spec.steps - done, step=float(spec.step)), spec.steps
-        settings = _iterated("PGD", "cross-entropy", spec.steps, str(spec.step))
+        settings = _iterated(arena, "PGD", "cross-entropy", spec)
         if name == "pgd100":
             settings["shares"] = f"its first {attacks.pgd20.steps} steps are those of pgd20 and counted there"
         attempt.column(name, attempt.judge(name, x_adv), settings)
@@ -99,12 +100,14 @@ def _cw(attempt: _Attempt) -> None:
     """PGD on the margin loss of Carlini and Wagner (2017): f_6 of their Section V with κ → ∞ and its sign turned."""
     arena, spec = attempt.arena, attempt.arena.protocol.attacks.cw
     x_adv = arena.ascend(arena.start("cw"), margin_sum, steps=spec.steps, step=float(spec.step))
-    attempt.column("cw", attempt.judge("cw", x_adv), _iterated("CW", "margin", spec.steps, str(spec.step)))
+    attempt.column("cw", attempt.judge("cw", x_adv), _iterated(arena, "CW", "margin", spec))
 
 
-def _iterated(attack: str, loss: str, steps: int, step: str) -> dict[str, Any]:
+def _iterated(arena: Arena, attack: str, loss: str, spec: Iterated) -> dict[str, Any]:
     start = "uniform, one restart, Philox4x64-10 by (protocol, family, image)"
-    return {"attack": attack, "loss": loss, "steps": steps, "step": step, "start": start, "iterate": "last"}
+    settings = {"attack": attack, "loss": loss, "steps": spec.steps, "step": str(spec.step), "start": start}
+    own = arena.protocol.attacks.engine != "pyautoattack"
+    return settings | {"iterate": "last"} | ({"network": arena.attacked.description} if own else {})
 
 
 def _autoattack(attempt: _Attempt) -> None:
@@ -176,8 +179,10 @@ def _engine(arena: Arena, seed: int, name: Engine) -> tuple[Propose, dict[str, A
         return theirs, autoattack_versions.rand_settings(eot) if eot else autoattack.settings(classes)
     if eot:
         raise EvaluationError("AutoAttack under EOT runs through pyautoattack alone")
-    mode, view = name, network_view.prepare(arena.view.network, arena.x)
-    arena.ledger.watch(view.outlet)
+    mode, view = name, arena.attacked
+    if arena.protocol.attacks.engine == "pyautoattack":  # the engine is asked for off the board
+        view = network_view.prepare(arena.view.network, arena.x)
+        arena.ledger.watch(view.outlet)
 
     def ours(among: Tensor, attack: str, stage_seed: int) -> tuple[Tensor, list[str]]:
         if (attack, norm) == ("square", "l2"):

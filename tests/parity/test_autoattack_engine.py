@@ -220,3 +220,26 @@ def test_the_evaluator_runs_the_engine_it_is_told_or_that_of_the_protocol(nets, 
         assert results[name].costs["apgd-ce"].passes.forwards > 0
     with pytest.raises(EvaluationError, match="EOT"):
         evaluated(nets["preact"], some, "exact", eot=4)
+
+
+@pytest.mark.parametrize("family", ["pgd", "cw"])
+def test_the_protocols_engine_lends_its_view_to_gradient_ascent(nets, images, family, monkeypatch):
+    """The same outcomes at the same passes as on the network itself, and the record says what was attacked."""
+    digits = published()["digits-linf/1"]
+    protocol = dataclasses.replace(digits, attacks=dataclasses.replace(digits.attacks, engine="exact"))
+    threat = ThreatModel("linf", Fraction(13, 100))
+
+    def run():
+        return evaluator.evaluate_shard(
+            nets["preact"], *images, first=0, family=family, protocol=protocol, seed=0, threat=threat
+        )
+
+    on_view = run()
+    monkeypatch.setattr(network_view, "prepare", lambda network, _x: network_view.plain(network))
+    on_network = run()
+    for name, outcome in on_network.columns.items():
+        assert 0 < outcome.sum() < len(outcome)
+        np.testing.assert_array_equal(on_view.columns[name], outcome)
+        assert on_view.costs[name].passes == on_network.costs[name].passes
+        assert "folded" in on_view.settings[name]["network"]
+        assert on_network.settings[name]["network"] == "as it is"

@@ -45,18 +45,19 @@ class NetworkView:
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, C) without a graph."""
         with torch.no_grad():
-            return self._forward(x)
+            return self.graph(x)
 
     def value_and_gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, C), values of `loss(logits)` (B,) and their gradients at x, all without a graph."""
         leaf = x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = self._forward(leaf)
+            logits = self.graph(leaf)
             values = loss(logits)
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
         return logits.detach(), values.detach(), gradient
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def graph(self, x: Tensor) -> Tensor:
+        """Return logits (B, C) that gradients flow back from, if x wants any."""
         missing = self.fewest - len(x)
         if missing <= 0 or len(x) == 0:
             logits: Tensor = self.outlet(self.network(x))
