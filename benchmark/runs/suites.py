@@ -1,4 +1,4 @@
-"""From the words of a command line or a suite file to a `plan.Suite`: methods, variants, protocols, seeds."""
+"""From a command line or a suite file to a `plan.Suite`: methods, variants, protocols, seeds."""
 
 import re
 from collections.abc import Iterable, Mapping

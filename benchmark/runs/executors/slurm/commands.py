@@ -109,7 +109,7 @@ def ask(*command: str) -> str:
 
 
 def _refusal(output: str) -> SlurmError:
-    """Return the error that words of Slurm amount to."""
+    """Return the error for what a command of Slurm printed."""
     if _UNCONFIGURED.search(output):
         return SlurmError(
             "Slurm's commands are here but no cluster is configured: run this where jobs are queued, or set SLURM_CONF"

@@ -63,7 +63,7 @@ class Slurm:
         profile: what jobs ask of Slurm.
         command: how a node calls advbench.
         data: the folder of data that nodes must see; None: no data are read.
-        on_queue: told in words what is in the queue, whenever that changes.
+        on_queue: called with a line about the queue whenever that changes.
     """
 
     store: Store

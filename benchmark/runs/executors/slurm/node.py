@@ -77,12 +77,12 @@ class NodeJob:
         if lost is not None:
             return self._settle("blocked", f"it needs what failed: {lost}")
         for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._on_signal)
         self._note(node=os.uname().nodename)
         arguments = self.submission.batch.function.arguments
         worker = Local(self.store, workers=1, threads=int(arguments.get("threads", 1)))
         try:
-            outcome = worker.execute([self.job], self.submission.batch.function, self._listen)
+            outcome = worker.execute([self.job], self.submission.batch.function, self._on_event)
         except _StopError as stop:
             return self._stopped(stop.why)
         except _BusyError:
@@ -102,19 +102,19 @@ class NodeJob:
 
     # While it runs ----------------------------------------------------------------------------------------------------
 
-    def _hear(self, number: int, _frame: FrameType | None) -> None:
-        """Take in a signal: the end is near (USR2), has come (TERM), or the grace is over (ALRM)."""
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Act on a signal: the end is near (USR2), has come (TERM), or the grace is over (ALRM)."""
         if number == signal.SIGUSR2:
             left = self.submission.batch.grace - _MARGIN
             if left > 0:  # the next epoch or shard may yet be finished
                 self.ending = True
                 signal.setitimer(signal.ITIMER_REAL, left)
                 return
-        self._deaf()
+        self._ignore_signals()
         raise _StopError(self._why(number))
 
     @staticmethod
-    def _deaf() -> None:
+    def _ignore_signals() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
             signal.signal(number, signal.SIG_IGN)
@@ -134,7 +134,7 @@ class NodeJob:
             return "the time limit"
         return "Slurm needs its place" if state in {"RUNNING", "PREEMPTED"} or reason.startswith("Preempt") else ""
 
-    def _listen(self, event: JobEvent) -> None:
+    def _on_event(self, event: JobEvent) -> None:
         """Note how far the job is."""
         if event.kind == "waiting":
             self.waiting_since = self.waiting_since or time.monotonic()
@@ -149,7 +149,7 @@ class NodeJob:
             if further or time.monotonic() - self.noted >= _EVERY:
                 self._note()
             if self.ending and further:
-                self._deaf()
+                self._ignore_signals()
                 raise _StopError(self._why(signal.SIGUSR2))
 
     def _note(self, **more: object) -> None:
@@ -161,7 +161,7 @@ class NodeJob:
     # Afterwards -------------------------------------------------------------------------------------------------------
 
     def _settle(self, end: Any, reason: str = "") -> int:  # noqa: ANN401 (a literal)
-        self._deaf()
+        self._ignore_signals()
         self.submission.settle([self.part], end, reason)
         self.submission.end_live(self.part)
         print(f"{self.job.label}: {end}{': ' if reason else ''}{reason}", flush=True)  # noqa: T201 (Slurm's log)
@@ -197,7 +197,7 @@ class NodeJob:
 
     def _again(self, why: str) -> int:
         """Put the job back into the queue."""
-        self._deaf()
+        self._ignore_signals()
         self._note(why=why)
         print(f"{self.job.label}: back into the queue: {why}", flush=True)  # noqa: T201 (Slurm's log)
         end = time.monotonic() + _REQUEUE_PATIENCE
