@@ -154,6 +154,11 @@ class Step(Protocol):
         ...
 
     @property
+    def end_of_epoch(self) -> float:
+        """(zero-based epoch + 1) / epochs: the progress of releases that count epochs from 1."""
+        ...
+
+    @property
     def generator(self) -> torch.Generator:
         """Randomness for the method alone, on the batch's device; seeded by run and epoch, so it resumes to the bit."""
         ...

@@ -1,14 +1,14 @@
 """Perturbed and averaged weights, shared by methods: AWP (Wu et al. 2020), exponential averages, SWA."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.method import OneNetwork
+from advbench.benchmark.method import OneNetwork, Step
 
 Direction = list[tuple[nn.Parameter, Tensor]]
 
@@ -95,6 +95,31 @@ def average_into(average: nn.Module, net: nn.Module, keep: float | Tensor, *, bu
         torch._foreach_add_(ours, theirs)
     else:
         torch._foreach_lerp_(ours, theirs, 1.0 - keep)
+
+
+def perturbed_step(
+    step: Step,
+    net: nn.Module,
+    loss: Callable[[], Tensor],
+    gamma: float,
+    ascent: Callable[[], Tensor] | None = None,
+) -> None:
+    """Take the optimiser's step at weights w + v, v_l = gamma · ||w_l|| · g_l / ||g_l||, then subtract v (AWP).
+
+    Args:
+        step: of the batch.
+        net: whose weights are perturbed.
+        loss: what is descended, as a function of the weights that `net` then has.
+        gamma: size of v relative to w, layer by layer; 0 leaves the weights where they are.
+        ascent: what g is the gradient of; None: the loss. It leaves no trace in the statistics of `net`.
+    """
+    offsets: Direction = []
+    if gamma:
+        with kept_statistics(net):
+            offsets = awp_offsets(gradient(net, (ascent or loss)()), gamma)
+    with shifted(offsets):
+        step.backward(loss())
+        step.advance()
 
 
 class Averaged(OneNetwork):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
 from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
-from advbench.benchmark.weights import Direction, awp_offsets, gradient, kept_statistics, shifted
+from advbench.benchmark.weights import perturbed_step
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,7 @@ class AWP(Method[OneNetwork]):
     def update(self, nets: OneNetwork, batch: Batch, step: Step) -> None:
         """Take the step at weights w + v, v_l = gamma ||w_l|| g_l / ||g_l||, then subtract v."""
         loss = self.crafted(nets, batch, step)
-        offsets: Direction = []
-        if step.progress >= self.warmup:
-            with kept_statistics(nets.target):
-                offsets = awp_offsets(gradient(nets.target, loss()), self.gamma)
-        with shifted(offsets):
-            step.backward(loss())
-            step.advance()
+        perturbed_step(step, nets.target, loss, self.gamma if step.progress >= self.warmup else 0.0)
 
 
 @dataclass(frozen=True)

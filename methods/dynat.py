@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
 from advbench.benchmark.method import Batch, Card, Method, Step, Task, TwoNetworks, knob
-from advbench.benchmark.weights import Direction, awp_offsets, gradient, kept_statistics, shifted
+from advbench.benchmark.weights import perturbed_step
 
 Inner = Literal["dyn_ce", "trades_kl", "gt_ce"]
 BETA = "the paper's value per data set is not in the release; paper not consulted"
@@ -134,12 +134,10 @@ class DYNATAWP(Method[TwoNetworks]):
         """Take the step from perturbed weights of the target, then subtract the perturbation."""
         z_g = nets.guide(batch.x)
         x_adv = craft("trades_kl", nets, batch, z_g, step)
-        offsets: Direction = []
-        if step.progress >= self.warmup:
-            with kept_statistics(nets.target):
-                z_adv, z = nets.target(x_adv), nets.target(batch.x)
-                ascent = gradient(nets.target, ce_mean(z, batch.y) + self.ascent_beta * kl_mean(z, z_adv))
-            offsets = awp_offsets(ascent, self.gamma)
-        with shifted(offsets):
-            step.backward(self.outer(nets, batch, z_g, x_adv))
-            step.advance()
+
+        def ascent() -> Tensor:
+            z_adv, z = nets.target(x_adv), nets.target(batch.x)
+            return ce_mean(z, batch.y) + self.ascent_beta * kl_mean(z, z_adv)
+
+        gamma = self.gamma if step.progress >= self.warmup else 0.0
+        perturbed_step(step, nets.target, lambda: self.outer(nets, batch, z_g, x_adv), gamma, ascent)

@@ -51,7 +51,7 @@ class TrainingStep:
         self._advanced = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._bad: Tensor | None = None
-        self._progress, self._epoch = 0.0, 0
+        self._progress, self._epoch, self._end = 0.0, 0, 1.0
         self._batch = 0
 
     @property
@@ -70,6 +70,11 @@ class TrainingStep:
         return self._first_drop
 
     @property
+    def end_of_epoch(self) -> float:
+        """(zero-based epoch + 1) / epochs."""
+        return self._end
+
+    @property
     def inner_steps(self) -> int:
         """Sign steps that the protocol grants."""
         return self._steps
@@ -79,9 +84,9 @@ class TrainingStep:
         """Largest radius that the protocol grants, in multiples of its own."""
         return self._ceiling
 
-    def start_epoch(self, progress: float, epoch: int = 0) -> None:
-        """Enter an epoch: set the progress, forget the logged scalars."""
-        self._progress, self._epoch = progress, epoch
+    def start_epoch(self, progress: float, epoch: int = 0, end: float = 1.0) -> None:
+        """Enter an epoch, from `progress` to `end`; forget the logged scalars."""
+        self._progress, self._epoch, self._end = progress, epoch, end
         self.generator.manual_seed(derive(self._generator.initial_seed(), "method"))
         self._sums = {}
         self._bad = None

@@ -165,7 +165,7 @@ class Run:
         """Train one epoch; return where its loss stopped being finite, if it did."""
         training = self.protocol.training
         self.inner_generator.manual_seed(derive(self.seed, "inner", epoch))
-        self.step.start_epoch(epoch / training.epochs, epoch)
+        self.step.start_epoch(epoch / training.epochs, epoch, (epoch + 1) / training.epochs)
         torch.manual_seed(derive(self.seed, "global", epoch))
         self.nets.train()
         asks_at_once = self.device.type == "cpu"

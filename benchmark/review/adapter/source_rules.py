@@ -99,7 +99,7 @@ RULES = (
     Rule(
         "uncounted-passes",
         "call the network, or step.features(net, x) for activations and logits: their passes are counted",
-        {"attribute": r"(?<!^step)\.(features|forward_features|forward_head|get_submodule)$"},
+        {"attribute": r"(?<!^step)\.(features|forward_features|forward_head)$"},
     ),
     Rule("monkey-patching", "never assign to what is not yours: write the formula into your file", {"assigned": ""}),
     Rule(
