@@ -14,7 +14,7 @@ from advbench.benchmark.records.schema import MethodIdentity, Record
 from advbench.leaderboards import board as boards
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.published_numbers import Published
-from advbench.leaderboards.site import board_page, file_names, method_page, run_page, superseded
+from advbench.leaderboards.site import board_page, file_names, method_page, ranks_page, run_page, superseded
 from advbench.leaderboards.site.render import page
 from advbench.leaderboards.site.source import Corrected, Filed, Source, by_digest, places
 from advbench.leaderboards.table import Table
@@ -100,6 +100,7 @@ def compose(
         out[f"runs/{file_names.slug(filed.record.run)}.html"] = run_page.render(filed, of.slug, before)
     entries = method_page.add(out, identities, cards or {}, _standings(made), _changed(made))
     out["methods/index.html"] = page("methods.html", root="../", here="methods", methods=entries)
+    out["ranks.html"] = ranks_page.render([ranks_page.RankedBoard(one.table, one.slug) for one in made])
     assets = static()
     out["index.html"] = page(
         "index.html",

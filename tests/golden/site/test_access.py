@@ -46,7 +46,7 @@ def axe(request) -> str:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(browser, site, records, axe, scheme):
     slug = board_slug(BOARD.name, BOARD.digest)
-    names = ["index.html", f"boards/{slug}.html", f"boards/{board_slug(EMPTY.name, EMPTY.digest)}.html"]
+    names = ["index.html", "ranks.html", f"boards/{slug}.html", f"boards/{board_slug(EMPTY.name, EMPTY.digest)}.html"]
     names += ["methods/index.html", "methods/mart.html", f"protocols/{slug}.html", f"runs/{records[0].run}.html"]
     if scheme == "dark":  # the same markup in other colours: one page of each look
         names = [names[1], names[4], names[6]]

@@ -191,10 +191,18 @@ def test_light_and_dark_follow_the_system_until_the_reader_chooses(browser, site
 def test_every_kind_of_page_fits_its_screen_and_links_lead_somewhere(browser, site, records, size):
     slug = board_slug(BOARD, records[0].protocol_digest)
     empty = board_slug("imagenet-linf/1", published()["imagenet-linf/1"].digest)
-    pages = ["index.html", f"boards/{slug}.html", f"boards/{empty}.html", "methods/index.html", "methods/trades.html"]
+    pages = [
+        "index.html",
+        "ranks.html",
+        f"boards/{slug}.html",
+        f"boards/{empty}.html",
+        "methods/index.html",
+        "methods/trades.html",
+    ]
     pages += [
         "methods/mart.html",
         "methods/hat.html",
+        "ranks.html",
         "protocols/index.html",
         f"protocols/{slug}.html",
         f"runs/{records[0].run}.html",

@@ -97,6 +97,18 @@ def test_the_comparisons_are_those_of_the_board(composed, board_records):
         assert bool(holds) == one.holds
 
 
+def test_the_page_of_ranks_shows_the_rank_sets_of_every_board_that_has_them(composed, board_records, make_record):
+    ranked = {row.label: row for row in build(board_records).rows if row.rank and row.checkpoint == "best"}
+    other = [make_record("pgd_at", protocol="digits-linf/1")]
+    page = text(compose(filed([*board_records, *other])), "ranks.html")
+    lines = [re.sub(r"<[^>]+>", " ", line).split() for line in re.findall(r"<tr><th scope=.row.>.*?</tr>", page)]
+    assert {" ".join(words[:-2]): words[-2] for words in lines} == {label: row.rank for label, row in ranked.items()}
+    assert lines[0][0] == "TRADES"
+    assert 'href="boards/digits-linf-1-' in page.split("Without ranks")[1]
+    assert "No board has ranks yet" in text(compose(filed(other)), "ranks.html")
+    assert 'href="ranks.html"' in text(composed, "index.html")
+
+
 def test_downloads_hold_the_same_board(composed, board_records):
     stem = f"boards/{board_slug(DIGITS.name, DIGITS.digest)}"
     lines = list(reader.DictReader(StringIO(text(composed, f"{stem}.csv"))))
