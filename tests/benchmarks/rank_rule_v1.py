@@ -4,6 +4,7 @@ A row beats another if exact McNemar tests over all pairings of their seeds agre
 board), and with several seeds a hierarchical bootstrap over seeds and images too.
 """
 
+import hashlib
 from itertools import combinations
 
 import numpy as np
@@ -38,12 +39,13 @@ def _bootstrap(rows: dict[str, np.ndarray], draws: int, seed: int) -> dict[str, 
     """Draw accuracies (draws,) of each row: one sample of images for all rows, one of its own seeds for each."""
     stacked = np.concatenate([row.T for row in rows.values()], axis=1).astype(np.float32)
     images = len(stacked)
-    draw = np.random.default_rng(seed)
-    counts = draw.multinomial(images, np.full(images, 1 / images), size=draws)
-    shares = (counts.astype(np.float32) @ stacked) / images
+    indices = np.random.default_rng(seed).integers(0, images, size=(draws, images))
+    counts = np.bincount((indices + np.arange(draws)[:, None] * images).ravel(), minlength=draws * images)
+    shares = ((counts.reshape(draws, images).astype(np.float32) @ stacked) / images).astype(np.float64)
     found, column = {}, 0
     for name, row in rows.items():
-        chosen = draw.integers(0, len(row), size=(draws, len(row)))
+        own = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])
+        chosen = own.integers(0, len(row), size=(draws, len(row)))
         found[name] = np.take_along_axis(shares[:, column : column + len(row)], chosen, axis=1).mean(axis=1)
         column += len(row)
     return found
