@@ -99,8 +99,8 @@ class Variant:
 
     def count(self) -> Cell:
         """Return the number of seeds, and how many of them have collapsed."""
-        said = f"{len(self.collapsed)} collapsed" if self.collapsed else ""
-        return Cell(values=(float(len(self.records)),), expected=1, text=said)
+        text = f"{len(self.collapsed)} collapsed" if self.collapsed else ""
+        return Cell(values=(float(len(self.records)),), expected=1, text=text)
 
     def data(self) -> Cell:
         """Return the data mark."""

@@ -59,8 +59,8 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
     if max(record.data.num_classes for record in records) < 10:
         text = "AutoAttack is not standard here: fewer than ten classes leave fewer than nine targets."
         notes.append(Note(text, text))
-    for key, label, said in dict.fromkeys((row.key, row.label, row.notes) for row in table.rows if row.notes):
-        notes.append(Note(f"{label}: {'; '.join(said)}.", rows=(key,)))
+    for key, label, clauses in dict.fromkeys((row.key, row.label, row.notes) for row in table.rows if row.notes):
+        notes.append(Note(f"{label}: {'; '.join(clauses)}.", rows=(key,)))
     notes.extend(_withheld(table))
     notes.extend(_cautions(table))
     notes.extend(_not_run(variants))
@@ -103,12 +103,12 @@ def _data(records: Sequence[Record]) -> Note:
         (record.data.name, record.data.source, record.data.verified, record.data.digest[:12], record.data.notes)
         for record in records
     )
-    said = []
+    parts = []
     for name, source, verified, digest, notes in sources:
         mark = "verified" if verified else "unverified data"
-        said.append(f"{display(name)} from {source}, {mark}, sha256 {digest}{''.join(f', {note}' for note in notes)}")
+        parts.append(f"{display(name)} from {source}, {mark}, sha256 {digest}{''.join(f', {note}' for note in notes)}")
     marks = dict.fromkeys(mark for record in records for mark in data_marks(record))
-    return Note(f"Data: {'; '.join(said)}.", f"Data: {', '.join(marks)}." if marks else "Data verified.")
+    return Note(f"Data: {'; '.join(parts)}.", f"Data: {', '.join(marks)}." if marks else "Data verified.")
 
 
 def _spread(table: Table, variants: Sequence[Variant]) -> Note:
@@ -221,9 +221,9 @@ def _cost(records: Sequence[Record]) -> Note:
 
 def _collapsed(variant: Variant) -> Note:
     """Say which seeds of a method have collapsed and why."""
-    said = "; ".join(f"seed {seed} collapsed ({why})" for seed, why in variant.collapsed.items())
+    listed = "; ".join(f"seed {seed} collapsed ({why})" for seed, why in variant.collapsed.items())
     brief = f"{variant.identity.row}: {len(variant.collapsed)} of {len(variant.records)} seeds collapsed."
-    return Note(f"{variant.identity.row}: {said}.", brief, rows=(variant.key,))
+    return Note(f"{variant.identity.row}: {listed}.", brief, rows=(variant.key,))
 
 
 def _not_run(variants: Sequence[Variant]) -> list[Note]:
@@ -235,8 +235,8 @@ def _not_run(variants: Sequence[Variant]) -> list[Note]:
                 for flag in evaluation.flags:
                     if flag.state == "not run":
                         missing.setdefault(flag.reason or "no reason given", {})[flag.name] = None
-    said = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in missing.items())
-    return [Note(f"Flags not run on some checkpoint: {said}.")] if said else []
+    listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in missing.items())
+    return [Note(f"Flags not run on some checkpoint: {listed}.")] if listed else []
 
 
 def _withheld(table: Table) -> list[Note]:

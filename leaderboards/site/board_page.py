@@ -1,8 +1,11 @@
 """The page of a board with the files to download, and where a row stands in few words."""
 
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
+from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records.schema import Record
 from advbench.leaderboards.site import downloads
 from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.render import page
@@ -11,25 +14,30 @@ from advbench.leaderboards.writers.html.column_guide import marker
 from advbench.leaderboards.writers.html.view import Links, minus, view
 
 
-class BoardPage(NamedTuple):
-    """A board on its way to a page.
+@dataclass(frozen=True)
+class Board:
+    """A board on its way to pages.
 
     Attributes:
         table: the board with published numbers.
         measured: the same board without them.
-        stem: name of its page without ending.
-        links: what its page leads to.
+        protocol: whose board it is.
+        records: behind it.
+        slug: name of its page without ending.
         namesakes: how many other boards have the protocol's name.
+        corrected: what was corrected, see `superseded.entries`.
     """
 
     table: Table
     measured: Table
-    stem: str
-    links: Links
-    namesakes: int = 0
+    protocol: Protocol
+    records: tuple[Record, ...]
+    slug: str
+    namesakes: int
+    corrected: tuple[dict[str, Any], ...] = ()
 
 
-def add(out: dict[str, bytes], shown: BoardPage) -> list[str]:
+def add(out: dict[str, bytes], shown: Board, links: Links) -> list[str]:
     """Add a board's page and downloads to the files of a site; return what its builder should know, in sentences."""
     files, warnings = downloads.make(shown.measured, shown.table)
     notices = [f"{warning[:1].upper()}{warning[1:]}." for warning in warnings]
@@ -40,17 +48,17 @@ def add(out: dict[str, bytes], shown: BoardPage) -> list[str]:
             f"{shown.namesakes} {boards} this protocol's name and another digest. "
             "Their numbers cannot be compared with these.",
         )
-    out.update({f"boards/{shown.stem}.{file.ending}": file.text.encode() for file in files})
-    out[f"boards/{shown.stem}.html"] = page(
+    out.update({f"boards/{shown.slug}.{file.ending}": file.text.encode() for file in files})
+    out[f"boards/{shown.slug}.html"] = page(
         "board.html",
         root="../",
         here="boards",
-        board=view(shown.table, shown.links) | {"notices": notices},
+        board=view(shown.table, links) | {"notices": notices},
         downloads=[
-            (kind, [(file.name, f"{shown.stem}.{file.ending}", len(file.text.encode())) for file in group])
+            (kind, [(file.name, f"{shown.slug}.{file.ending}", len(file.text.encode())) for file in group])
             for kind, group in groupby(files, key=lambda file: file.kind)
         ],
-        records=[run["file"] for run in shown.links.runs.values()],
+        records=[run["file"] for run in links.runs.values()],
     )
     return warnings
 

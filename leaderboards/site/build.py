@@ -15,9 +15,9 @@ from advbench.leaderboards import board as boards
 from advbench.leaderboards import published_numbers
 from advbench.leaderboards.published_numbers import Published
 from advbench.leaderboards.site import board_page, file_names, method_page, ranks_page, run_page, superseded
+from advbench.leaderboards.site.board_page import Board
 from advbench.leaderboards.site.render import page
 from advbench.leaderboards.site.source import Corrected, Filed, Source, by_digest, places
-from advbench.leaderboards.table import Table
 from advbench.leaderboards.writers.escaping import display
 from advbench.leaderboards.writers.html.environment import static
 from advbench.leaderboards.writers.html.view import Links
@@ -31,19 +31,6 @@ class Site:
 
     files: dict[str, bytes] = field(repr=False)
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Board:
-    """One board on its way to pages: `table` with published numbers beside it, `measured` without."""
-
-    table: Table
-    measured: Table
-    protocol: Protocol
-    records: tuple[Record, ...]
-    slug: str
-    namesakes: int
-    corrected: tuple[dict[str, Any], ...] = ()
 
 
 def compose(
@@ -91,16 +78,15 @@ def compose(
             raised={record.run: _raised(record) for record in one.records},
             corrected=one.corrected,
         )
-        shown = board_page.BoardPage(one.table, one.measured, one.slug, links, one.namesakes)
-        warnings += [f"{one.table.protocol}: {text}" for text in board_page.add(out, shown)]
+        warnings += [f"{one.table.protocol}: {text}" for text in board_page.add(out, one, links)]
     _protocol_pages(out, made, toml or {})
     for filed in files:
         of = next(one for one in made if one.protocol.digest == filed.record.protocol_digest)
         before = [entry for entry in of.corrected if entry["place"] == filed.path]
         out[f"runs/{file_names.slug(filed.record.run)}.html"] = run_page.render(filed, of.slug, before)
-    entries = method_page.add(out, identities, cards or {}, _standings(made), _changed(made))
+    entries = method_page.add(out, identities, cards or {}, _results(made), _changed(made))
     out["methods/index.html"] = page("methods.html", root="../", here="methods", methods=entries)
-    out["ranks.html"] = ranks_page.render([ranks_page.RankedBoard(one.table, one.slug) for one in made])
+    out["ranks.html"] = ranks_page.render(made)
     assets = static()
     out["index.html"] = page(
         "index.html",
@@ -181,7 +167,7 @@ def _runs(one: Board, files: Mapping[str, PurePosixPath]) -> dict[str, dict[str,
             "weights": {name: checkpoint.sha256[:16] for name, checkpoint in sorted(record.checkpoints.items())},
             "epochs": {name: checkpoint.epoch for name, checkpoint in sorted(record.checkpoints.items())},
         }
-        | ({"corrected": said} if (said := corrected.get(files[record.run])) else {})
+        | ({"corrected": reasons} if (reasons := corrected.get(files[record.run])) else {})
         for record in one.records
     }
 
@@ -232,7 +218,7 @@ def _changed(made: Sequence[Board]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _standings(made: Sequence[Board]) -> dict[str, list[dict[str, Any]]]:
+def _results(made: Sequence[Board]) -> dict[str, list[dict[str, Any]]]:
     """Return where each method stands: one entry per board and variant, best and last side by side."""
     found: dict[str, list[dict[str, Any]]] = {}
     for one in made:

@@ -10,14 +10,14 @@ from advbench.leaderboards.site.render import markdown, page
 from advbench.leaderboards.table import BoardError
 from advbench.leaderboards.writers.html.column_guide import marker
 
-Standing = Mapping[str, Any]
+Result = Mapping[str, Any]
 
 
 def add(
     out: dict[str, bytes],
     identities: Mapping[str, MethodIdentity],
     cards: Mapping[str, str],
-    standings: Mapping[str, Sequence[Standing]],
+    results: Mapping[str, Sequence[Result]],
     changed: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[dict[str, Any]]:
     """Add a page per method that has a card or a record, and return the entries of the list of methods.
@@ -26,7 +26,7 @@ def add(
         out: files by name, added to.
         identities: methods that have records, as their records name them.
         cards: method name → card in Markdown, which begins with the label as its heading.
-        standings: method name → its rows on the boards.
+        results: method name → its rows on the boards.
         changed: method name → corrections of its records.
     """
     entries = []
@@ -45,7 +45,7 @@ def add(
             family=identity.family if identity else "",
             marker=marker(identity.family) if identity else None,
             card=markdown(text),
-            standings=list(standings.get(name, ())),
+            results=list(results.get(name, ())),
             changed=list(changed.get(name, ())),
             bib=f"{slug(name)}.bib" if citation else "",
             carded=name in cards,
@@ -59,7 +59,7 @@ def add(
                 "marker": marker(identity.family) if identity else None,
                 "paper": f"{identity.venue} {identity.year}" if identity else "",
                 "year": identity.year if identity else "",
-                "boards": len({entry["slug"] for entry in standings.get(name, ())}),
+                "boards": len({entry["slug"] for entry in results.get(name, ())}),
             }
         )
     return sorted(entries, key=lambda entry: (not entry["boards"], str(entry["label"]).lower()))

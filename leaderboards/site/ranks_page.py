@@ -1,23 +1,17 @@
 """The page over all boards: the rank set of each method on every board that has ranks, boards by data set."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from advbench.leaderboards.site.board_page import Board
 from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.render import page
-from advbench.leaderboards.table import Table, show
+from advbench.leaderboards.table import show
 from advbench.leaderboards.writers.escaping import display
 from advbench.leaderboards.writers.html.column_guide import marker
 
 
-class RankedBoard(NamedTuple):
-    """A board and the name of its page without ending."""
-
-    table: Table
-    slug: str
-
-
-def render(boards: Sequence[RankedBoard]) -> bytes:
+def render(boards: Sequence[Board]) -> bytes:
     """Return the page; boards without ranks are named, with what they lack."""
     ranked = [one for one in boards if one.table.ranking and one.table.ranking.ranks_methods]
     ranked.sort(key=lambda one: (display(one.table.dataset).casefold(), one.table.protocol))

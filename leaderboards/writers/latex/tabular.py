@@ -72,10 +72,10 @@ def upright(
         group, title = _titles(board, boards, layout)
         for checkpoint in names if stacked else names[:1]:
             moved = [metric._replace(checkpoint=checkpoint) for metric in metrics] if stacked else metrics
-            said = f"{checkpoint.capitalize()} checkpoint" if stacked else ""
+            about = f"{checkpoint.capitalize()} checkpoint" if stacked else ""
             entries = [_measured(variant, layout, places, moved) for variant in variants(board)]
             lines = [[entry.name, *map(entry.value, moved)] for entry in entries if entry]
-            blocks.append(Block(_joined(title, said), lines, group))
+            blocks.append(Block(_joined(title, about), lines, group))
         if board.published:
             quoted = [_published(one, letters[source(one)], layout, everywhere=stacked) for one in board.published]
             lines = [[entry.name, *map(entry.value, metrics)] for entry in quoted]
@@ -97,14 +97,14 @@ def transposed(board: Table, columns: Sequence[Column], layout: Layout, places: 
     moving = [column for column in columns if column.key in PER_CHECKPOINT]
     fixed = [column for column in columns if column.key not in PER_CHECKPOINT]
     blocks = []
-    for said, checkpoint, some in (
+    for about, checkpoint, some in (
         *((f"{one.capitalize()} checkpoint", one, moving) for one in names),
         ("", "", fixed),
     ):
         metrics = [Metric("", checkpoint or names[0], column, "") for column in some]
         lines = [[heading(one.column), *(entry.value(one) for entry in (*measured, *quoted))] for one in metrics]
         if lines:
-            blocks.append(Block(said, lines))
+            blocks.append(Block(about, lines))
     letters_of = "c" * len(measured) + (rf"@{{\hskip 1.5em}}{'c' * len(quoted)}" if quoted else "")
     return _tabular(f"l{letters_of}", header, blocks, layout, width=1 + len(measured) + len(quoted))
 
@@ -164,11 +164,11 @@ def _titles(board: Table, boards: Sequence[Table], layout: Layout) -> tuple[str,
     return latex_escape(group), latex_escape(", ".join(own))
 
 
-def _joined(title: str, said: str) -> str:
+def _joined(title: str, about: str) -> str:
     """Return the heading of a block: whose board, which checkpoint."""
-    if title and said:
-        return f"{title}, {said[:1].lower()}{said[1:]}"
-    return title or said
+    if title and about:
+        return f"{title}, {about[:1].lower()}{about[1:]}"
+    return title or about
 
 
 def _measured(variant: MethodRows, layout: Layout, places: int, metrics: Sequence[Metric]) -> Entry | None:
