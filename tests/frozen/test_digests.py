@@ -29,19 +29,17 @@ def test_no_two_protocols_are_the_same():
 
 
 def test_the_published_protocols_are_those_of_the_specification():
-    assert set(PINNED) >= {
-        "digits-linf/1",
-        "digits-linf-full/1",
-        "cifar10-linf/1",
-        "cifar10-linf-short/1",
-        "cifar10-linf-wrn/1",
-        "cifar100-linf/1",
-        "cifar100-linf-short/1",
-        "cifar100-linf-wrn/1",
-        "tinyimagenet-linf/1",
-        "tinyimagenet-linf-short/1",
-        "imagenet-linf/1",
-    }
+    series = {f"{data}-linf{kind}" for data in ("cifar10", "cifar100") for kind in ("", "-short", "-wrn")}
+    series |= {"digits-linf", "digits-linf-full", "tinyimagenet-linf", "tinyimagenet-linf-short", "imagenet-linf"}
+    assert set(PINNED) >= {f"{name}/{version}" for name in series for version in (1, 2)}
+
+
+def test_the_second_versions_select_by_the_worst_case_and_look_at_convergence():
+    for name, protocol in published().items():
+        later = not name.endswith("/1")
+        assert (protocol.selection.measure == "worst") == later, name
+        assert (protocol.flags.convergence_every > 0) == later, name
+        assert (protocol.attacks.engine != "pyautoattack") == later, name
 
 
 def test_files_are_named_after_their_protocols(root_of_protocols):

@@ -40,7 +40,7 @@ NUMBERS = {
 @pytest.fixture(scope="module")
 def cifar(make_record):
     """One board with three seeds, one method masked, and two published rows."""
-    protocol = resolve("cifar10-linf")
+    protocol = resolve("cifar10-linf/1")
     flag = Flag(name="zero-gradients", kind="masking", state="raised")
     records = [
         make_record(name, seed=seed, protocol=protocol, images=1000, flags=(flag,) if name == "act" else ())

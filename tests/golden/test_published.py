@@ -34,7 +34,7 @@ def test_committed_tables_are_what_their_records_say():
 
 
 def test_a_table_that_was_edited_by_hand_is_found(tmp_path):
-    words = ["leaderboard", "--records", str(RECORDS), "--protocol", "digits-linf", "--out", str(tmp_path)]
+    words = ["leaderboard", "--records", str(RECORDS), "--protocol", "digits-linf/1", "--out", str(tmp_path)]
     assert CliRunner().invoke(main, words).exit_code == 0
     path = tmp_path / "digits-linf-1.md"
     path.write_text(path.read_text("utf-8").replace("65.0", "66.0", 1), "utf-8")
@@ -92,7 +92,7 @@ def test_the_example_on_cifar10_is_marked_as_the_subset_that_it_is():
 
 
 def test_every_kind_of_figure_is_drawn_from_published_records(tmp_path):
-    words = ["plot", "all", "--records", str(RECORDS), "--protocol", "digits-linf", "--out", str(tmp_path)]
+    words = ["plot", "all", "--records", str(RECORDS), "--protocol", "digits-linf/1", "--out", str(tmp_path)]
     result = CliRunner().invoke(main, [*words, "--formats", "png"])
     assert result.exit_code == 0, result.output
     drawn = {path.name for path in tmp_path.iterdir()}

@@ -83,7 +83,7 @@ def test_a_method_outside_is_known_after_method_and_marked(tmp_path):
     path = outside(tmp_path, "elsewhere")
     assert "elsewhere" not in discovery.names()
     output = advbench("run-all", "--method", path, "--methods", "elsewhere", "--dry-run", "--store", tmp_path / "runs")
-    assert "digits-linf/1 elsewhere seed 0" in output
+    assert "digits-linf/2 elsewhere seed 0" in output
     assert discovery.OUTSIDE in discovery.load("elsewhere").card.notes
     assert discovery.OUTSIDE not in discovery.load("pgd_at").card.notes
 
@@ -154,14 +154,14 @@ def test_style_and_types_of_a_file_outside(tmp_path):
 def test_baselines_outside_their_bands_break_the_check():
     (finding,) = baseline_bands.judge_baselines([], "mine", official=False)
     assert finding.level == "note"
-    assert list(baseline_bands.baselines("digits-linf/1", official=True)) == ["pgd_at", "trades"]
-    assert {one.level for one in baseline_bands.judge_baselines([], "digits-linf/1", official=True)} == {"failed"}
+    assert list(baseline_bands.baselines("digits-linf/2", official=True)) == ["pgd_at", "trades"]
+    assert {one.level for one in baseline_bands.judge_baselines([], "digits-linf/2", official=True)} == {"failed"}
     column = types.SimpleNamespace
     for autoattack, level in ((0.6, "ok"), (0.2, "failed"), (0.99, "failed"), (None, "failed")):
         values = {"clean": 0.95, "autoattack": autoattack}
         evaluation = column(accuracy=values.get)
         record = column(method=column(name="pgd_at", changed={}), checkpoints={"best": column(evaluation=evaluation)})
-        first = baseline_bands.judge_baselines([record], "digits-linf/1", official=True)[0]
+        first = baseline_bands.judge_baselines([record], "digits-linf/2", official=True)[0]
         assert first.level == level
         assert ("the set-up is broken" in first.hint) == (level == "failed")
 

@@ -14,7 +14,7 @@ from advbench.benchmark.cli.app import COMMANDS
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.runs.job import Job, RunSpec
 
-DIGITS = published()["digits-linf/1"]
+DIGITS = published()["digits-linf/2"]
 
 
 def advbench(*words: object, code: int = 0, stdin: str | None = None) -> Result:
@@ -88,7 +88,7 @@ BAD = [
     (["run-all", "--protocol", "cifar11-linf"], "no protocol 'cifar11-linf'; did you mean cifar10-linf?"),
     (["run-all", "--protocol", "zzz"], "no protocol 'zzz'; published: "),
     (["run-all", "--protocol", "none.toml"], "none.toml: cannot be read"),
-    (["run-all", "--protocol", "digits-linf", "--protocol", "digits-linf/1"], "used twice"),
+    (["run-all", "--protocol", "digits-linf", "--protocol", "digits-linf/2"], "used twice"),
     (["run-all", "--methods", "pgd"], "no method 'pgd'; did you mean pgd_at?"),
     (["run-all", "--methods", "zzz"], "no method 'zzz'; there are: "),
     (["run-all", "--methods", "pgd_at,,trades"], "separated by commas"),
@@ -135,8 +135,8 @@ def test_bad_input_is_refused_in_one_line(tmp_path, monkeypatch, words, said):
 def copied() -> str:
     """A published protocol under a name of the user's, as docs/protocols.md says."""
     text = advbench("protocols", "show", "digits-linf", "--toml").stdout
-    assert 'name = "digits-linf/1"' in text
-    return text.replace('name = "digits-linf/1"', 'name = "mine/1"')
+    assert 'name = "digits-linf/2"' in text
+    return text.replace('name = "digits-linf/2"', 'name = "mine/1"')
 
 
 def test_a_protocol_that_is_wrong_names_file_and_key(tmp_path):
@@ -181,7 +181,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch):
 
 def test_hyphens_and_underscores_of_methods_are_the_same(tmp_path):
     words = ("run-all", "--dry-run", "--store", tmp_path, "--seeds", "0")
-    assert "digits-linf/1 pgd_at seed 0" in advbench(*words, "--methods", "pgd-at").stdout
+    assert "digits-linf/2 pgd_at seed 0" in advbench(*words, "--methods", "pgd-at").stdout
     assert advbench("methods", "show", "pgd-at").stdout.startswith("# PGD-AT\n")
     assert "kd_swa has no hyper-parameter" in refusal(*words, "--methods", "kd-swa", "--set", "kd-swa.zzz=3")
 
@@ -227,7 +227,7 @@ def test_a_protocol_shown_for_people_has_its_digest_and_every_key(tmp_path):
     assert f"official, sha256 {DIGITS.digest}" in said
     assert "threat.eps                  3/20" in said
     path = tmp_path / "mine.toml"
-    path.write_text(copied().replace("epochs = 12", "epochs = 2"))
+    path.write_text(copied().replace("epochs = 15", "epochs = 2"))
     assert "unofficial, sha256" in advbench("protocols", "show", path).stdout
 
 
@@ -276,16 +276,16 @@ def test_status_and_prune_of_an_empty_store(tmp_path):
 
 def test_status_of_a_suite_shows_what_is_missing(tmp_path):
     said = advbench("status", "--store", tmp_path, "--methods", "standard,kd_swa", "--seeds", "0").stdout
-    assert "digits-linf/1 kd_swa seed 0" in said
-    assert "digits-linf/1 pgd_at seed 0" in said, "teachers are part of it"
+    assert "digits-linf/2 kd_swa seed 0" in said
+    assert "digits-linf/2 pgd_at seed 0" in said, "teachers are part of it"
 
 
 def test_dry_run_lists_the_jobs_and_does_nothing(tmp_path):
     words = ("--methods", "kd_swa", "--seeds", "0-1", "--store", tmp_path / "runs", "--jobs", "2")
     said = advbench("run-all", "--dry-run", *words).stdout
-    rows = [line for line in said.splitlines() if line.startswith("digits-linf/1 ")]
+    rows = [line for line in said.splitlines() if line.startswith("digits-linf/2 ")]
     assert [row.split("  ")[0] for row in rows] == [
-        f"digits-linf/1 {method} seed {seed}" for seed in (0, 1) for method in ("pgd_at", "standard", "kd_swa")
+        f"digits-linf/2 {method} seed {seed}" for seed in (0, 1) for method in ("pgd_at", "standard", "kd_swa")
     ] or len(rows) == 6
     assert "attack best (" in said
     assert "about" in said.splitlines()[-1]

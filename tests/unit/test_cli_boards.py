@@ -175,9 +175,9 @@ def test_boards_of_several_protocols_are_never_mixed(records):
     assert "digits-linf-full/1" in said
     message = refusal("leaderboard", "--records", records, "--format", "csv")
     assert "choose one with --protocol: digits-linf-full/1, digits-linf/1" in message
-    one = advbench("leaderboard", "--records", records, "--format", "csv", "--protocol", "digits-linf-full").stdout
+    one = advbench("leaderboard", "--records", records, "--format", "csv", "--protocol", "digits-linf-full/1").stdout
     assert "WEAK" not in one
-    assert "no records of cifar10-linf/1" in refusal("leaderboard", "--records", records, "--protocol", "cifar10-linf")
+    assert "no records of cifar10-linf/2" in refusal("leaderboard", "--records", records, "--protocol", "cifar10-linf")
 
 
 def test_a_spoilt_record_names_file_and_key(records):

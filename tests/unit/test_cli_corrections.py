@@ -213,7 +213,7 @@ class TestBibtex:
         assert "no method 'nobody'" in refusal("bibtex", "--records", records, "--methods", "nobody")
 
     def test_one_protocol_only_and_nothing_at_all(self, records, tmp_path):
-        assert advbench("bibtex", "--records", records, "--protocol", "digits-linf").stdout.count("@") == 4
+        assert advbench("bibtex", "--records", records, "--protocol", "digits-linf/1").stdout.count("@") == 4
         assert "no records; name methods with --methods" in refusal(
             "bibtex", "--records", records, "--protocol", "cifar10-linf"
         )

@@ -10,7 +10,7 @@ from advbench.benchmark.runs.plan import MethodRequest
 
 DIGITS = published()["digits-linf/1"]
 SUITE = """
-protocols = ["digits-linf", "mine.toml"]
+protocols = ["digits-linf/1", "mine.toml"]
 seeds = [0, 1]
 
 [[method]]
@@ -64,7 +64,7 @@ BAD = [
     ("seeds = [0, 1]", "seeds = [true]", "seeds.0: Input should be a valid integer"),
     ("seeds = [0, 1]", "seeds = [1, 1]", "seeds: must be different"),
     ("seeds = [0, 1]", "seed = 0", "seed: unknown key"),
-    ('protocols = ["digits-linf", "mine.toml"]', "", "protocols: missing"),
+    ('protocols = ["digits-linf/1", "mine.toml"]', "", "protocols: missing"),
     ('"mine.toml"]', '"digits-linf/1"]', "digits-linf/1 is used twice"),
     ('"mine.toml"]', '"other"]', "protocols: no protocol 'other'"),
     ('name = "pgd_at"', 'name = "pgd"', "method.0: no method 'pgd'"),

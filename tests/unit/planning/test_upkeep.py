@@ -196,7 +196,7 @@ class TestPublish:
 def test_train_says_that_a_run_diverged(store, made, checkpoints, code, left):
     spec = RunSpec(made.DIGITS, "standard", discovery.make("standard").hyperparameters(), 0)
     made.train(store.folder(spec), diverged=True, checkpoints=checkpoints)
-    result = CliRunner().invoke(main, ["train", "standard", "--protocol", "digits-linf", "--store", str(store.root)])
+    result = CliRunner().invoke(main, ["train", "standard", "--protocol", "digits-linf/1", "--store", str(store.root)])
     assert result.exit_code == code
     assert "DIVERGED at epoch 3" in result.stderr
     assert left in result.stderr
