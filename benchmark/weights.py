@@ -1,14 +1,15 @@
-"""Perturbed and averaged weights, shared by methods: AWP (Wu et al. 2020), exponential averages, SWA."""
+"""Perturbed and averaged weights, shared by methods: AWP (Wu et al. 2020), SWA, exponential averages of any method."""
 
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.method import OneNetwork, Step
+from advbench.benchmark.method import Method, N, OneNetwork, Step, Task, knob
 
 Direction = list[tuple[nn.Parameter, Tensor]]
 
@@ -136,3 +137,40 @@ class Averaged(OneNetwork):
         """Set average ← keep·average + (1 − keep)·target and count the update; see `average_into`."""
         average_into(self.average, self.target, keep, buffers=buffers)
         self.count += 1
+
+
+@dataclass(frozen=True)
+class EMA(Method[N]):
+    """Any method with an average of its network deployed: `class TradesEMA(EMA[OneNetwork], TRADES)` and a card.
+
+    w̄ ← d w̄ + (1 − d) w, batch-norm statistics too, after each step t = 0, 1, …, d = min(decay, (t+1)/(t+10)).
+    """
+
+    decay: float = knob(0.999, "SEAT's release")
+
+    def __post_init__(self) -> None:
+        """Refuse a decay that is none; checks of the averaged method follow."""
+        if not 0 < self.decay < 1:
+            raise ValueError("decay must lie between 0 and 1")
+        checked = getattr(super(), "__post_init__", None)
+        if checked is not None:
+            checked()
+
+    def build(self, task: Task) -> N:
+        """Put the average and its number of steps beside what the averaged method builds."""
+        nets = super().build(task)  # type: ignore[safe-super]  # the averaged method follows in the order
+        nets.add_module("average", frozen_copy(super().deployed(nets)))
+        nets.register_buffer("averaged_steps", torch.zeros((), dtype=torch.int64))
+        return nets
+
+    def after_step(self, nets: N, step: Step) -> None:
+        """Average with a decay that rises from 1/10."""
+        super().after_step(nets, step)
+        steps = nets.get_buffer("averaged_steps")
+        t = steps.double()
+        average_into(self.deployed(nets), super().deployed(nets), ((t + 1) / (t + 10)).clamp(max=self.decay))
+        steps.add_(1)
+
+    def deployed(self, nets: N) -> nn.Module:
+        """Deploy the average."""
+        return nets.get_submodule("average")

@@ -61,7 +61,7 @@ class D2R(Method[TwoNetworks]):
         forwards=30,
         differs=(
             "The KLs are exact; the release adds 1e-5 inside one of their logarithms.",
-            "The guide has the target's architecture (the release: from the command line); paper not consulted.",
+            "The guide is the protocol's, by default the target's (release: its command line's); paper not consulted.",
             "The weights are the released ones at every C, so an image's strength falls as 1/C; `rescale` keeps it.",
             "The release's first epoch is at learning rate 0.02, the next at 0.1: the schedule is the protocol's.",
         ),

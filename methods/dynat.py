@@ -16,7 +16,7 @@ from advbench.benchmark.weights import perturbed_step
 
 Inner = Literal["dyn_ce", "trades_kl", "gt_ce"]
 BETA = "the paper's value per data set is not in the release; paper not consulted"
-GUIDE = "The guide has the target's architecture (the release takes it from the command line); paper not consulted."
+GUIDE = "The guide is the protocol's, by default the target's (release: its command line's); paper not consulted."
 FIRST = "The release's first epoch is at learning rate 0.02, the next at 0.1: the schedule is the protocol's."
 ENOUGH = 300
 """Steps in which the target unlearns the guide's constant first labels (digits: 440 suffice, 132 do not)."""

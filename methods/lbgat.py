@@ -31,7 +31,7 @@ class LBGAT(Method[TwoNetworks]):
         family="two networks",
         forwards=30,
         differs=(
-            "The guide has the target's architecture, for the release's ResNet-18 beside a WideResNet-34.",
+            "The guide is the protocol's, by default the target's; the release has ResNet-18 beside WideResNet-34.",
             "The release's first epoch is at learning rate 0.02, the next at 0.1: the schedule is the protocol's.",
         ),
     )

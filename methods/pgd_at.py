@@ -3,13 +3,14 @@
 Recipe of Rice et al. (ICML 2020, github.com/locuslab/robust_overfitting), crafted in eval mode (Pang et al. 2021).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum
 from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
+from advbench.benchmark.weights import EMA
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,17 @@ class PGDAT(Method[OneNetwork]):
             with torch.no_grad():
                 nets.target(batch.x)
         return ce_mean(z_adv, batch.y)
+
+
+@dataclass(frozen=True)
+class PGDATEMA(EMA[OneNetwork], PGDAT):
+    """L = CE(z(x'), y); deployed: w̄ ← d w̄ + (1 − d) w after each step t = 0, 1, …, d = min(decay, (t+1)/(t+10))."""
+
+    decay: float = knob(0.995, "ours: OA-AT's release averages with it, SEAT, which is this with 0.999, with another")
+    card = replace(
+        PGDAT.card,
+        name="pgd_at_ema",
+        label="PGD-AT+EMA",
+        family="averaging",
+        differs=(*PGDAT.card.differs, "Weights and statistics are averaged, which the paper does not do."),
+    )

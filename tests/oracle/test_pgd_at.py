@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from advbench.methods.pgd_at import PGDAT
+from advbench.methods.pgd_at import PGDAT, PGDATEMA
 
 
 @pytest.mark.parametrize("release_bn", [False, True])
@@ -29,3 +29,19 @@ def test_a_step_s_passes_and_order(release_bn, cost, stage):
     s = stage(PGDAT(release_bn=release_bn), steps=10)
     assert s.update() == cost
     assert s.order() == ["target(x_adv)", "target(x)"][: 1 + release_bn]
+
+
+def test_the_averaged_row_trains_as_pgd_at_and_deploys_the_average(stage, formulas):
+    s = stage(PGDATEMA(decay=0.15))
+    average = {name: value.clone() for name, value in s.nets.average.state_dict().items()}
+    for t, decay in enumerate((0.1, 0.15, 0.15)):
+        s.batch = s.task.batch(seed=t)
+        s.update()
+        s.method.after_step(s.nets, s.step)
+        for name, value in s.nets.target.state_dict().items():
+            average[name] = decay * average[name] + (1 - decay) * value if value.is_floating_point() else value.clone()
+    assert s.method.deployed(s.nets) is s.nets.average
+    for name, value in s.nets.average.state_dict().items():
+        torch.testing.assert_close(value, average[name], rtol=1e-12, atol=1e-14)
+    with pytest.raises(ValueError, match="decay must lie between 0 and 1"):
+        PGDATEMA(decay=1.0)
