@@ -151,6 +151,14 @@ class Arena:
         with self.ledger.differentiating("input"):
             return self.threat.ball.ascend(self.x, x_adv, objective, step=step, steps=steps)
 
+    def engine_view(self) -> NetworkView:
+        """Return our engine's view of the network; its passes are counted, whichever engine the protocol has."""
+        if self.attacked.network is not self.view:
+            return self.attacked
+        prepared = network_view.prepare(self.view.network, self.x)
+        self.ledger.watch(prepared.outlet)
+        return prepared
+
     def examples_of(self, source: nn.Module) -> Tensor:
         """Return PGD-20 examples of these images made on another network."""
         spec, view = self.protocol.attacks.pgd20, View(source)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.benchmark.attacks import autoattack, autoattack_versions
-from advbench.benchmark.attacks.autoattack import convergence, engine, network_view
+from advbench.benchmark.attacks.autoattack import convergence, engine
 from advbench.benchmark.attacks.cw import margin_sum
 from advbench.benchmark.evaluation.arena import Arena, ThreatModel, entered
 from advbench.benchmark.evaluation.masking_probes import examine
@@ -142,8 +142,7 @@ def _convergence(attempt: _Attempt, alive: Tensor) -> dict[str, Any]:
     targets = min(flags.convergence_targets, autoattack.targets(arena.view.num_classes))
     effort = convergence.Effort(targets, flags.convergence_restarts, flags.convergence_iterations)
     if len(among):
-        view = network_view.prepare(arena.view.network, arena.x)
-        arena.ledger.watch(view.network)
+        view = arena.engine_view()
         still = {}
         for attack in convergence.BEYOND:
             with arena.ledger.differentiating("input"):
@@ -179,10 +178,7 @@ def _engine(arena: Arena, seed: int, name: Engine) -> tuple[Propose, dict[str, A
         return theirs, autoattack_versions.rand_settings(eot) if eot else autoattack.settings(classes)
     if eot:
         raise EvaluationError("AutoAttack under EOT runs through pyautoattack alone")
-    mode, view = name, arena.attacked
-    if arena.protocol.attacks.engine == "pyautoattack":  # the engine is asked for off the board
-        view = network_view.prepare(arena.view.network, arena.x)
-        arena.ledger.watch(view.outlet)
+    mode, view = name, arena.engine_view()
 
     def ours(among: Tensor, attack: str, stage_seed: int) -> tuple[Tensor, list[str]]:
         if (attack, norm) == ("square", "l2"):
