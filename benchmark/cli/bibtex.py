@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.options import FILE, method_option, methods_option, open_store
+from advbench.benchmark.cli.options import OUT_FILE, method_option, methods_option, open_store
 from advbench.benchmark.cli.read_records import RecordSource, records_options
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @methods_option(help="Of these methods, recorded or not.")
 @records_options()
 @method_option
-@click.option("--out", type=FILE, help="Write the file instead of printing it.")
+@click.option("--out", type=OUT_FILE, help="Write the file instead of printing it.")
 def bibtex(*, methods: tuple[str, ...] | None, source: RecordSource, out: Path | None) -> None:
     """Print the BibTeX entries of the methods on boards: one for every \\cite of `leaderboard --format latex`.
 
@@ -41,6 +41,7 @@ def bibtex(*, methods: tuple[str, ...] | None, source: RecordSource, out: Path |
     if out is None:
         click.echo(entries, nl=False)
         return
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(entries, encoding="utf-8")
     click.echo(f"wrote {out}: {entries.count('@')} entries")
 

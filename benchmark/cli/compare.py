@@ -8,7 +8,7 @@ import click
 
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import file_name, print_table, write_figure, write_json
-from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
+from advbench.benchmark.cli.options import OUT_FOLDER, checkpoint_option, column_option, data_option
 from advbench.benchmark.cli.read_records import RecordSource, labels_of, records_options
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @records_options("Where there are several.")
 @checkpoint_option()
 @column_option
-@click.option("--out", type=FOLDER, help="Also write figures, and all figures as JSON, into this folder.")
+@click.option("--out", type=OUT_FOLDER, help="Also write figures, and all figures as JSON, into this folder.")
 @data_option
 def compare(
     *, a: str, b: str, source: RecordSource, checkpoint: str, column: str, out: Path | None, data_root: Path | None

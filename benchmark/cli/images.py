@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.console import print_table, write_figure
-from advbench.benchmark.cli.options import FOLDER, checkpoint_option, column_option, data_option
+from advbench.benchmark.cli.options import OUT_FOLDER, checkpoint_option, column_option, data_option
 from advbench.benchmark.cli.read_records import RecordSource, labels_of, records_options
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @checkpoint_option()
 @column_option
 @click.option("--hardest", default=10, show_default=True, help="How many of the hardest images to list.")
-@click.option("--out", type=FOLDER, help="Also write the figures into this folder.")
+@click.option("--out", type=OUT_FOLDER, help="Also write the figures into this folder.")
 @data_option
 def images(
     *, source: RecordSource, checkpoint: str, column: str, hardest: int, out: Path | None, data_root: Path | None

@@ -7,7 +7,7 @@ import click
 
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.board_options import Choice, Format, choice_options, format_options
-from advbench.benchmark.cli.options import FOLDER, flag
+from advbench.benchmark.cli.options import OUT_FOLDER, flag
 from advbench.benchmark.cli.read_records import RecordSource, records_options
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @choice_options
 @flag("--published", help="Add numbers from papers and repositories, apart and never ranked.")
 @flag("--history", help="Print what was corrected instead: records replaced or withdrawn.")
-@click.option("--out", type=FOLDER, help="Also write the whole boards in every format, with trade-off plots.")
+@click.option("--out", type=OUT_FOLDER, help="Also write the whole boards in every format, with trade-off plots.")
 @flag("--check", help="Compare the tables in --out with their records; write nothing.")
 def leaderboard(
     *,

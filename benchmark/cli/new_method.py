@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from advbench.benchmark.cli.options import FOLDER, flag
+from advbench.benchmark.cli.options import OUT_FOLDER, flag
 
 
 @click.command("new-method", short_help="Begin a new defense: adapter, card, oracle test.")
@@ -12,7 +12,7 @@ from advbench.benchmark.cli.options import FOLDER, flag
 @click.option("--networks", type=click.Choice(["1", "2"]), default="1", show_default=True, help="2: target and guide.")
 @flag("--teacher", help="It learns from a frozen teacher.")
 @flag("--memory", help="It remembers something of every training image.")
-@click.option("--out", type=FOLDER, default=Path(), help="Checkout, or any folder.  [default: here]")
+@click.option("--out", type=OUT_FOLDER, default=Path(), help="Checkout, or any folder.  [default: here]")
 def new_method(*, name: str, networks: str, teacher: bool, memory: bool, out: Path) -> None:
     """Write an adapter that runs, its card to fill in, and its oracle test, which fails until it is filled in.
 

@@ -10,7 +10,7 @@ import click
 from advbench.benchmark.cli.any_network import NetworkRef, under_attack
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import print_table, write_json
-from advbench.benchmark.cli.options import FILE, NAMES, Value, Where, gather, subset_option
+from advbench.benchmark.cli.options import NAMES, OUT_FILE, Value, Where, gather, subset_option
 from advbench.benchmark.protocol_parts import exact
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ threat_options = gather(
         help="Who runs AutoAttack: pyautoattack, or our own faster engine, with pyautoattack's random numbers "
         "(reference) or with numbers by image (exact).  [default: the protocol's]",
     ),
-    click.option("--out", type=FILE, help="Write all of it as JSON."),
+    click.option("--out", type=OUT_FILE, help="Write all of it as JSON."),
     subset_option,
 )
 

@@ -1,5 +1,6 @@
 """Options that several commands share, how their values are read, and the small objects that carry them."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -74,8 +75,24 @@ def _names(text: str) -> tuple[str, ...]:
 PROTOCOL = Value("NAME|FILE.toml", _protocol)
 SEEDS = Value("LIST", _seeds)
 NAMES = Value("LIST", _names)
+
+
+class OutPath(click.Path):
+    """A path that will be written: whether it can be is found out before the work that it is for."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Refuse a path below what is no folder, or none that may be written into."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+        if not os.access(there, os.W_OK) or (there != path.absolute() and not there.is_dir()):
+            self.fail(f"{path}: cannot be written: {there} is no folder that may be written into", param, ctx)
+        return path
+
+
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+OUT_FOLDER = OutPath(file_okay=False, path_type=Path)
+OUT_FILE = OutPath(dir_okay=False, path_type=Path)
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(1)
 FAMILIES = ("clean", "pgd", "cw", "examination", "autoattack")
@@ -119,7 +136,9 @@ subset_option = click.option("--subset", type=click.IntRange(3), help="Only the 
 
 def out_folder(default: str) -> Option:
     """Return the option `--out` with a folder to write into."""
-    return click.option("--out", type=FOLDER, default=Path(default), show_default=True, help="Folder to write into.")
+    return click.option(
+        "--out", type=OUT_FOLDER, default=Path(default), show_default=True, help="Folder to write into."
+    )
 
 
 def _parameters(command: Command) -> list[click.Parameter]:

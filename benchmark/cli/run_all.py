@@ -8,7 +8,15 @@ import click
 from advbench.benchmark.cli.app import Failed
 from advbench.benchmark.cli.cluster_options import cluster_options
 from advbench.benchmark.cli.console import print_table
-from advbench.benchmark.cli.options import FOLDER, SuiteWords, Where, flag, method_option, suite_options, work_options
+from advbench.benchmark.cli.options import (
+    OUT_FOLDER,
+    SuiteWords,
+    Where,
+    flag,
+    method_option,
+    suite_options,
+    work_options,
+)
 from advbench.benchmark.runs.amounts import duration
 
 if TYPE_CHECKING:
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 @suite_options
 @method_option
 @work_options
-@click.option("--out", type=FOLDER, help="Folder for tables and plots.  [default: boards in the store]")
+@click.option("--out", type=OUT_FOLDER, help="Folder for tables and plots.  [default: boards in the store]")
 @flag("--dry-run", help="List what is to do with estimated time and disk; do nothing.")
 @cluster_options
 def run_all(*, asked: SuiteWords, where: Where, out: Path | None, dry_run: bool, placement: "Placement | None") -> None:
@@ -46,7 +54,7 @@ def run_all(*, asked: SuiteWords, where: Where, out: Path | None, dry_run: bool,
     """
     from advbench.benchmark.cli.board_files import show_and_write
     from advbench.benchmark.cli.carry_out import carry_out
-    from advbench.benchmark.runs.launch import estimates
+    from advbench.benchmark.runs.launch import estimates, make_ready
     from advbench.benchmark.runs.perform import catalogue
     from advbench.benchmark.runs.plan import plan, survey
 
@@ -56,6 +64,7 @@ def run_all(*, asked: SuiteWords, where: Where, out: Path | None, dry_run: bool,
     if not due:
         click.echo("nothing to do: everything is trained and attacked already")
     elif dry_run:
+        make_ready({job.run.protocol.digest: job.run.protocol for job in due}.values(), where.data_root, download=False)
         expected, summary = estimates(due, using, known)
         _list(due, expected)
         click.echo(summary)

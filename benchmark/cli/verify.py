@@ -12,6 +12,7 @@ from advbench.benchmark.cli.console import print_table, write_json
 from advbench.benchmark.cli.options import (
     FAMILIES,
     FILE,
+    OUT_FILE,
     POSITIVE,
     Where,
     attacks_option,
@@ -59,7 +60,7 @@ class Extent:
     help="Judge these adversarial examples instead: x_adv and index.",
 )
 @click.option("--threads", type=POSITIVE, help="Threads of torch.  [default: as measured]")
-@click.option("--out", type=FILE, help="Write the verdicts as JSON.")
+@click.option("--out", type=OUT_FILE, help="Write the verdicts as JSON.")
 @where_options
 def verify(
     *, ref: RecordRef, extent: Extent, adversarial: Path | None, threads: int | None, out: Path | None, where: Where
@@ -133,6 +134,8 @@ def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", o
     """Show what came out."""
     if not claims and not flags:
         raise Refused(f"record {record.run} claims none of these attacks")
+    if out is not None:
+        write_json([*(claim.to_plain() for claim in claims), *(claim.to_plain() for claim in flags)], out, err=True)
     if claims:
         rows = [
             (
@@ -151,8 +154,6 @@ def _report(record: "Record", claims: "list[Claim]", flags: "list[FlagClaim]", o
     if flags:
         shown = [(claim.checkpoint, claim.flag, claim.claimed, claim.found, claim.verdict) for claim in flags]
         print_table(("checkpoint", "flag", "claimed", "found", "verdict"), shown)
-    if out is not None:
-        write_json([*(claim.to_plain() for claim in claims), *(claim.to_plain() for claim in flags)], out, err=True)
     wrong = [f"{claim.checkpoint} {claim.column}" for claim in claims if claim.verdict == "different"]
     wrong += [f"{claim.checkpoint} flag {claim.flag}" for claim in flags if claim.verdict == "different"]
     if wrong:

@@ -91,6 +91,13 @@ def load(
     )
 
 
+def is_here(name: str, root: Path) -> bool:
+    """Whether there is a folder or an .npz of that name; nothing in it is looked at."""
+    known = KNOWN.get(name)
+    folder = known is not None and bool(known.folder) and (root / known.folder).exists()
+    return folder or (root / f"{name}.npz").exists()
+
+
 def _raw(name: str, root: Path, *, online: bool) -> Raw:
     """Read a set from the first source that has it."""
     if name == "digits":

@@ -113,6 +113,7 @@ def submit(
         archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
         for place, raw in sorted(files.items()):
             archive.writestr(place, raw)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, packed.getvalue())
     return tuple(records)
 

@@ -1,6 +1,7 @@
 """Launch jobs: devices and cores shared out, data made ready once, time and disk estimated."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from advbench.benchmark.data import registry
+from advbench.benchmark.data.download import DOWNLOADABLE
 from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Protocol
@@ -18,7 +20,7 @@ from advbench.benchmark.runs.estimate import Estimate, Machine, disk, estimate, 
 from advbench.benchmark.runs.executors.local import share
 from advbench.benchmark.runs.executors.slurm.sizing import Placement
 from advbench.benchmark.runs.job import Job
-from advbench.benchmark.runs.plan import Catalogue
+from advbench.benchmark.runs.plan import Catalogue, sizes
 from advbench.benchmark.runs.store import Store
 
 _PROBE_FLOP = 2e10
@@ -109,27 +111,41 @@ def limit_threads() -> None:
         torch.set_num_threads(usable_cores())
 
 
-def make_ready(protocols: Iterable[Protocol], data_root: Path | None) -> None:
-    """Refuse what no worker could do, and download data that are not there, once.
+def make_ready(protocols: Iterable[Protocol], data_root: Path | None, *, download: bool = True) -> None:
+    """Refuse what no worker could do, before hours are spent; download data that are not there, once.
+
+    Args:
+        protocols: of the jobs that are due.
+        data_root: where data sets lie; None: `$ADVBENCH_DATA` or the default.
+        download: whether data that can be had are fetched now; if not, they are taken for granted.
 
     Raises:
-        LaunchError: for a network that there is not.
-        DataError: if data are missing and cannot be had; one line that says how to get them.
+        LaunchError: for a network that there is not, or splits that leave too little.
+        DataError: if data are missing and cannot be had, broken, or too few; one line that says how to get them.
     """
     root = registry.data_root(data_root)
     for protocol in protocols:
         if protocol.network not in architectures.names():
             known = ", ".join(architectures.names())
             raise LaunchError(f"{protocol.name}: network: there is no {protocol.network!r}; there are: {known}")
-        name = protocol.data.name
-        folder = root / KNOWN[name].folder if name in KNOWN and KNOWN[name].folder else None
-        there = name == "digits" or (root / f"{name}.npz").exists() or (folder is not None and folder.exists())
-        if not there:
-            registry.load(protocol.data, root=data_root)
+        data, batch = protocol.data, protocol.training.batch
+        left = sizes(data)
+        if left is not None and (left[0] < batch or left[1] < 1):
+            raise LaunchError(
+                f"{protocol.name}: data.validation = {data.validation} and data.test = {data.test} leave "
+                f"{max(0, left[0])} training and {max(0, left[1])} test images of {data.name}, for batches of {batch}"
+            )
+        is_fetched = data.name in DOWNLOADABLE and not registry.is_here(data.name, root)
+        if data.name != "digits" and (download or not is_fetched):
+            registry.load(data, root=data_root)
 
 
 def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[dict[str, Estimate], str]:
-    """Return what each job will take, by job id, and one line about all of them."""
+    """Return what each job will take, by job id, and one line about all of them.
+
+    Raises:
+        LaunchError: if the disk has no room for it.
+    """
     known = history(using.store)
     machine = _machine({job.run.protocol.network: job.run.protocol for job in jobs}.values(), using)
     found = {job.id: estimate(job, catalogue, known, machine) for job in jobs}
@@ -137,6 +153,13 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
     counted = [job.seconds for job in found.values() if job.seconds is not None]
     seconds, needed = sum(counted) / using.workers, disk(jobs, known, machine)
     space = "unknown" if needed is None else size(needed)
+    place = next(path for path in (using.store.root.absolute(), *using.store.root.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if needed is not None and needed > free:
+        raise LaunchError(
+            f"{using.store.root}: needs about {space}, and {size(free)} are free there; "
+            "`advbench prune` shows what may go, --store puts it elsewhere"
+        )
     rest = f", {len(found) - len(counted)} jobs not counted" if len(counted) < len(found) else ""
     basis = "a guess from a short run" if guessed else "from what such work took here"
     return found, f"{len(jobs)} jobs, about {duration(seconds)} ({basis}{rest}), disk about {space}; {using.summary}"

@@ -163,7 +163,7 @@ def sizes(data: Data) -> tuple[int, int] | None:
     train = data.train_list.images if data.train_list else train
     test = data.test_list.images if data.test_list else test
     if data.test:
-        train, test = train - data.test, data.test
+        train, test = train - data.test, min(data.test, train)
     train -= data.validation
     return min(train, data.train_limit or train), min(test, data.test_limit or test)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -184,6 +185,43 @@ def test_hyphens_and_underscores_of_methods_are_the_same(tmp_path):
     assert "digits-linf/2 pgd_at seed 0" in advbench(*words, "--methods", "pgd-at").stdout
     assert advbench("methods", "show", "pgd-at").stdout.startswith("# PGD-AT\n")
     assert "kd_swa has no hyper-parameter" in refusal(*words, "--methods", "kd-swa", "--set", "kd-swa.zzz=3")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """`own(key=value of the data, …)`: a protocol of the user; there are no data."""
+    monkeypatch.setenv("ADVBENCH_DATA", str(tmp_path / "data"))
+
+    def write(protocol="cifar10-linf", **data):
+        text = advbench("protocols", "show", protocol, "--toml").stdout
+        lines = text.replace(f'name = "{protocol}/1"', 'name = "own"', 1).splitlines()
+        at = lines.index("[data]") + 1
+        kept = [line for line in lines[at:] if line.partition(" =")[0] not in data]
+        given = [f"{key} = {json.dumps(value)}" for key, value in data.items()]
+        (tmp_path / "own.toml").write_text("\n".join([*lines[:at], *given, *kept]), encoding="utf-8")
+        return "run-all", "--dry-run", "--protocol", tmp_path / "own.toml", "--methods", "standard", "--store", tmp_path
+
+    return write
+
+
+def test_work_that_cannot_begin_is_refused_before_it_is_estimated(own, tmp_path, monkeypatch):
+    assert "imagenet: no data in" in refusal(*own("imagenet-linf"))
+    assert "leave 0 training and" in refusal(*own(validation=60_000))
+    assert "leave 50 training and" in refusal(*own(validation=49_950))
+    assert "leave 0 training and" in refusal(*own("digits-linf", test=10**9, validation=1))
+    assert "no data in" in refusal(*own(name="mine"))
+    assert "own standard seed 0" in advbench(*own()).stdout  # CIFAR-10 is fetched when work begins
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert "1.0 kB are free there" in refusal(*own())
+
+
+def test_a_place_for_results_is_tried_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    words = ("evaluate", "x.py:net", "--protocol", "digits-linf", "--out")
+    assert "no folder that may be written into" in refusal(*words, tmp_path / "file/a.json")
+    assert "is a directory" in refusal(*words, tmp_path)
+    assert "no folder" not in refusal(*words, tmp_path / "new/folder/a.json")
+    assert not (tmp_path / "new").exists()
 
 
 # Job files ------------------------------------------------------------------------------------------------------------
