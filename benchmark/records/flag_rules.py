@@ -6,15 +6,33 @@ are the protocol's. flags.py makes flags of the findings.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import floor, inf
-from typing import Any, Literal
+from math import floor, inf, sqrt
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
 from advbench.benchmark.protocol import FlagThresholds, Protocol
-from advbench.benchmark.records.schema import COLUMNS, Bits, Evaluation, Selection, describe_selection
+from advbench.benchmark.records.schema import (
+    COLUMNS,
+    Bits,
+    CheckpointName,
+    Evaluation,
+    Selection,
+    TrainingRecord,
+    describe_selection,
+)
 
 State = Literal["raised", "clear", "not run"]
+_FAR_ABOVE = 3.09
+"""Standard errors: one-sided p < 0.001. The published records reach 1.9; a test set kept in an adapter reached 3.3."""
+
+
+class Validation(NamedTuple):
+    """Accuracy on the validation split at a checkpoint's epoch: of how many images, clean, and under PGD."""
+
+    images: int
+    clean: float
+    pgd: float
 
 
 @dataclass(frozen=True)
@@ -26,12 +44,21 @@ class TrainingFacts:
         robust: the method is meant to be robust (its card): a `last` without robustness has collapsed.
         diverged: a loss was not finite.
         selection: the rule that chose `best`, as the training record has it; None for a network trained elsewhere.
+        validation: what the network was on the validation split; None for a network trained elsewhere.
     """
 
     checkpoint: Literal["best", "last"] = "best"
     robust: bool = False
     diverged: bool = False
     selection: Selection | None = None
+    validation: Validation | None = None
+
+    @classmethod
+    def of(cls, checkpoint: CheckpointName, epoch: int, record: TrainingRecord, *, robust: bool, images: int) -> Self:
+        """Return what a training record says of one of its checkpoints; `images` are those of the validation split."""
+        row = next((row for row in record.curve if row.epoch == epoch), None)
+        validation = None if row is None else Validation(images, row.clean, row.logged.get("ce", row.robust))
+        return cls(checkpoint, robust, record.diverged is not None, record.selection, validation)
 
 
 @dataclass(frozen=True)
@@ -296,6 +323,26 @@ def selection(training: TrainingFacts, steps: int) -> Finding:
         return not_run("how the checkpoint was selected is not known")
     text = describe_selection(training.selection, steps)
     return _state(raised=training.selection == "test" and training.checkpoint != "last"), {"selection": text}, text
+
+
+def test_above_validation(evaluation: Evaluation, training: TrainingFacts) -> Finding | None:
+    """Find a test accuracy far above that of the validation split: was the test set seen? None: nothing to report.
+
+    Both splits are held out, and PGD-20 is no weaker than the validation's PGD, so the test set should not be the
+    easier one. Two proportions are compared, one-sided, at p < 0.001.
+    """
+    held = training.validation
+    for column, on_validation in (("clean", held and held.clean), ("pgd20", held and held.pgd)):
+        on_test = evaluation.accuracy(column)
+        if held is None or on_validation is None or on_test is None or not held.images:
+            continue
+        n = evaluation.columns[column].n
+        pooled = (on_validation * held.images + on_test * n) / (held.images + n)
+        error = sqrt(pooled * (1 - pooled) * (1 / held.images + 1 / n))
+        if on_test - on_validation > _FAR_ABOVE * error:
+            evidence = {"column": column, "validation": on_validation, "test": on_test, "images": [held.images, n]}
+            return "raised", evidence, f"{column}: {on_test:.1%} on test, {on_validation:.1%} on validation images"
+    return None
 
 
 def test_set_incomplete(case: Case) -> Finding:

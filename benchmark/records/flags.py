@@ -148,6 +148,12 @@ ABOUT: Mapping[str, About] = {
         "select on the validation split and evaluate again",
         _OVERFITTING,
     ),
+    "test-above-validation": About(
+        "validity",
+        "the test figure lies far above that of the validation split",
+        "look for test images, or labels of theirs, in the adapter; compare the splits of the data",
+        _EVALUATING,
+    ),
     "test-set-incomplete": About(
         "validity",
         "not every attack ran on every test image",
@@ -207,6 +213,9 @@ def find(
         "test-set-incomplete": flag_rules.test_set_incomplete(case),
         COLLAPSED: flag_rules.collapsed(evaluation, training, protocol.flags, num_classes),
     }
+    above = flag_rules.test_above_validation(evaluation, training)
+    if above is not None:  # written only where it is raised: records made before it stay what they are
+        findings["test-above-validation"] = above
     findings |= {name: judge(case) for name, judge in _OUTCOMES.items()}
     for name, judge_examined in _EXAMINED.items():
         findings[name] = (

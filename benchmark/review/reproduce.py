@@ -251,13 +251,19 @@ class Verifier:
         for number in range(self.protocol.shards(len(self.split))):
             on_shard(number)
             parts.append(self._shard("examination", number, peers)[1])
-        method, training = self.record.method, self.record.training
+        record = self.record
         found = flags.find(
             self.checkpoint.evaluation,
             gather(parts),
             protocol=self.protocol,
             num_classes=self.record.data.num_classes,
-            training=flags.TrainingFacts(self.name, method.robust, training.diverged is not None, training.selection),
+            training=flags.TrainingFacts.of(
+                self.name,
+                self.checkpoint.epoch,
+                record.training,
+                robust=record.method.robust,
+                images=record.data.validation,
+            ),
         )
         again = {flag.name: flag for flag in found}
         claims = []

@@ -72,11 +72,12 @@ def _evaluation(folder: RunFolder, checkpoint: CheckpointName, trained: Trained)
             n_test=trained.data.test,
             num_classes=trained.data.num_classes,
             protocol=folder.spec.protocol,
-            training=TrainingFacts(
-                checkpoint=checkpoint,
+            training=TrainingFacts.of(
+                checkpoint,
+                trained.checkpoints[checkpoint].epoch,
+                trained.training,
                 robust=trained.method.robust,
-                diverged=trained.training.diverged is not None,
-                selection=trained.training.selection,
+                images=trained.data.validation,
             ),
         )
     except EvaluationError as error:

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.stats import binomtest
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records import flag_rules, flags
 from advbench.benchmark.records.flags import ABOUT, TrainingFacts
-from advbench.benchmark.records.schema import STAGES, Evaluation, Outcomes
+from advbench.benchmark.records.schema import STAGES, Evaluation, Outcomes, Record
 
 PROTOCOL = published()["cifar10-linf/1"]
 N, CLASSES = 2000, 10
@@ -65,11 +66,39 @@ def raised(*args, **kwargs):
 
 def test_a_sound_evaluation_raises_nothing():
     found = find()
-    assert list(found) == list(ABOUT)
+    assert list(found) == [name for name in ABOUT if name != "test-above-validation"]
     states = {name: flag.state for name, flag in found.items()}
     assert {states.pop("transfer-beats-white-box"), states.pop("convergence")} == {"not run"}
     assert set(states.values()) == {"clear"}
     json.dumps([flag.model_dump() for flag in found.values()], allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("images", "clean", "pgd", "is_raised"),
+    [
+        (1000, 0.8, 0.5, False),
+        (1000, 0.74, 0.5, True),  # 80 % of 2,000 test images, 3.7 standard errors above
+        (1000, 0.76, 0.5, False),
+        (1000, 0.8, 0.43, True),
+        (100, 0.7, 0.4, False),
+        (0, 0.0, 0.0, False),
+    ],
+)
+def test_a_test_figure_far_above_validation_is_flagged(images, clean, pgd, is_raised):
+    training = TrainingFacts(selection="validation-pgd", validation=flag_rules.Validation(images, clean, pgd))
+    found = find(training=training)
+    assert ("test-above-validation" in found) == is_raised
+    assert raised(training=training) == ({"test-above-validation"} if is_raised else set())
+
+
+def test_no_published_record_would_be_flagged_for_its_validation():
+    for file in (Path(__file__).resolve().parents[2] / "leaderboards/records").rglob("seed*.json"):
+        record = Record.load(file)
+        for name, checkpoint in record.checkpoints.items():
+            robust, images = record.method.robust, record.data.validation
+            training = TrainingFacts.of(name, checkpoint.epoch, record.training, robust=robust, images=images)
+            assert training.validation is not None
+            assert flag_rules.test_above_validation(checkpoint.evaluation, training) is None
 
 
 def test_every_flag_is_explained():
