@@ -4,13 +4,16 @@ Commands are imported when they are asked for, and import what they need when th
 everything about tables and plans does without torch.
 """
 
+import contextlib
 import difflib
 import importlib
 import io
 import logging
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -98,7 +101,8 @@ class App(click.Group):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a terminal that has no "∞" loses a character, not the results
         try:
-            code = super().main(given, *rest, **extra)
+            with _ended_by_sigterm():
+                code = super().main(given, *rest, **extra)
         except BaseException as error:  # noqa: BLE001 (the last line of defence of a program)
             code, message = explain(error)
             if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
@@ -106,6 +110,20 @@ class App(click.Group):
             if message:
                 click.echo(f"error: {without_steering(' '.join(message.split()))}", err=True)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: workers are dismissed, and the last line says how to go on."""
+    usual = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not usual:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def explain(error: BaseException) -> tuple[int, str]:

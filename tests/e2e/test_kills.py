@@ -1,0 +1,171 @@
+"""`run-all` is killed at seeded random moments and started again: nothing is lost, and the numbers are the same.
+
+A few kills here, a hundred and more in `make soak`; $ADVBENCH_KILLS sets their number, $ADVBENCH_SEED where they begin.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from advbench.benchmark.runs.store import Store
+
+PROTOCOL = """
+name = "kills"
+summary = "A few digits: only to be killed."
+network = "smallcnn"
+data = { name = "digits", validation = 50, test = 100, augment = "none", pad = 0, train_limit = 640, test_limit = 8 }
+threat = { norm = "linf", eps = "3/20" }
+[training]
+epochs = 6
+batch = 64
+schedule = { kind = "one-cycle", peak = 0.2, rise = "2/5" }
+inner = { steps = 3, step = "1/15" }
+[selection]
+steps = 3
+step = "1/15"
+[attacks]
+shard = 4
+pgd20 = { steps = 20, step = "3/80" }
+pgd100 = { steps = 100, step = "3/80" }
+cw = { steps = 20, step = "3/80" }
+autoattack = { version = "standard" }
+"""
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+TARGETS = ("command", "worker", "everything")
+
+
+def start(folder: Path, methods: str) -> subprocess.Popen[str]:
+    words = ("run-all", "--protocol", "kills.toml", "--methods", methods, "--seeds", "0", "--jobs", "2")
+    return subprocess.Popen(
+        [sys.executable, "-m", "advbench.benchmark.cli", *words, "--device", "cpu", "--out", "out"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def numbers(folder: Path) -> dict[str, object]:
+    """What must not depend on when a run was interrupted: all but times."""
+    found = {}
+    for _, record in Store(folder / "runs").records():
+        curve = [(row.epoch, row.lr, row.loss, row.clean, row.robust, row.passes) for row in record.training.curve]
+        columns = {
+            (name, key): outcomes.bits
+            for name, checkpoint in record.checkpoints.items()
+            for key, outcomes in (*checkpoint.evaluation.columns.items(), *checkpoint.evaluation.stages.items())
+        }
+        weights = {name: (checkpoint.epoch, checkpoint.sha256) for name, checkpoint in record.checkpoints.items()}
+        flags = {name: checkpoint.evaluation.flags for name, checkpoint in record.checkpoints.items()}
+        found[record.run] = (curve, columns, weights, flags, record.training.passes, record.training.images)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The worker processes of a command."""
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except OSError:
+        return []
+    return [int(word) for word in words.split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def kill(folder: Path, methods: str, draw: random.Random, longest: float) -> str:
+    """Start the command and kill some of it at a random moment; return what was done, "" if it had ended before."""
+    process = start(folder, methods)
+    try:
+        process.communicate(timeout=draw.uniform(0.3, longest))
+    except subprocess.TimeoutExpired:
+        pass
+    else:
+        return ""
+    family = children(process.pid)
+    target, sent = draw.choice(TARGETS), draw.choice(SIGNALS)
+    victims = {
+        "command": [process.pid],
+        "worker": draw.sample(family, min(1, len(family))),
+        "everything": [process.pid, *family],
+    }[target]
+    for victim in victims:
+        try:
+            os.kill(victim, sent)
+        except ProcessLookupError:
+            continue
+    began = time.monotonic()
+    if target == "worker":  # the command goes on without it; then it is stopped as a user would
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30, f"{sent.name} to {target}: it took too long to end"
+    while any(map(is_alive, family)):
+        assert time.monotonic() - began < 30, f"orphans after {sent.name} to {target}"
+        time.sleep(0.1)
+    if target == "command" and sent != signal.SIGKILL:
+        assert "the same command goes on" in words, (sent.name, words)
+    assert "Traceback" not in words
+    return f"{sent.name} to {target}"
+
+
+def undisturbed(folder: Path, methods: str) -> float:
+    """Run the whole; return its seconds."""
+    folder.mkdir()
+    (folder / "kills.toml").write_text(PROTOCOL, encoding="utf-8")
+    began = time.monotonic()
+    process = start(folder, methods)
+    _, words = process.communicate(timeout=600)
+    assert process.returncode == 0, words
+    return time.monotonic() - began
+
+
+def killed(folder: Path, methods: str, draw: random.Random, longest: float, kills: int) -> list[str]:
+    """Kill the command so many times, then let it end."""
+    folder.mkdir()
+    (folder / "kills.toml").write_text(PROTOCOL, encoding="utf-8")
+    done = [kill(folder, methods, draw, longest) for _ in range(kills)]
+    for _ in range(3):  # what a kill of a worker left as failed is tried again
+        process = start(folder, methods)
+        _, words = process.communicate(timeout=600)
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0, words
+    assert not list((folder / "runs").rglob("*.lock")) or not any(
+        each.scan().held for each in Store(folder / "runs").folders()
+    )
+    assert all(each.scan().failures == () for each in Store(folder / "runs").folders())
+    return [each for each in done if each]
+
+
+def test_killed_at_any_moment_the_numbers_are_the_same(tmp_path):
+    longest = undisturbed(tmp_path / "whole", "standard")
+    draw = random.Random(int(os.environ.get("ADVBENCH_SEED", "0")))
+    assert killed(tmp_path / "killed", "standard", draw, longest, 2)
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+
+
+@pytest.mark.soak
+def test_killed_a_hundred_times_the_numbers_are_the_same(tmp_path):
+    longest = undisturbed(tmp_path / "whole", "standard,pgd_at")
+    wanted, done = int(os.environ.get("ADVBENCH_KILLS", "100")), list[str]()
+    seed = int(os.environ.get("ADVBENCH_SEED", "0"))
+    while len(done) < wanted:
+        seed += 1
+        folder = tmp_path / str(seed)
+        done += killed(folder, "standard,pgd_at", random.Random(seed), longest, 5)
+        assert numbers(folder) == numbers(tmp_path / "whole"), f"seed {seed}: {done}"
+        print(f"{len(done)} kills, last seed {seed}", flush=True)
