@@ -25,7 +25,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     found = read_json(path, ReportError)
     kind = found.get("kind") if isinstance(found, dict) else None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         made = ", ".join(f"`advbench {command}`" for command, _ in KINDS.values())
         raise ReportError(f"{path}: no result that can be drawn; {made} write such files")
     missing = [key for key in KINDS[kind][1].split() if key not in found]

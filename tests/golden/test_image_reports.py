@@ -212,6 +212,7 @@ def test_a_result_file_that_is_none_is_refused_in_one_line(tmp_path):
     for text, why in (
         ("{", "not valid JSON"),
         ("[]", "no result that can be drawn"),
+        ('{"kind": {}}', "no result that can be drawn"),
         (json.dumps({"kind": "record"}), "no result that can be drawn"),
         (json.dumps({"kind": "transfer", "names": []}), "not a whole transfer: no clean"),
     ):
