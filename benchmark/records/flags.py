@@ -222,7 +222,7 @@ def find(
             not_run("the examination did not run") if examination is None else judge_examined(case, examination)
         )
     gone = findings[COLLAPSED][0] == "raised"
-    return tuple(_flag(name, findings[name], collapsed=gone) for name in ABOUT)
+    return tuple(_flag(name, findings[name], collapsed=gone) for name in ABOUT if name in findings)
 
 
 def _flag(name: str, finding: Finding, *, collapsed: bool) -> Flag:

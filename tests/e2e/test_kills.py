@@ -36,6 +36,12 @@ pgd100 = { steps = 100, step = "3/80" }
 cw = { steps = 20, step = "3/80" }
 autoattack = { version = "standard" }
 """
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands it down ignored
+from advbench.benchmark.cli import main
+main()
+"""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 TARGETS = ("command", "worker", "everything")
@@ -44,7 +50,7 @@ TARGETS = ("command", "worker", "everything")
 def start(folder: Path, methods: str) -> subprocess.Popen[str]:
     words = ("run-all", "--protocol", "kills.toml", "--methods", methods, "--seeds", "0", "--jobs", "2")
     return subprocess.Popen(
-        [sys.executable, "-m", "advbench.benchmark.cli", *words, "--device", "cpu", "--out", "out"],
+        [sys.executable, "-c", PROGRAM, *words, "--device", "cpu", "--out", "out"],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
