@@ -220,8 +220,8 @@ class RunFolder:
 
     def _held(self) -> dict[str, str]:
         held = {}
-        for path in _listed(self.path / "locks"):
-            if path.suffix != ".lock" or path.stem == _WRITE:
+        for path in sorted((self.path / "locks").glob("*.lock")):
+            if path.stem == _WRITE:
                 continue
             try:
                 with FileLock(path, blocking=False):
@@ -359,11 +359,10 @@ class RunFolder:
     def failures(self) -> tuple[Failure, ...]:
         """Return the failures that were written down, whatever was done since."""
         found = []
-        for path in _listed(self.path / "failures"):
-            if path.suffix == ".json":
-                with contextlib.suppress(OSError, files.TornError, TypeError, KeyError):
-                    plain = files.read_sealed(path)
-                    found.append(Failure(**{**plain, "shards": tuple(plain["shards"])}))
+        for path in sorted((self.path / "failures").glob("*.json")):
+            with contextlib.suppress(OSError, files.TornError, TypeError, KeyError):
+                plain = files.read_sealed(path)
+                found.append(Failure(**{**plain, "shards": tuple(plain["shards"])}))
         return tuple(found)
 
     def scan(self) -> Scan:
@@ -380,12 +379,7 @@ class RunFolder:
         failures = tuple(each for each in self.failures() if not self._is_made_up(each, trained, shards))
         return Scan(trained=trained, shards=shards, held=self._held(), failures=failures)
 
-    def _is_made_up(
-        self,
-        failure: Failure,
-        trained: Trained | None,
-        shards: Mapping[tuple[CheckpointName, str], Mapping[int, ShardCost]],
-    ) -> bool:
+    def _is_made_up(self, failure: Failure, trained: Trained | None, shards: _Shards) -> bool:
         """Whether what failed was done since, by whichever job."""
         if failure.checkpoint is None or failure.family is None or trained is None:
             return trained is not None
@@ -399,7 +393,3 @@ def _cost(entry: dict[str, Any]) -> ShardCost:
     passes = entry["passes"]  # read by hand: validating 27,000 entries would take many seconds
     forwards = passes["forward"] + passes["input_gradient"] + 2 * passes["weight_gradient"]
     return ShardCost(float(entry["seconds"]), float(forwards))
-
-
-def _listed(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
