@@ -80,7 +80,7 @@ NAMES = Value("LIST", _names)
 class OutPath(click.Path):
     """A path that will be written: whether it can be is found out before the work that it is for."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 (click's)
         """Refuse a path below what is no folder, or none that may be written into."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())

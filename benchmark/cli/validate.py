@@ -59,9 +59,9 @@ class PublishedFolders:
     "--reattack",
     "extent",
     type=click.Choice(["none", "quick", "full"]),
-    default="quick",
+    default="full",
     show_default=True,
-    help="Attack a sample again: PGD and CW; full: AutoAttack, too.",
+    help="Attack a sample again: all that the board shows; quick: without AutoAttack.",
 )
 @click.option("--draw", type=int, help="Seed of the sample that is attacked again.  [default: another each time]")
 @where_options
@@ -81,7 +81,7 @@ def validate(
 
     \b
     Examples:
-      advbench validate soft_margin.zip --reattack full
+      advbench validate soft_margin.zip --reattack quick
       advbench validate --changed --base origin/main
     """
     from advbench.benchmark.records.corrections import record_files

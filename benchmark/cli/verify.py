@@ -96,7 +96,7 @@ def verify(
     if extent.count and "examination" in extent.families:
         raise Refused("flags are judged on the whole test set: leave out --sample, or --attack examination")
     protocol, device = claimed.protocol, where.torch_device()
-    torch.set_num_threads(threads or _threads(claimed) or torch.get_num_threads())
+    torch.set_num_threads(threads or reproduce.threads(claimed) or torch.get_num_threads())
     dataset = registry.load(protocol.data, root=where.data_root, device=device)
     reproduce.check_provenance(claimed, protocol, dataset.test, dataset.provenance.digest)
 
@@ -220,17 +220,6 @@ def _peers(record: "Record", where: Where, dataset: "Dataset") -> "dict[str, tor
         for peer, trained in where.store.peers(record.protocol)
         if peer.id != record.run
     }
-
-
-def _threads(record: "Record") -> int | None:
-    """Return the number of threads that every column was measured with, if it is one."""
-    counts = {
-        outcome.environment.threads
-        for found in record.checkpoints.values()
-        for outcome in found.evaluation.columns.values()
-        if outcome.environment is not None
-    }
-    return counts.pop() if len(counts) == 1 else None
 
 
 def _show_shard(work: str, shard: int) -> None:

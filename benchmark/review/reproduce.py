@@ -40,6 +40,17 @@ class VerificationError(ValueError):
     """A record that cannot be verified here; the message is one line."""
 
 
+def threads(record: Record) -> int | None:
+    """Return the number of threads that every column was measured with, if it is one."""
+    counts = {
+        outcome.environment.threads
+        for found in record.checkpoints.values()
+        for outcome in found.evaluation.columns.values()
+        if outcome.environment is not None
+    }
+    return counts.pop() if len(counts) == 1 else None
+
+
 @dataclass(frozen=True)
 class Claim:
     """One column of a checkpoint, as claimed and as found again.

@@ -13,12 +13,12 @@ from advbench.benchmark.models import weight_files
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.review.consistency import name
 from advbench.benchmark.review.finding import Finding
-from advbench.benchmark.review.reproduce import Verifier
+from advbench.benchmark.review.reproduce import Verifier, threads
 from advbench.benchmark.runs.environment import describe
 from advbench.benchmark.runs.run_folder import RunFolder
 
 REPEATED = {"none": (), "quick": ("clean", "pgd", "cw"), "full": ("clean", "pgd", "cw", "autoattack")}
-"""What is repeated: of a CIFAR shard AutoAttack alone costs some twenty times the rest."""
+"""What is repeated; of a CIFAR shard AutoAttack, the column that ranks, costs some twenty times the rest."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Sample:
             message = f"the data here ({dataset.provenance.source}) are others: nothing was attacked again"
             yield Finding("not attacked again", "suspicious", name(record), message)
             return
+        torch.set_num_threads(threads(record) or torch.get_num_threads())
         here = describe(self.device)
         for checkpoint in checkpoints:
             network = weight_files.load(
@@ -65,9 +66,12 @@ class Sample:
             verifier = Verifier(record, protocol, checkpoint, network, dataset.test, here)
             shard = self.draw.randrange(protocol.shards(record.data.test))
             for family in verifier.families(REPEATED[self.extent]):
-                different = [claim for claim in verifier.repeat_shards(family, [shard]) if claim.verdict == "different"]
-                for claim in different:
+                claims = verifier.repeat_shards(family, [shard])
+                for claim in claims:
                     place, message = f"{name(record)}, {checkpoint}", f"{claim.column}: {claim.message}"
-                    yield Finding("outcomes not reproduced", "refused", place, message)
-                if different:
+                    if claim.verdict == "different":
+                        yield Finding("outcomes not reproduced", "refused", place, message)
+                    elif claim.verdict == "within tolerance":
+                        yield Finding("outcomes differ a little", "note", place, message)
+                if any(claim.verdict == "different" for claim in claims):
                     return
