@@ -199,6 +199,10 @@ class Step(Protocol):
         """
         ...
 
+    def project(self, x_adv: Tensor, x: Tensor, eps: float | Tensor = 1.0) -> Tensor:
+        """Return x_adv clipped to [0,1] and to the ball around x; `eps` as in `craft`."""
+        ...
+
     def single(
         self,
         x: Tensor,

@@ -25,18 +25,30 @@ class Ledger:
         self._kind: Literal["input", "weight"] = "weight"
         self._attacked: Counter[int] = Counter()
 
-    def watch(self, net: nn.Module) -> nn.Module:
-        """Count every forward of `net`, and every backward through its output; return it."""
+    def watch(self, net: nn.Module, head: nn.Module | None = None) -> nn.Module:
+        """Count every forward of `net`, and every backward through its output; return it.
 
-        # A closure, not a bound method: deepcopy shares functions but would copy the ledger behind a bound method.
+        With `head`, the layer from features to logits, a backward from features alone counts, too.
+        """
+        features: list[Tensor] = []
+
+        # Closures, not bound methods: deepcopy shares functions but would copy the ledger behind a bound method.
+        def entered(_head: nn.Module, args: tuple[Tensor, ...]) -> None:
+            features[:] = args
+
         def counted(module: nn.Module, args: tuple[object, ...], named: dict[str, object], logits: Tensor) -> None:
             images, attacked = len(logits), None
             self._forward += images
             if any(isinstance(value, Tensor) and value.requires_grad for value in (*args, *named.values())):
                 attacked = id(module)
-            if logits.requires_grad:
-                logits.register_hook(lambda _gradient: self._backward(images, attacked))  # type: ignore[no-untyped-call]  # torch
+            # Every gradient passes the features, once in a backward, also where it comes from the logits.
+            last = next((value for value in (*features, logits) if value.requires_grad), None)
+            features.clear()
+            if last is not None:
+                last.register_hook(lambda _gradient: self._backward(images, attacked))  # type: ignore[no-untyped-call]
 
+        if head is not None:
+            head.register_forward_pre_hook(entered)
         net.register_forward_hook(counted, with_kwargs=True)
         return net
 

@@ -154,6 +154,11 @@ class TrainingStep:
             return self._eps * multiple
         return (self._eps * multiple.clamp(0, most)).to(x).view(-1, *[1] * (x.dim() - 1))
 
+    def project(self, x_adv: Tensor, x: Tensor, eps: float | Tensor = 1.0) -> Tensor:
+        """Clip to the ball; see `method.Step.project`."""
+        radius = self._length(eps, x, self._ceiling)
+        return torch.clamp(x_adv, x - radius, x + radius).clamp(0, 1)
+
     def single(
         self, x: Tensor, objective: Objective, *, noise: float = 1.0, step_size: float = 1.25, project: bool = True
     ) -> Tensor:

@@ -67,7 +67,8 @@ class TrainingTask:
 
     def _built(self, architecture: str) -> nn.Module:
         net = architectures.build(architecture, num_classes=self.num_classes, channels=self.dataset.shape[0])
-        return self.ledger.watch(self._placed(net))
+        head: nn.Module = net.head  # type: ignore[assignment]  # every network of a protocol has one
+        return self.ledger.watch(self._placed(net), head)
 
     def teacher(self, role: str) -> nn.Module:
         """Return a frozen teacher."""

@@ -205,3 +205,11 @@ def test_weights_are_blended_once_a_batch_by_who_declares_it(tiny_task, make_ste
         step.advance()
     step.blend(nets.target, other)
     assert torch.equal(nets.target[0].weight, other[0].weight)
+
+
+def test_a_backward_from_features_counts_once_with_or_without_logits(solo):
+    task, nets, step = solo
+    for part in (lambda f, z: f.sum(), lambda f, z: z.sum(), lambda f, z: f.sum() + z.sum()):
+        task.ledger.reset()
+        step.craft(task.batch().x, lambda x, part=part: part(*step.features(nets.target, x)), steps=1)
+        assert task.ledger.passes.model_dump() == {"forward": 8, "input_gradient": 8, "weight_gradient": 0}

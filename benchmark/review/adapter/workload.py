@@ -23,7 +23,7 @@ class _TinyNetwork(nn.Sequential):
         return self[-1]
 
 
-def tiny_network(num_classes: int, dtype: torch.dtype) -> nn.Module:
+def tiny_network(num_classes: int, dtype: torch.dtype) -> _TinyNetwork:
     """Make a 2-layer convolutional network with batch norm for 4×4×1 images: fast enough for finite differences."""
     net = _TinyNetwork(
         nn.Conv2d(1, 6, 3, padding=1, bias=False),
@@ -53,7 +53,8 @@ class TinyTask:
 
     def network(self) -> nn.Module:
         """Make a fresh network."""
-        return self.ledger.watch(tiny_network(self.num_classes, self.dtype))
+        net = tiny_network(self.num_classes, self.dtype)
+        return self.ledger.watch(net, net.head)
 
     guide = network
 
