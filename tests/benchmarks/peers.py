@@ -50,7 +50,8 @@ EPOCHS = 6
 STEPS = (20, 100)
 TEXT = """# Performance
 
-Made by `make bench` ({when}); {cpu}, one thread, torch {torch}, load average {load:.1f} when it ended. CPU seconds,
+Made by `tests/benchmarks/peers.py`, which `make bench` runs with more images and repeats than the table may have
+({when}); {cpu}, one thread, torch {torch}, load average {load:.1f} when it ended. CPU seconds,
 medians of {repeats} run(s) that alternate with each other; a ratio is the median of the ratios of neighbouring runs:
 how many times as long the others take. All attack the same images of the same networks: "8 px" is a SmallCNN trained
 for {epochs} epochs with PGD-AT on digits, "32 px" one taught on digits enlarged to the size of CIFAR-10's images, in
