@@ -180,9 +180,12 @@ def test_boards_of_several_protocols_are_never_mixed(records):
     assert "no records of cifar10-linf/2" in refusal("leaderboard", "--records", records, "--protocol", "cifar10-linf")
 
 
-def test_a_spoilt_record_names_file_and_key(records):
+def test_a_spoilt_record_costs_its_own_row_and_names_file_and_key(records):
     path = records / "strong-0.json"
+    whole = advbench("leaderboard", "--records", records, "--format", "csv").stdout
     plain = json.loads(path.read_text())
     plain["training"]["seconds"] = "ten"
     path.write_text(json.dumps(plain))
-    assert f"{path}: not a valid record: training.seconds" in refusal("leaderboard", "--records", records)
+    left = advbench("leaderboard", "--records", records, "--format", "csv")
+    assert f"{path}: not a valid record: training.seconds" in left.stderr
+    assert left.stdout != whole
