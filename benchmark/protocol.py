@@ -162,7 +162,7 @@ def explain(error: ValidationError, whole: str, most: int | None = None) -> str:
         key = ".".join(str(part) for part in problem["loc"]) or whole
         message = _MESSAGES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
         messages.append(f"{key}: {message}")
-    return "; ".join(messages)
+    return " ".join("; ".join(messages).split())  # a key may be any text
 
 
 @cache

@@ -1,6 +1,7 @@
 """The command line without any run: help, catalogues, bad input, boards from records, exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -194,7 +195,7 @@ def own(tmp_path, monkeypatch):
 
     def write(protocol="cifar10-linf", **data):
         text = advbench("protocols", "show", protocol, "--toml").stdout
-        lines = text.replace(f'name = "{protocol}/1"', 'name = "own"', 1).splitlines()
+        lines = re.sub(r'^name = ".*/.*"$', 'name = "own"', text, count=1, flags=re.MULTILINE).splitlines()
         at = lines.index("[data]") + 1
         kept = [line for line in lines[at:] if line.partition(" =")[0] not in data]
         given = [f"{key} = {json.dumps(value)}" for key, value in data.items()]

@@ -201,6 +201,15 @@ def test_what_fails_the_schema_is_refused_in_one_line(record, tmp_path, path, va
     assert "\n" not in message
 
 
+def test_a_key_of_two_lines_makes_no_message_of_two_lines(record, tmp_path):
+    plain = json.loads(record.dumps())
+    plain["two\nlines"] = 1
+    (tmp_path / "record.json").write_text(json.dumps(plain), encoding="utf-8")
+    with pytest.raises(RecordError, match="two lines: unknown key") as caught:
+        Record.load(tmp_path / "record.json")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_number_that_is_not_finite_is_refused(record, tmp_path):
     file = tmp_path / "record.json"
     file.write_text(record.dumps().replace('"seconds": 1.5', '"seconds": NaN'), encoding="utf-8")
