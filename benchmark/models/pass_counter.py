@@ -45,7 +45,7 @@ class Ledger:
             last = next((value for value in (*features, logits) if value.requires_grad), None)
             features.clear()
             if last is not None:
-                last.register_hook(lambda _gradient: self._backward(images, attacked))  # type: ignore[no-untyped-call]
+                last.register_hook(lambda _g: self._backward(images, attacked))  # type: ignore[no-untyped-call]  # torch
 
         if head is not None:
             head.register_forward_pre_hook(entered)
