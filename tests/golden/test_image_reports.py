@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advbench.benchmark.protocol import Statistics, published
+from advbench.benchmark.protocol import published
 from advbench.reports import agreement, attacks, comparison, diagnosis, perclass, results, sweep, transfer
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.style import FigureLayout, ReportError, figure, save
@@ -98,8 +98,11 @@ def attacked(count=5):
 
 
 def contrasted():
-    pair = (("Method-A", right(0.8)), ("Method-B", right(0.6, 1)))
-    return comparison.contrast(*pair, column="autoattack", rule=Statistics(draws=200), labels=LABELS, classes=CLASSES)
+    pair = (("Method-A", right(0.8, seeds=3)), ("Method-B", right(0.6, 1, seeds=3)))
+    others = {f"Method-{number}": right(0.7, number, seeds=3) for number in range(2, 6)}
+    return comparison.contrast(
+        *pair, column="autoattack", others=others, protocol=published()["digits-linf/1"], labels=LABELS, classes=CLASSES
+    )
 
 
 DRAWINGS = {
@@ -149,7 +152,7 @@ def test_signs_of_flagged_rows_are_explained_once():
         agreement.draw(agreement.agree(rows), title="CW"),
         attacks.draw(attacks.fooled(attacked_rows)),
     ):
-        assert made.axes[0].get_title(loc="left").endswith("\n†: sign of gradient masking; §: evaluation not valid")
+        assert made.axes[0].get_title(loc="left").endswith("\n†: AutoAttack in doubt; §: evaluation not valid")
 
 
 def test_numbers_below_zero_have_a_minus_sign():
