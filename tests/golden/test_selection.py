@@ -353,7 +353,7 @@ class TestPublished:
         assert "| Method | Checkpoint | Clean (%) | Other attack (%) | Source |" in narrow
 
     def test_a_radius_is_a_number(self):
-        with pytest.raises(ValueError, match="write the radius as the source does"):
+        with pytest.raises(ValueError, match="write an exact fraction as a string, such as"):
             Published(dataset="d", network="n", eps="eight", source="s")
 
     def test_a_spoilt_file_is_named(self, monkeypatch, tmp_path):

@@ -73,9 +73,9 @@ def test_check_finds_methods_by_name_and_lists_them_otherwise():
 
 
 def outside(folder: Path, name: str) -> Path:
-    text = Path(discovery.source_file(discovery.load("pgd_at"))).read_text(encoding="utf-8")
+    text = Path(discovery.source_file(discovery.load("trades"))).read_text(encoding="utf-8")
     path = folder / f"{name}.py"
-    path.write_text(text.replace('name="pgd_at"', f'name="{name}"'), encoding="utf-8")
+    path.write_text(text.replace('name="trades"', f'name="{name}"'), encoding="utf-8")
     return path
 
 
@@ -85,7 +85,7 @@ def test_a_method_outside_is_known_after_method_and_marked(tmp_path):
     output = advbench("run-all", "--method", path, "--methods", "elsewhere", "--dry-run", "--store", tmp_path / "runs")
     assert "digits-linf/2 elsewhere seed 0" in output
     assert discovery.OUTSIDE in discovery.load("elsewhere").card.notes
-    assert discovery.OUTSIDE not in discovery.load("pgd_at").card.notes
+    assert discovery.OUTSIDE not in discovery.load("trades").card.notes
 
 
 def test_bad_files_outside_are_one_line(tmp_path, monkeypatch):
