@@ -23,7 +23,7 @@ SHOWN = ("rank", "method", "checkpoint", "clean", "pgd20", "pgd100", "cw", "auto
 @pytest.fixture(scope="module")
 def demo():
     """The board that `make demo` ends with."""
-    records = board.load_records(RECORDS / "digits-linf-1")
+    records = board.load_records(RECORDS / "digits-linf-2")
     return board.build([record for record in records if record.method.name in DEFAULT_METHODS and record.seed == 0])
 
 
