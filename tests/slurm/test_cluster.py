@@ -167,8 +167,10 @@ def test_a_grid_queued_by_two_at_once_runs_once_and_as_at_home(slurm, place):
     slurm.ask("scancel", foreign)
 
     # The nodes come back, the controller goes away in the middle: the jobs go on, and the command waits for it.
-    slurm.ask("scontrol", "update", "NodeName=n[1-2]", "State=resume")
     watching = place.begin(*suite, *SLURM)
+    assert watching.stdout is not None
+    assert "16 jobs" in watching.stdout.readline(), "it has asked Slurm what there is before anything is away"
+    slurm.ask("scontrol", "update", "NodeName=n[1-2]", "State=resume")
     slurm.wait(submission.settled, 300)
     slurm.controller("stop")
     assert "not known" in place.advbench("status").output
