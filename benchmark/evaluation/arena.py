@@ -178,6 +178,10 @@ class Arena:
             logits: Tensor = self.view(x)
         return logits
 
+    def indices(self, among: Tensor) -> list[int]:
+        """Return the test indices of the arena's images at `among` (n,)."""
+        return [self.images[place] for place in among.tolist()]
+
     def judge(self, proposal: Tensor, among: Tensor | None = None) -> Verdict:
         """Judge a proposal for every image, or for the indices `among`."""
         x, y, right = (

@@ -154,14 +154,14 @@ def _convergence(attempt: _Attempt, alive: Tensor) -> dict[str, Any]:
                     ball=arena.threat.ball,
                     effort=effort,
                     key=f"{arena.protocol.digest}|{attempt.seed}",
-                    images=[arena.images[place] for place in among.tolist()],
+                    images=arena.indices(among),
                 )
             still[attack] = arena.judge(proposal, among).right
             attempt.count(f"autoattack:convergence_fooled_{attack}", int((~still[attack]).sum()))
         gained = among[~torch.stack(list(still.values())).all(dim=0)]
         attempt.count("autoattack:convergence_sampled", len(among))
         attempt.count("autoattack:convergence_fooled", len(gained))
-        attempt.result.evidence["autoattack:convergence_at"] = [arena.images[place] for place in gained.tolist()]
+        attempt.result.evidence["autoattack:convergence_at"] = arena.indices(gained)
     attempt.result.costs["convergence"] = attempt.lap()
     return {"convergence": effort.settings() | {"every": flags.convergence_every}}
 
@@ -191,7 +191,7 @@ def _engine(arena: Arena, seed: int, name: Engine) -> tuple[Propose, dict[str, A
             mode,
             stage_seed,
             key=f"{arena.protocol.digest}|{seed}",
-            images=[arena.images[index] for index in among.tolist()],
+            images=arena.indices(among),
         )
         return engine.propose(view, arena.x[among], arena.y[among], request), []
 

@@ -38,7 +38,7 @@ def examine(arena: Arena, peers: Mapping[str, nn.Module]) -> dict[str, Any]:
 
 def _shown(arena: Arena, key: str, which: Tensor) -> dict[str, Any]:
     """Return count and test indices of images, as evidence."""
-    return {key: int(which.sum()), f"{key}_at": [arena.images[place] for place in which.nonzero().flatten().tolist()]}
+    return {key: int(which.sum()), f"{key}_at": arena.indices(which.nonzero().flatten())}
 
 
 def unit_rows(logits: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def _large_eps(arena: Arena) -> dict[str, Any]:
         alive.logical_and_(predicted(logits.detach()) == labels)
         return margin_sum(logits, labels)
 
-    ball, images = Ball("linf", eps), [arena.images[place] for place in among.tolist()]
+    ball, images = Ball("linf", eps), arena.indices(among)
     start = ball.start(x, arena.protocol.digest, "examination", images, draw=1)
     with arena.ledger.differentiating("input"):
         last = ball.ascend(x, start, lambda z: loss(arena.view(z), y), step=eps / 10, steps=flags.large_steps)
