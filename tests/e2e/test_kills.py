@@ -92,15 +92,34 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def kill(folder: Path, methods: str, draw: random.Random, longest: float) -> str:
+def watch(process: subprocess.Popen[str], store: Path, until: int) -> tuple[int, bool]:
+    """Count what the command writes until so much of it was seen or it ended; return the count and whether it ended.
+
+    Moments are drawn from what is written, not from the clock: how long a run takes differs from start to start.
+    """
+    seen = set[tuple[str, int]]()
+    while len(seen) < until:
+        for path in store.rglob("*"):
+            try:
+                seen.add((str(path), path.stat().st_mtime_ns))
+            except FileNotFoundError:
+                continue
+        try:
+            process.communicate(timeout=0.02)
+        except subprocess.TimeoutExpired:
+            continue
+        return len(seen), True
+    return len(seen), False
+
+
+def kill(folder: Path, methods: str, draw: random.Random, writes: int) -> str:
     """Start the command and kill some of it at a random moment; return what was done, "" if it had ended before."""
     process = start(folder, methods)
-    try:
-        process.communicate(timeout=draw.uniform(0.3, longest))
-    except subprocess.TimeoutExpired:
-        pass
-    else:
+    before = sum(1 for _ in (folder / "runs").rglob("*"))
+    _, ended = watch(process, folder / "runs", before + draw.randrange(max(1, (writes - before) * 9 // 10)))
+    if ended:
         return ""
+    time.sleep(draw.uniform(0.0, 0.3))
     family = children(process.pid)
     target, sent = draw.choice(TARGETS), draw.choice(SIGNALS)
     victims = {
@@ -128,22 +147,21 @@ def kill(folder: Path, methods: str, draw: random.Random, longest: float) -> str
     return f"{sent.name} to {target}"
 
 
-def undisturbed(folder: Path, methods: str) -> float:
-    """Run the whole; return its seconds."""
+def undisturbed(folder: Path, methods: str) -> int:
+    """Run the whole; return how much it wrote."""
     folder.mkdir()
     (folder / "kills.toml").write_text(PROTOCOL, encoding="utf-8")
-    began = time.monotonic()
     process = start(folder, methods)
-    _, words = process.communicate(timeout=600)
-    assert process.returncode == 0, words
-    return time.monotonic() - began
+    writes, _ = watch(process, folder / "runs", sys.maxsize)
+    assert process.returncode == 0
+    return writes
 
 
-def killed(folder: Path, methods: str, draw: random.Random, longest: float, kills: int) -> list[str]:
+def killed(folder: Path, methods: str, draw: random.Random, writes: int, kills: int) -> list[str]:
     """Kill the command so many times, then let it end."""
     folder.mkdir()
     (folder / "kills.toml").write_text(PROTOCOL, encoding="utf-8")
-    done = [kill(folder, methods, draw, longest) for _ in range(kills)]
+    done = [kill(folder, methods, draw, writes) for _ in range(kills)]
     for _ in range(3):  # what a kill of a worker left as failed is tried again
         process = start(folder, methods)
         _, words = process.communicate(timeout=600)
@@ -158,20 +176,20 @@ def killed(folder: Path, methods: str, draw: random.Random, longest: float, kill
 
 
 def test_killed_at_any_moment_the_numbers_are_the_same(tmp_path):
-    longest = undisturbed(tmp_path / "whole", "standard")
+    writes = undisturbed(tmp_path / "whole", "standard")
     draw = random.Random(int(os.environ.get("ADVBENCH_SEED", "0")))
-    assert killed(tmp_path / "killed", "standard", draw, longest, 2)
+    assert killed(tmp_path / "killed", "standard", draw, writes, 2)
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
 
 
 @pytest.mark.soak
 def test_killed_a_hundred_times_the_numbers_are_the_same(tmp_path):
-    longest = undisturbed(tmp_path / "whole", "standard,pgd_at")
+    writes = undisturbed(tmp_path / "whole", "standard,pgd_at")
     wanted, done = int(os.environ.get("ADVBENCH_KILLS", "100")), list[str]()
     seed = int(os.environ.get("ADVBENCH_SEED", "0"))
     while len(done) < wanted:
         seed += 1
         folder = tmp_path / str(seed)
-        done += killed(folder, "standard,pgd_at", random.Random(seed), longest, 5)
+        done += killed(folder, "standard,pgd_at", random.Random(seed), writes, 5)
         assert numbers(folder) == numbers(tmp_path / "whole"), f"seed {seed}: {done}"
         print(f"{len(done)} kills, last seed {seed}", flush=True)
