@@ -1,6 +1,7 @@
 """The command line without any run: help, catalogues, bad input, boards from records, exit codes."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -331,3 +332,12 @@ def test_dry_run_lists_the_jobs_and_does_nothing(tmp_path):
     assert "disk about" in said.splitlines()[-1]
     assert "2 jobs at once on" in said.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
+
+
+def test_threads_sleep_where_others_need_the_cores(monkeypatch):
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    advbench("protocols")
+    assert os.environ["GOMP_SPINCOUNT"] == "7", "what the user set stays"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    advbench("protocols")
+    assert int(os.environ["GOMP_SPINCOUNT"]) < 10_000
