@@ -56,8 +56,9 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 SPINS = "3000"
 """How long OpenMP's threads spin before they sleep: set before torch loads, here and so in the workers.
 
-Where other work shares the cores, waiting threads spin away the very time that the awaited one needs: of two processes
-with two threads each on two cores, each made 90 input gradients a second by default and 1,900 so; alone 4,270 and 4,130.
+Where other work shares the cores, waiting threads spin away the very time that the awaited one needs: of two
+processes with two threads each on two cores, each made 90 input gradients a second by default and 1,900 so; alone
+4,270 and 4,130.
 """
 
 
