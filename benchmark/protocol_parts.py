@@ -81,6 +81,7 @@ class Data:
         test_limit: use only this many test images (user protocols; 0: all).
         train_list: the training set is these images, and validation is cut from them (None: the whole set).
         test_list: the test set is these images.
+        side: larger square images are averaged over areas down to so many pixels (None: as they are).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -94,6 +95,7 @@ class Data:
     test_limit: Natural = 0
     train_list: Annotated[ImageList | None, unless(None)] = None
     test_list: Annotated[ImageList | None, unless(None)] = None
+    side: Annotated[Count | None, unless(None)] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,3 +41,20 @@ def listed(images: Labelled, names: Sequence[str], wanted: ImageList | None) -> 
         raise DataError(f"{wanted.file}: the protocol says {wanted.images} different images, it has {len(set(lines))}")
     index = np.array([place[line] for line in lines], dtype=np.int64)
     return Labelled(images.x[index], images.y[index])
+
+
+def averaged(images: Labelled, side: int) -> Labelled:
+    """Return square images averaged over areas of equal size, rounded to the nearest level, halves to the even one.
+
+    Raises:
+        DataError: if the images are smaller, or no whole number of areas fits.
+    """
+    count, height, width, channels = images.x.shape
+    factor = height // side
+    if height != width or factor * side != height:
+        raise DataError(f"data.side = {side}: images of {height}×{width} pixels cannot be averaged to it: leave it out")
+    total = np.zeros((count, side, side, channels), dtype=np.uint32)
+    for row in range(factor):  # pixel by pixel of an area: the whole set as large integers would not fit into memory
+        for column in range(factor):
+            total += images.x[:, row::factor, column::factor]
+    return Labelled(np.rint(total / factor**2).astype(images.x.dtype), images.y)

@@ -174,10 +174,11 @@ def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:
         known = KNOWN.get(protocol.data.name)
         if known is None:
             continue
-        network = architectures.build(protocol.network, num_classes=known.num_classes, channels=known.shape[0])
-        flop[protocol.network] = float(architectures.count_flops(network, known.shape))
+        channels, side = known.shape[0], protocol.data.side or known.shape[1]
+        network = architectures.build(protocol.network, num_classes=known.num_classes, channels=channels)
+        flop[protocol.network] = float(architectures.count_flops(network, (channels, side, side)))
         parameters[protocol.network] = architectures.count_parameters(network)
-        speed = speed or _speed(network, known.shape, flop[protocol.network], using)
+        speed = speed or _speed(network, (channels, side, side), flop[protocol.network], using)
     return Machine(flop, speed, parameters)
 
 

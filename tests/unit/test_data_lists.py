@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from advbench.benchmark.data import image_lists, registry
-from advbench.benchmark.data.image_lists import listed
+from advbench.benchmark.data.image_lists import averaged, listed
 from advbench.benchmark.data.sources import DataError, Labelled
 from advbench.benchmark.protocol import Data, ImageList
 from advbench.benchmark.runs.plan import sizes
@@ -82,3 +82,21 @@ def test_validation_is_cut_from_the_list_and_planning_knows_the_sizes(committed,
     parts = [next(split.batches(99))[0][:, 0, 0, 0] * 255 for split in (dataset.train, dataset.validation)]
     assert sorted(round(value) for part in parts for value in part.tolist()) == list(range(10, 30))
     assert sizes(spec) == (len(dataset.train), len(dataset.test)) == (15, 20)
+
+
+def test_larger_images_are_averaged_over_areas():
+    x = np.array([[0, 2, 250, 255], [4, 6, 255, 255], [1, 1, 0, 1], [1, 0, 0, 1]], dtype=np.uint8)[None, :, :, None]
+    smaller = averaged(Labelled(x, np.array([7])), 2)
+    assert smaller.x.dtype == np.uint8
+    assert smaller.x[0, :, :, 0].tolist() == [[3, 254], [1, 0]]
+    assert smaller.y.tolist() == [7]
+    for side in (3, 8):
+        with pytest.raises(DataError, match=f"data.side = {side}: images of 4×4 pixels"):
+            averaged(Labelled(x, np.array([7])), side)
+
+
+def test_a_protocol_trains_on_averaged_images():
+    plain = Data("digits", validation=50, test=100, augment="none", pad=0)
+    whole, half = registry.load(plain), registry.load(dataclasses.replace(plain, side=4))
+    assert whole.shape == (1, 8, 8)
+    assert half.shape == half.train.take([0, 1])[0].shape[1:] == (1, 4, 4)

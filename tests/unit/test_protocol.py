@@ -181,6 +181,7 @@ CHOICES = {
     ("flags", "convergence_iterations"): (500, 400),
     ("data", "train_list"): (None, LIST),
     ("data", "test_list"): (None, LIST),
+    ("data", "side"): (None, 32),
 }
 """Choices that the first protocols did not have: (default, another)."""
 
