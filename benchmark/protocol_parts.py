@@ -58,12 +58,16 @@ def unless(default: object) -> Any:  # noqa: ANN401 (what pydantic.Field returns
 
 @dataclass(frozen=True, slots=True)
 class ImageList:
-    """A committed list of images: a file beside the published protocols, its sha256, and how many images it names."""
+    """A committed list of images: a file beside the published protocols, its sha256, and how many images it names.
+
+    `content`: `image_lists.content` of the images, where official checksums need more images than the list has.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     file: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.txt$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     images: Count
+    content: Annotated[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None, unless(None)] = None
 
 
 @dataclass(frozen=True, slots=True)

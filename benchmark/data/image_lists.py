@@ -2,14 +2,47 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
 
-from advbench.benchmark.data.sources import DataError, Labelled
-from advbench.benchmark.protocol import ImageList
+from advbench.benchmark.data.sources import DataError, Labelled, Raw, manifest_digest
+from advbench.benchmark.protocol import Data, ImageList
 
 FOLDER = resources.files("advbench.benchmark.protocols")
+
+
+def chosen(raw: Raw, spec: Data) -> Raw:
+    """Return what a protocol uses of a set: the images of its lists, averaged if it says so.
+
+    Where both lists say what their images contain, that decides whether the data are verified, and whoever has these
+    images has the same digest, however many others lie beside them.
+
+    Raises:
+        DataError: if a list does not fit the set, or the images cannot be averaged.
+    """
+    if raw.test is None and spec.test_list:
+        raise DataError(f"{spec.name} has no official test set that data.test_list could be of: leave it out")
+    train = listed(raw.train, raw.names.get("train", ()), spec.train_list)
+    test = None if raw.test is None else listed(raw.test, raw.names.get("test", ()), spec.test_list)
+    due = tuple(each.content if each else None for each in (spec.train_list, spec.test_list))
+    if test is not None and all(due):
+        found = (content(train), content(test))
+        notes = () if found == due else ("unverified data: the images of the lists are not the protocol's",)
+        digest = manifest_digest(zip(found, ("train", "test"), strict=True))
+        raw = replace(raw, verified=not notes, notes=notes, digest=digest)
+    if spec.side is not None:
+        train = averaged(train, spec.side)
+        test = None if test is None else averaged(test, spec.side)
+    return replace(raw, train=train, test=test)
+
+
+def content(images: Labelled) -> str:
+    """Return the sha256 of pixels (N, H, W, C) uint8, then labels as little-endian 64-bit integers."""
+    digest = hashlib.sha256(np.ascontiguousarray(images.x).data)
+    digest.update(images.y.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def listed(images: Labelled, names: Sequence[str], wanted: ImageList | None) -> Labelled:

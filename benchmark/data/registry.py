@@ -13,7 +13,7 @@ import torch
 
 from advbench.benchmark.data import download as downloads
 from advbench.benchmark.data import imagenet, sources, tinyimagenet
-from advbench.benchmark.data.image_lists import averaged, listed
+from advbench.benchmark.data.image_lists import chosen
 from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.data.partition import Partition, partition
 from advbench.benchmark.data.sources import DataError, Raw, data_root
@@ -76,13 +76,8 @@ def load(
     if spec.name == "digits" and spec.augment == "crop-flip":
         raise DataError('a mirrored digit is another digit: set data.augment = "none"')
     raw = _raw(spec.name, folder, online=download)
-    if raw.test is None and spec.test_list:
-        raise DataError(f"{spec.name} has no official test set that data.test_list could be of: leave it out")
-    train = listed(raw.train, raw.names.get("train", ()), spec.train_list)
-    test = None if raw.test is None else listed(raw.test, raw.names.get("test", ()), spec.test_list)
-    if spec.side is not None:
-        train = averaged(train, spec.side)
-        test = None if test is None else averaged(test, spec.side)
+    raw = chosen(raw, spec)
+    train, test = raw.train, raw.test
     cut = partition(spec, train.y, None if test is None else test.y)
     return Dataset(
         classes=raw.classes,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from advbench.benchmark.data import image_lists, registry
-from advbench.benchmark.data.image_lists import averaged, listed
-from advbench.benchmark.data.sources import DataError, Labelled
+from advbench.benchmark.data.image_lists import averaged, chosen, content, listed
+from advbench.benchmark.data.sources import DataError, Labelled, Raw
 from advbench.benchmark.protocol import Data, ImageList
 from advbench.benchmark.runs.plan import sizes
 
@@ -100,3 +100,38 @@ def test_a_protocol_trains_on_averaged_images():
     whole, half = registry.load(plain), registry.load(dataclasses.replace(plain, side=4))
     assert whole.shape == (1, 8, 8)
     assert half.shape == half.train.take([0, 1])[0].shape[1:] == (1, 4, 4)
+
+
+def test_what_the_listed_images_contain_decides_whether_data_are_verified(committed):
+    """Whoever has the whole set and whoever has a part of it train on the same images, and their records say so."""
+    train, test = committed(NAMES[5], NAMES[1]), committed(NAMES[5], NAMES[1])
+    raw = Raw(
+        IMAGES,
+        IMAGES,
+        ("a", "b", "c"),
+        "folder",
+        False,
+        "whole",
+        notes=("40 of 500",),
+        names={"train": NAMES, "test": NAMES},
+    )
+    part = Labelled(IMAGES.x[[1, 3, 5]], IMAGES.y[[1, 3, 5]])
+    fewer = dataclasses.replace(
+        raw, train=part, digest="part", names={"train": [NAMES[1], NAMES[3], NAMES[5]], "test": NAMES}
+    )
+    sha256 = content(listed(IMAGES, NAMES, train))
+    due = Data(
+        "some",
+        validation=1,
+        train_list=dataclasses.replace(train, content=sha256),
+        test_list=dataclasses.replace(test, content=sha256),
+    )
+    whole, partial = chosen(raw, due), chosen(fewer, due)
+    assert whole.verified
+    assert whole.notes == ()
+    assert whole.digest == partial.digest
+    other = dataclasses.replace(due, test_list=dataclasses.replace(test, content="0" * 64))
+    assert not chosen(raw, other).verified
+    assert "not the protocol's" in chosen(raw, other).notes[0]
+    plain = chosen(raw, dataclasses.replace(due, test_list=test))
+    assert (plain.verified, plain.digest) == (False, "whole"), "one list says nothing of what it contains"
