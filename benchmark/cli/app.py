@@ -26,6 +26,7 @@ COMMANDS = (
     "run-all",
     "train",
     "evaluate",
+    "work",
     "job",
     "diagnose",
     "verify",

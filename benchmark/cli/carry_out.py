@@ -23,8 +23,8 @@ _UNKNOWN_SECONDS = 60.0
 PERFORM = "advbench.benchmark.runs.perform:perform"
 
 
-def carry_out(jobs: Sequence[Job], using: "Means", catalogue: Catalogue) -> Outcome | None:
-    """Have jobs done and show how they go; return None if they are left to Slurm.
+def carry_out(jobs: Sequence[Job], using: "Means", catalogue: Catalogue, until: float | None = None) -> Outcome | None:
+    """Have jobs done, here no longer than `until`, and show how they go; return None if they are left to Slurm.
 
     Raises:
         DataError: if data are missing and cannot be had; one line that says how to get them.
@@ -46,7 +46,7 @@ def carry_out(jobs: Sequence[Job], using: "Means", catalogue: Catalogue) -> Outc
             return None
     else:
         click.echo(summary, err=True)
-        executor = Local(using.store, using.workers, using.threads, using.gpus)
+        executor = Local(using.store, using.workers, using.threads, using.gpus, until)
         with _display(expected, using) as display:
             outcome = executor.execute(jobs, JobFunction(PERFORM, arguments), display)
     for job, reason in outcome.failed:

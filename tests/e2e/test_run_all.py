@@ -178,7 +178,15 @@ def test_what_is_lost_is_done_again_to_the_bit(copy):
     said = copy.run_all("--dry-run").stdout
     assert "tiny standard seed 0" not in said
     assert "attack best (pgd)" in said
-    copy.run_all()
+    work = ("work", *SUITE, "--jobs", "1", "--device", "cpu")
+    assert "time is up: 0 jobs done, 2 left" in copy.advbench(*work, "--max-hours", "1e-9").stdout
+    assert (
+        copy.advbench(*work, "--max-hours", "1", "--until", "2999-01-01").stdout
+        == "nothing is left: 2 jobs done here\n"
+    )
+    assert copy.advbench(*work).stdout == "nothing is left: 0 jobs done here\n"
+    assert "'2001-01-01' is past" in copy.advbench(*work, "--until", "2001-01-01", code=2).stderr
+    assert "write a time as 07:30" in copy.advbench(*work, "--until", "soon", code=2).stderr
     after = {record.method.name: record for record in copy.records()}
     for name, record in before.items():
         for checkpoint, one in record.checkpoints.items():

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from advbench.benchmark.protocol import published
-from advbench.benchmark.runs.executors.base import ExecutorError, JobEvent, JobFunction
+from advbench.benchmark.runs.executors.base import ExecutorError, JobEvent, JobFunction, Outcome
 from advbench.benchmark.runs.executors.local import Local, share
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.store import Store
@@ -187,6 +187,16 @@ class TestProcesses:
         _, events = carry([train()])
         (progress,) = [event for event in events if event.kind == "progress"]
         assert (progress.done, progress.total, progress.unit, progress.detail) == (0.5, 1, "epoch", "half")
+
+
+class TestTime:
+    def test_when_time_is_up_jobs_are_left_as_they_are(self, carry, diary):
+        jobs = [train(seed, do="sleep") for seed in range(3)]
+        began = time.monotonic()
+        outcome, _ = carry(jobs, workers=1, until=began + 3)
+        assert time.monotonic() - began < 60, "the sleepers would take two minutes"
+        assert outcome == Outcome()
+        assert len({note["job"] for note in diary()}) <= 1
 
 
 class TestFailure:

@@ -58,12 +58,19 @@ class Local:
         workers: jobs at once.
         threads: threads of each.
         gpus: what `CUDA_VISIBLE_DEVICES` becomes in each worker, in turn; empty: it is left alone.
+        until: `time.monotonic()` at which jobs are left as they are, to go on another time; None: never.
     """
 
     store: Store
     workers: int = 1
     threads: int = 1
     gpus: tuple[str, ...] = ()
+    until: float | None = None
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether no more may be done."""
+        return self.until is not None and time.monotonic() >= self.until
 
     def execute(self, jobs: Sequence[Job], function: JobFunction, on_event: Listener) -> Outcome:
         """Have all jobs done; see `Executor`. Ctrl-C ends the workers and goes on to the caller; nothing is lost."""
@@ -187,8 +194,8 @@ class _Execution:
         """Processes in a row that died before they were ready."""
 
     def work(self) -> Outcome:
-        """Have everything done."""
-        while self.pending or any(worker.job for worker in self.workers):
+        """Have everything done, or what there is time for."""
+        while (self.pending or any(worker.job for worker in self.workers)) and not self.executor.time_is_up:
             self._block()
             self._assign()
             try:
