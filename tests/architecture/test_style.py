@@ -59,6 +59,32 @@ def test_every_class_has_a_name_of_its_own(root, modules):
                 owner[node.name] = path
 
 
+MANY_PARAMETERS = {
+    "evaluate_shard": "what is attacked, where it lies in the test set, and four choices off the board",
+    "train": "the one door to training: what is trained, where, with which teachers, and who listens",
+    "make_step": "every choice of a protocol that a method can feel, each varied alone by a check",
+    "TrainingStep": "built in one place, by the trainer, of its own parts",
+}
+"""Functions with more than eight parameters, and why; all take them by name."""
+
+
+def test_no_function_has_more_than_eight_parameters_without_a_reason(root, modules):
+    found = set()
+    for path in modules:
+        for owner in ast.walk(ast.parse((root / path).read_text(encoding="utf-8"))):
+            for node in ast.iter_child_nodes(owner):
+                if (isinstance(node, ast.FunctionDef) and not node.name.startswith("_")) or is_constructor(node):
+                    arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                    if len([each for each in arguments if each.arg != "self"]) > 8:
+                        found.add(owner.name if is_constructor(node) else node.name)
+                        assert len(node.args.posonlyargs + node.args.args) <= 4, f"{path}: {node.name}: by name, please"
+    assert found == set(MANY_PARAMETERS), "a value object, or a reason"
+
+
+def is_constructor(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "__init__"
+
+
 WAIVER = re.compile(r"# noqa(?!: [A-Z0-9, ]+ \()|# type: ignore(?!\[[^\]]*\]\s+#)")
 
 
