@@ -5,13 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 
 from advbench.benchmark import discovery
-from advbench.benchmark.data import registry, tinyimagenet
+from advbench.benchmark.data import image_lists, registry, sources, tinyimagenet
 from advbench.benchmark.data.known_sets import KNOWN
+from advbench.benchmark.data.partition import balanced, permutation
 from advbench.benchmark.method import Batch, OneNetwork
 from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Data, published
@@ -53,6 +55,21 @@ def real(real_root):
         return loaded[protocol]
 
     return load
+
+
+def test_the_lists_of_the_lite_protocol_follow_their_rule(real_root):
+    spec = published()["cifar10-linf-lite/1"].data
+    root = real_root("cifar10")
+    whole = sources.cifar(root, "cifar10")
+    assert whole.test is not None
+    for part, images, listing in (("train", whole.train, spec.train_list), ("test", whole.test, spec.test_list)):
+        due = balanced(images.y, permutation(len(images.y), 0, f"lite-{part}"), listing.images)
+        lines = image_lists.FOLDER.joinpath(listing.file).read_text("ascii").split()
+        assert lines == [str(index) for index in due]
+        assert set(np.bincount(images.y[due])) == {listing.images // 10}
+    dataset = registry.load(spec, root=root, download=False)
+    assert dataset.provenance.verified
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (5000, 500, 1000)
 
 
 @pytest.mark.parametrize(
