@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 METRIC = "autoattack"
 """Rows are ordered and ranked by this column of their `best` checkpoint."""
 NO_ORDER = Cell(state="not applicable", reason=f"stochastic order compares best checkpoints of {LEAST} seeds or more")
+FRONT = "cifar10-linf-lite"
+"""The protocol whose board is shown first where several are: real images, and anybody can repeat it."""
 ORDER = ("measured", "no ranks", "provisional")
 """States of ranks, in the order of the rows on a board; what may not be ranked comes last."""
 
@@ -53,11 +55,16 @@ def load(path: Path) -> tuple[list[Record], tuple[Correction, ...]]:
 
 
 def group(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Sort records by protocol digest, one board each, in order of the protocols' names."""
+    """Sort records by protocol digest, one board each, in order of `front_first`."""
     found: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: (record.protocol_name, record.protocol_digest)):
+    for record in sorted(records, key=lambda record: (front_first(record.protocol_name), record.protocol_digest)):
         found[record.protocol_digest].append(record)
     return dict(found)
+
+
+def front_first(name: str) -> tuple[bool, str]:
+    """Return the key that sorts protocols by name, the board of `FRONT` before all others."""
+    return name.rpartition("/")[0] != FRONT, name
 
 
 def build(records: Sequence[Record], protocol: Protocol | None = None, *, history: Iterable[Correction] = ()) -> Table:

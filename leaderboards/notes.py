@@ -143,13 +143,20 @@ def _ranking(table: Table, protocol: Protocol) -> list[Note]:
         asked = f"fewer than the protocol's {len(protocol.seeds)} seeds"
         text = f"Provisional, with {asked}: {names}. Shown by mean, in no test."
         notes.append(Note(text, f"Provisional ({asked}), not ranked: {names}.", rows=keys))
-    if ranking.variation is not None and len(ranking.order) > 1:
-        found = ranking.variation.detectable(len(ranking.order), len(protocol.seeds), alpha, power=POWER)
+    if (found := detectable(table, protocol)) is not None:
         text = (
             f"Smallest difference that this board finds with power {POWER:g}: {100 * found:.1f} points of AutoAttack."
         )
         notes.append(Note(text, text if ranking.ranks_methods else ""))
     return notes
+
+
+def detectable(table: Table, protocol: Protocol) -> float | None:
+    """Return the smallest difference that a board finds with power `POWER`, in [0, 1]; None where no test is made."""
+    ranking = table.ranking
+    if ranking is None or ranking.variation is None or len(ranking.order) < 2:
+        return None
+    return ranking.variation.detectable(len(ranking.order), len(protocol.seeds), protocol.statistics.alpha, power=POWER)
 
 
 def _no_ranks(ranking: Ranking) -> Note:

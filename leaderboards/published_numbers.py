@@ -88,13 +88,14 @@ def load_all() -> dict[str, tuple[Published, ...]]:
 
 
 def matches(one: Published, protocol: Protocol) -> bool:
-    """Whether a number was measured on a protocol's data set and network at its very radius: 0.031 is not 8/255."""
-    return (
-        _same(one.dataset, protocol.data.name)
-        and _same(one.network, protocol.network)
-        and one.norm == protocol.threat.norm
-        and exact(one.eps) == protocol.threat.eps
-    )
+    """Whether a number was measured on a protocol's data set and network under its threat."""
+    return same_name(protocol.network, one.network) and same_threat(one, protocol)
+
+
+def same_threat(one: Published, protocol: Protocol) -> bool:
+    """Whether a number was measured on a protocol's data set at its very radius: 0.031 is not 8/255."""
+    threat = protocol.threat
+    return same_name(protocol.data.name, one.dataset) and (one.norm, exact(one.eps)) == (threat.norm, threat.eps)
 
 
 def beside(
@@ -157,7 +158,7 @@ def _quote(method: str, one: Published, identity: MethodIdentity | None) -> Quot
     )
 
 
-def _same(ours: str, theirs: str) -> bool:
+def same_name(ours: str, theirs: str) -> bool:
     """Compare a paper's name with a protocol's: "PreActResNet-18" and "preactresnet18"."""
     plain = {re.sub(r"[^a-z0-9]", "", name.casefold()) for name in (theirs, display(theirs))}
     return re.sub(r"[^a-z0-9]", "", ours.casefold()) in plain

@@ -32,6 +32,7 @@ COMMANDS = (
     "verify",
     "leaderboard",
     "compare",
+    "findings",
     "power",
     "images",
     "transfer",

@@ -11,7 +11,7 @@ from advbench.benchmark.protocol import published
 from advbench.benchmark.runs.suites import DEFAULT_METHODS
 from advbench.leaderboards import board
 from advbench.leaderboards.writers import markdown
-from advbench.reports import tradeoff
+from advbench.reports import findings, tradeoff
 from advbench.reports.drawing.style import save
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,14 @@ def test_the_documentation_shows_the_demo_as_recorded(demo):
         text = expected
     assert text == expected, "run: ADVBENCH_UPDATE_GOLDEN=1 pytest tests/golden/test_published.py"
     assert (ROOT / "docs" / "figures" / "demo.png").stat().st_size > 10_000
+
+
+def test_the_findings_are_what_the_records_say():
+    page, expected = ROOT / "docs" / "findings.md", findings.write(board.load_records(RECORDS))
+    if os.environ.get("ADVBENCH_UPDATE_GOLDEN"):
+        page.write_text(expected, "utf-8")
+    said = page.read_text("utf-8")
+    assert said == expected, "run: advbench findings --records leaderboards/records --out docs/findings.md"
 
 
 def test_every_robust_method_beats_standard_training_under_autoattack():
