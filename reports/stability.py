@@ -14,16 +14,19 @@ def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAP
 
     A place under one seed is the order of the accuracies on `best` in the column `robust` and no more; the rank set at
     the right, by AutoAttack, counts only who is beaten significantly. Lines that cross between seeds are what rank sets
-    leave open. Rows of a single seed have no stability to show: the caption counts them.
+    leave open. The seeds are those that give the most places, rows × seeds; the caption counts the rows without them.
 
     Raises:
         ReportError: unless two methods share two seeds.
     """
     best = [row for row in table.rows if row.checkpoint == "best" and row.cells[robust].n == len(row.seeds) > 0]
-    rows = [row for row in best if len(row.seeds) > 1]
-    seeds = sorted(set.intersection(*(set(row.seeds) for row in rows))) if rows else []
-    if len(rows) < 2 or len(seeds) < 2:
+    sets = {frozenset(row.seeds) for row in best}
+    held = {shared: [row for row in best if shared <= set(row.seeds)] for shared in {a & b for a in sets for b in sets}}
+    held = {shared: rows for shared, rows in held.items() if len(shared) > 1 and len(rows) > 1}
+    if not held:
         raise ReportError("rank stability needs two methods with two seeds in common")
+    chosen = max(held, key=lambda shared: (len(shared) * len(held[shared]), len(shared), sorted(shared)))
+    seeds, rows = sorted(chosen), held[chosen]
     places: dict[str, list[int]] = {row.key: [] for row in rows}
     for seed in seeds:
         ordered = sorted(rows, key=lambda row: (-row.cells[robust].values[row.seeds.index(seed)], row.label))
@@ -57,8 +60,8 @@ def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAP
         right.tick_params(axis="y", length=0)
         right.grid(visible=False)
         right.spines[:].set_visible(False)
-        single = len(best) - len(rows)
-        left_out = f"; not drawn: {single} with one seed" if single else ""
+        missing = len(best) - len(rows)
+        left_out = f"; not drawn: {missing} without these seeds" if missing else ""
         signs = footnote(marked_name(row) for row in rows)
         caption(axes, f"{table.title}; rank set on the board in brackets{left_out}", signs)
         legend_of_families(made, axes, [row.identity.family for row in rows])

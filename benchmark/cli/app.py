@@ -151,7 +151,10 @@ def explain(error: BaseException) -> tuple[int, str]:
         message += f" (see {context.command_path} --help)" if context is not None else ""
     elif isinstance(error, ValueError | RuntimeError) and type(error).__module__.startswith("advbench."):
         code = REFUSED
-    elif not isinstance(error, OSError):
+    elif isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        message = f"{place}{(error.strerror or message).lower()}; are the path, its permissions and its space right?"
+    else:
         message = f"{type(error).__name__}: {error}; this is a bug: run again with --debug and report what it shows"
     return code, message
 

@@ -74,7 +74,8 @@ def compare(
         numbers = ("images", *names, "p (Holm)")
         print_table(("class", *numbers), rows, right=numbers)
     if out is not None:
-        stem = out / file_name(f"{names[0]}-against-{names[1]}-{column}")
+        last = "-last" if checkpoint == "last" else ""
+        stem = out / file_name(f"{records[0].protocol_name}-{names[0]}-against-{names[1]}-{column}{last}")
         write_json(found.to_plain(), stem.with_name(f"{stem.name}.json"))
         if found.classes:
             write_figure(comparison.draw(found), stem)

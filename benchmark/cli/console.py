@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,9 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, ri
 
 
 def file_name(text: str) -> str:
-    """Return a text as a file name of 80 characters at most."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[-80:]
+    """Return a text as a file name of 80 characters at most; of a longer one a digest stands for the end."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+    return plain if len(plain) <= 80 else f"{plain[:71]}-{sha256(text.encode()).hexdigest()[:8]}"
 
 
 def write_json(plain: object, path: Path, *, err: bool = False) -> None:

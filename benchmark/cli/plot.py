@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
+from advbench.benchmark.cli.console import file_name
 from advbench.benchmark.cli.options import (
     NAMES,
     PATH,
@@ -48,6 +49,19 @@ OF_RESULTS = {
     "diagnosis": "the examination of one network, of `diagnose`",
 }
 """Kind of figure → what it shows, from result files."""
+ASKED = {
+    "tradeoff": ("column",),
+    "overfitting": ("column",),
+    "cost": ("column", "against"),
+    "stability": ("column",),
+    "classes": ("column", "checkpoint"),
+    "attacks": ("checkpoint",),
+    "agreement": ("column", "checkpoint"),
+    "compare": ("column", "checkpoint"),
+}
+"""Kind of figure → options that change what it shows, beside those of the page: they are part of its file's name."""
+USUAL = {"column": "autoattack", "checkpoint": "best", "against": "passes", "style": "paper", "width": "auto"}
+"""Option → its default, which names of files leave out."""
 DRAWN = {"evaluation off the board": ("eps",), "diagnosis": ("eps", "diagnosis"), "transfer": ("transfer",)}
 """Kind of result → figures of it."""
 
@@ -110,6 +124,14 @@ class FigureRequest:
         from advbench.reports.drawing.points import name_of
 
         return f"{name_of(self.column)}, {self.checkpoint}"
+
+    def file(self, name: str, kind: str) -> Path:
+        """Return the path without an ending of a figure: two requests that differ do not share a file."""
+        asked = [getattr(self, option) for option in (*ASKED.get(kind, ()), "style", "width")]
+        usual = [USUAL[option] for option in (*ASKED.get(kind, ()), "style", "width")]
+        parts = [value for value, default in zip(asked, usual, strict=True) if value != default]
+        methods = (self.methods or ()) if kind in FIGURES else ()
+        return self.out / file_name("-".join([name, kind, *methods, *parts]))
 
 
 def _choice(name: str, choices: Sequence[str], text: str) -> Option:
@@ -239,8 +261,7 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
         ),
         "compare": compared,
     }
-    slug = table.protocol.replace("/", "-")
-    return {request.out / f"{slug}-{kind}": (kind, draw) for kind, draw in figures.items()}
+    return {request.file(table.protocol, kind): (kind, draw) for kind, draw in figures.items()}
 
 
 def _place(names: Sequence[str], record: "Record") -> int:
@@ -273,12 +294,13 @@ def _of_results(paths: Sequence[Path], request: FigureRequest, kind: str) -> Fig
             some = [curve for path, found in swept.items() for curve in sweep.curves(found, path.stem)]
             return sweep.draw(some, layout=request.layout)
 
-        name = next(iter(swept)).stem if len(swept) == 1 else "networks"
-        figures[request.out / f"{name}-eps"] = ("eps", eps)
+        figures[request.file("-".join(path.stem for path in swept), "eps")] = ("eps", eps)
     for path, found in read.items():
         of = found["kind"]
         module = {"diagnosis": diagnosis, "transfer": transfer}.get(of)
         if module is not None:
-            stem = request.out / f"{path.stem.removesuffix(f'-{of}')}-{of}"
+            stem = request.file(path.stem.removesuffix(f"-{of}"), of)
+            if stem in figures:
+                raise Refused(f"{path}: another result of this name is drawn already; draw them into two folders")
             figures[stem] = (of, partial(module.draw, found, layout=request.layout))
     return figures

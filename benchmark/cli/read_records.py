@@ -68,6 +68,8 @@ class RecordSource:
     def boards(self, *, published: bool = False) -> "list[Table]":
         """Return the board of every protocol, also of published ones whose every record was withdrawn.
 
+        Without any record, `published` asks for the boards that numbers from elsewhere alone fill.
+
         Raises:
             Refused: if there is none.
         """
@@ -79,6 +81,12 @@ class RecordSource:
         pairs = [(records, records[0].protocol) for records in groups]
         withdrawn = {event.digest for event in events} - {protocol.digest for _, protocol in pairs}
         pairs += [([], protocol) for protocol in frozen().values() if protocol.digest in withdrawn]
+        if not pairs and published:
+            newest = {name.partition("/")[0]: protocol for name, protocol in frozen().items()}
+            asked = newest.values() if self.protocol is None else [self.protocol]
+            empty = [published_numbers.beside(board.build([], protocol), protocol) for protocol in asked]
+            if tables := [table for table in empty if table.published]:
+                return tables
         if not pairs:
             raise self.nothing()
         tables = [board.build(records, protocol, history=events) for records, protocol in pairs]

@@ -299,13 +299,15 @@ def test_stability_needs_two_methods_and_two_seeds(make_record):
             stability.draw(board.build(records))
 
 
-def test_stability_leaves_out_rows_of_one_seed_and_marks_flagged_ones(make_record, table):
+def test_stability_leaves_out_rows_of_other_seeds_and_marks_flagged_ones(make_record, table):
     single = board.build([make_record("pgd_at"), *(make_record("trades", seed=seed) for seed in (0, 1))])
     with pytest.raises(ReportError, match="two methods with two seeds"):
         stability.draw(single)
     records = [make_record(name, seed=seed) for name in ("pgd_at", "trades") for seed in (0, 1)]
-    axes, right = stability.draw(board.build([*records, make_record("mart")])).axes
-    assert "not drawn: 1 with one seed" in axes.get_title(loc="left").replace("\n", " ")
+    others = [make_record("mart"), *(make_record("hat", seed=seed) for seed in (7, 8))]
+    axes, right = stability.draw(board.build([*records, *others])).axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["seed 0", "seed 1"]
+    assert "not drawn: 2 without these seeds" in axes.get_title(loc="left").replace("\n", " ")
     assert len(right.get_yticklabels()) == 2
     axes, right = stability.draw(table).axes
     assert [text.get_text() for text in right.get_yticklabels()][-2] == "GAIRAT † [–]"

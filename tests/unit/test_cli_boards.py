@@ -1,5 +1,6 @@
 """Boards and figures on the command line, from a folder of records."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -178,6 +179,25 @@ def test_boards_of_several_protocols_are_never_mixed(records):
     one = advbench("leaderboard", "--records", records, "--format", "csv", "--protocol", "digits-linf-full/1").stdout
     assert "WEAK" not in one
     assert "no records of cifar10-linf/2" in refusal("leaderboard", "--records", records, "--protocol", "cifar10-linf")
+
+
+def test_published_numbers_need_no_records_of_ones_own(tmp_path):
+    words = ("leaderboard", "--published", "--store", tmp_path)
+    assert "As published, not measured here" in advbench(*words, "--protocol", "cifar10-linf-wrn").stdout
+    assert advbench(*words, "--format", "markdown").stdout.count("As published, not measured here*") > 1
+    assert "no records" in refusal("leaderboard", "--store", tmp_path, "--protocol", "cifar10-linf-wrn")
+    assert "no records" in refusal(*words, "--protocol", "digits-linf")
+
+
+def test_a_file_that_cannot_be_written_is_named_in_words(records, tmp_path, monkeypatch):
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("advbench.benchmark.cli.board_files.write_bytes", full)
+    result = CliRunner().invoke(main, ["leaderboard", "--records", str(records), "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line.endswith(".md: no space left on device; are the path, its permissions and its space right?")
 
 
 def test_a_spoilt_record_costs_its_own_row_and_names_file_and_key(records):

@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from advbench.benchmark.cli import main
-from advbench.benchmark.cli.plot import DRAWN, FIGURES, OF_RESULTS, plot
+from advbench.benchmark.cli.plot import DRAWN, FIGURES, OF_RESULTS, FigureRequest, plot
 from advbench.benchmark.records.schema import Record
 from advbench.leaderboards import board
 from advbench.reports.results import KINDS
@@ -67,17 +68,37 @@ def test_the_help_names_every_kind_once():
 @pytest.mark.parametrize("kind", ["classes", "compare", "attacks", "agreement"])
 def test_methods_and_columns_are_chosen(kind, tmp_path):
     words = (*FEW, "--methods", "trades,PGD-AT", "--column", "pgd20", "--width", "single", "--out", tmp_path)
-    assert run(kind, *words) == [f"digits-linf-1-{kind}.png"]
+    column = "" if kind == "attacks" else "-pgd20"
+    assert run(kind, *words) == [f"digits-linf-1-{kind}-trades-PGD-AT{column}-single.png"]
+
+
+def test_figures_that_differ_do_not_share_a_file():
+    usual = FigureRequest(None, "autoattack", "best", "passes", Path("f"), "paper", "auto", ("png",), None)
+    others = [
+        replace(usual, **{option: value})
+        for option, value in (("against", "hours"), ("column", "cw"), ("style", "slides"), ("methods", ("trades", "b")))
+    ]
+    assert usual.file("digits-linf/1", "cost") == Path("f/digits-linf-1-cost")
+    assert len({request.file("digits-linf/1", "cost") for request in (usual, *others)}) == 5
+    assert replace(usual, checkpoint="last").file("p", "cost") == usual.file("p", "cost"), "costs are those of best"
+    many = tuple(f"method{number}" for number in range(30))
+    first, second = (replace(usual, methods=names).file("p", "attacks") for names in (many, many[1:]))
+    assert first != second
+    assert len(first.name) <= 80
 
 
 def test_results_are_drawn_by_what_they_are(sweep, transferred, tmp_path):
     words = ("--formats", "png", "--out", tmp_path / "figures")
     assert run("eps", sweep, *words) == ["sweep-eps.png"]
     assert run("transfer", transferred, *words) == ["board-transfer.png"]
-    assert run("eps", sweep, sweep, *words, "--style", "slides") == ["sweep-eps.png"]
+    assert run("eps", sweep, sweep, *words, "--style", "slides") == ["sweep-eps-slides.png"]
     drawn = run("all", sweep, transferred, *FEW, "--methods", "trades,mart,hat", "--out", tmp_path / "all")
     kinds = ("tradeoff", "overfitting", "curves", "cost", "classes", "attacks", "agreement")
-    assert drawn == [*(f"digits-linf-1-{kind}.png" for kind in kinds), "sweep-eps.png", "board-transfer.png"]
+    assert drawn == [
+        *(f"digits-linf-1-{kind}-trades-mart-hat.png" for kind in kinds),
+        "sweep-eps.png",
+        "board-transfer.png",
+    ]
 
 
 def test_outcomes_go_under_the_names_that_the_board_gives_their_rows():
@@ -92,7 +113,7 @@ def test_outcomes_go_under_the_names_that_the_board_gives_their_rows():
 def test_one_method_is_enough_for_most_kinds(tmp_path):
     words = (*FEW, "--methods", "trades", "--out", tmp_path)
     for kind in ("tradeoff", "overfitting", "curves", "cost", "classes", "attacks"):
-        assert run(kind, *words) == [f"digits-linf-1-{kind}.png"]
+        assert run(kind, *words) == [f"digits-linf-1-{kind}-trades.png"]
     assert "needs two networks" in refusal("agreement", *words)
     assert "compare draws two methods" in refusal("compare", *words)
 
