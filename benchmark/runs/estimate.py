@@ -17,8 +17,13 @@ from advbench.benchmark.runs.store import Store
 
 Basis = Literal["measured", "scaled", "assumed", "unknown"]
 """Measured on this very work; scaled from other work on the same network by passes; from an assumed speed; unknown."""
-AUTOATTACK_FORWARDS = 4_860.0
-"""Forwards per test image of a network with 82 % clean and 49 % robust accuracy; the cost grows with the survivors."""
+AUTOATTACK_BASE, AUTOATTACK_SURVIVOR = 100.0, 9_700.0
+"""Forwards per test image, and those that an image takes which survives everything: what falls early costs little. On
+networks with 49 and 25 of 100 images left, AutoAttack took 4,860 and 2,455 forwards an image."""
+ROBUST = 0.49
+"""Share of survivors of a network that was trained against an adversary, where none like it has been trained yet."""
+NO_ADVERSARY = 3.0
+"""Forwards per training image of methods that never attack: nothing of their networks survives."""
 DEFAULT_FORWARDS = 23.0
 """Forwards per training image of PGD-AT, for methods that do not state theirs."""
 
@@ -28,13 +33,11 @@ class Machine:
     """What the caller assumes of the machine, where nothing was measured.
 
     Attributes:
-        forward_flop: FLOP of a forward of one image, by network name.
-        flop_per_second: what the machine is assumed to sustain.
+        seconds: of a forward F of one image, by network name.
         parameters: parameters by network name.
     """
 
-    forward_flop: Mapping[str, float] = field(default_factory=dict)
-    flop_per_second: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -58,6 +61,8 @@ class History:
     """Seconds per forward of an image by network, data set and kind of job."""
     sizes: dict[str, list[int]] = field(default_factory=dict)
     """Bytes of a trained run by network."""
+    robust: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """Best robust accuracy on validation images by protocol digest and method."""
 
     def add(self, folder: RunFolder) -> None:
         """Take in one run."""
@@ -68,6 +73,9 @@ class History:
         record = scan.trained.training
         if record.diverged is None and record.seconds:
             self.training.setdefault((digest, folder.spec.method), []).append(record.seconds)
+            if record.curve:
+                best = max(row.robust or 0.0 for row in record.curve)
+                self.robust.setdefault((digest, folder.spec.method), []).append(best)
             if record.passes.forwards:
                 self.rates.setdefault((*place, "train"), []).append(record.seconds / record.passes.forwards)
         for (_, family), shards in scan.shards.items():
@@ -89,31 +97,36 @@ def history(store: Store) -> History:
     return known
 
 
-def passes(job: Job, catalogue: Catalogue) -> float | None:
+def passes(job: Job, catalogue: Catalogue, known: History | None = None) -> float | None:
     """Return the forwards F that a job is expected to make; None for data of unknown size."""
     protocol = job.run.protocol
     counts = sizes(protocol.data)
+    facts = catalogue.get(job.run.method)
+    each = (facts.forwards if facts is not None else None) or DEFAULT_FORWARDS
     if job.kind == "train":
         if counts is None:
             return None
-        facts = catalogue.get(job.run.method)
-        each = (facts.forwards if facts is not None else None) or DEFAULT_FORWARDS
-        validation = protocol.data.validation * (2 * protocol.selection.steps + 2)
+        attacks = 2 if protocol.selection.measure == "worst" else 1
+        validation = protocol.data.validation * (attacks * (2 * protocol.selection.steps + 1) + 1)
         return protocol.training.epochs * (counts[0] * each + validation)
     images = min(len(job.shards) * protocol.attacks.shard, counts[1] if counts is not None else 1 << 62)
     if not images:
         return None
-    return images * _per_image(str(job.family), protocol)
+    trained = known.robust.get((protocol.digest, job.run.method)) if known is not None else None
+    robust = median(trained) if trained else ROBUST if each > NO_ADVERSARY else 0.0
+    return images * _per_image(str(job.family), protocol, robust)
 
 
-def _per_image(family: str, protocol: Protocol) -> float:
-    attacks = protocol.attacks
-    known = {
-        "clean": 1.0,
-        "pgd": 2.0 * attacks.pgd100.steps + 3,
-        "cw": 2.0 * attacks.cw.steps + 2,
-        "autoattack": AUTOATTACK_FORWARDS,
-    }
+def _per_image(family: str, protocol: Protocol, robust: float) -> float:
+    """Return the forwards of an attack on an image of which a share of `robust` survives."""
+    attacks, flags = protocol.attacks, protocol.flags
+    if family == "autoattack":
+        further = 0.0
+        if flags.convergence_every:
+            restarts = flags.convergence_targets * flags.convergence_restarts
+            further = 2.0 * restarts * flags.convergence_iterations / flags.convergence_every
+        return AUTOATTACK_BASE + robust * (AUTOATTACK_SURVIVOR + further)
+    known = {"clean": 1.0, "pgd": 2.0 * attacks.pgd100.steps + 3, "cw": 2.0 * attacks.cw.steps + 2}
     return known.get(family, 2.0 * attacks.pgd100.steps)
 
 
@@ -128,16 +141,30 @@ def estimate(job: Job, catalogue: Catalogue, known: History, machine: Machine) -
         same = known.attacks.get((protocol.digest, str(job.family)))
         if same and job.shards:
             return Estimate(median(same) * len(job.shards), "measured")
-    forwards = passes(job, catalogue)
+    forwards = passes(job, catalogue, known)
     if forwards is None:
         return Estimate(None, "unknown")
     rates = known.rates.get((protocol.network, protocol.data.name, job.kind))
     if rates:
         return Estimate(median(rates) * forwards, "scaled")
-    flop = machine.forward_flop.get(protocol.network)
-    if flop and machine.flop_per_second:
-        return Estimate(forwards * flop / machine.flop_per_second, "assumed")
+    if protocol.network in machine.seconds:
+        return Estimate(forwards * machine.seconds[protocol.network], "assumed")
     return Estimate(None, "unknown")
+
+
+def past(store: Store, catalogue: Catalogue, machine: Machine) -> tuple[float, ...]:
+    """Return how many times as long as estimated from passes and this machine's speed each training here took."""
+    found = []
+    for folder in store.folders():
+        try:
+            trained = folder.training_json()
+        except StoreError:
+            continue
+        each = machine.seconds.get(folder.spec.protocol.network)
+        forwards = passes(Job("train", folder.spec), catalogue) if trained is not None else None
+        if trained is not None and each and forwards and trained.training.diverged is None and trained.training.seconds:
+            found.append(trained.training.seconds / (forwards * each))
+    return tuple(sorted(found))
 
 
 def disk(jobs: Iterable[Job], known: History, machine: Machine) -> int | None:

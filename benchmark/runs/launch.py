@@ -16,15 +16,15 @@ from advbench.benchmark.models import architectures
 from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.runs.amounts import duration, size
 from advbench.benchmark.runs.environment import usable_cores
-from advbench.benchmark.runs.estimate import Estimate, Machine, disk, estimate, history
+from advbench.benchmark.runs.estimate import Estimate, Machine, disk, estimate, history, past
 from advbench.benchmark.runs.executors.local import share
 from advbench.benchmark.runs.executors.slurm.sizing import Placement
 from advbench.benchmark.runs.job import Job
 from advbench.benchmark.runs.plan import Catalogue, sizes
 from advbench.benchmark.runs.store import Store
 
-_PROBE_FLOP = 2e10
-"""Work of the forward that measures the speed of a machine: a second or so on one core."""
+_PROBE_FLOP, _PROBE_SECONDS = 2e10, 1.0
+"""How a machine's speed is measured: work of the forward at most, and for how long each network is tried."""
 
 
 class LaunchError(ValueError):
@@ -150,6 +150,8 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
     machine = _machine({job.run.protocol.network: job.run.protocol for job in jobs}.values(), using)
     found = {job.id: estimate(job, catalogue, known, machine) for job in jobs}
     guessed = any(job.basis in {"unknown", "assumed"} for job in found.values())
+    ratios = past(using.store, catalogue, machine) if guessed else ()
+    before = f"; earlier trainings here took {ratios[0]:.1f} to {ratios[-1]:.1f} times as long" if ratios else ""
     counted = [job.seconds for job in found.values() if job.seconds is not None]
     seconds, needed = sum(counted) / using.workers, disk(jobs, known, machine)
     space = "unknown" if needed is None else size(needed)
@@ -161,39 +163,43 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
             "`advbench prune` shows what may go, --store puts it elsewhere"
         )
     rest = f", {len(found) - len(counted)} jobs not counted" if len(counted) < len(found) else ""
-    basis = "a guess from a short run" if guessed else "from what such work took here"
+    basis = f"a guess from a short run{before}" if guessed else "from what such work took here"
     return found, f"{len(jobs)} jobs, about {duration(seconds)} ({basis}{rest}), disk about {space}; {using.summary}"
 
 
 def _machine(protocols: Iterable[Protocol], using: Means) -> Machine:
     """Return the cost of the networks, and the speed of this machine on the first of them."""
-    flop: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     parameters: dict[str, int] = {}
-    speed = 0.0
     for protocol in protocols:
         known = KNOWN.get(protocol.data.name)
         if known is None:
             continue
         channels, side = known.shape[0], protocol.data.side or known.shape[1]
         network = architectures.build(protocol.network, num_classes=known.num_classes, channels=channels)
-        flop[protocol.network] = float(architectures.count_flops(network, (channels, side, side)))
         parameters[protocol.network] = architectures.count_parameters(network)
-        speed = speed or _speed(network, (channels, side, side), flop[protocol.network], using)
-    return Machine(flop, speed, parameters)
+        seconds[protocol.network] = _seconds(network, (channels, side, side), protocol.training.batch, using)
+    return Machine(seconds, parameters)
 
 
-def _speed(network: torch.nn.Module, shape: Sequence[int], flop: float, using: Means) -> float:
-    """Measure FLOP per second in one forward after a first one."""
+def _seconds(network: torch.nn.Module, shape: tuple[int, int, int], batch: int, using: Means) -> float:
+    """Measure the seconds of a forward F of one image: half of a forward with its input gradient.
+
+    The fastest of some batches, since a busy machine makes single ones slow; large networks are tried on fewer images.
+    """
     device = torch.device(using.device if using.placement is None or torch.cuda.is_available() else "cpu")
-    images = torch.rand(max(1, min(256, int(_PROBE_FLOP / flop))), *shape, device=device)
+    flop = float(architectures.count_flops(network, shape))
+    images = torch.rand(max(1, min(batch, int(_PROBE_FLOP / flop))), *shape, device=device)
+    images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
     before = torch.get_num_threads()
     torch.set_num_threads(using.threads)
+    fastest, began = float("inf"), time.perf_counter()
     try:
-        network = network.to(device).eval()
-        with torch.no_grad():
-            network(images[:1]).sum().item()
-            began = time.perf_counter()
-            network(images).sum().item()
-            return len(images) * flop / (time.perf_counter() - began)
+        network = network.to(device).eval().requires_grad_(False)
+        while time.perf_counter() - began < _PROBE_SECONDS or fastest == float("inf"):
+            started = time.perf_counter()
+            torch.autograd.grad(network(images).sum(), images)[0].sum().item()
+            fastest = min(fastest, time.perf_counter() - started)
+        return fastest / len(images) / 2
     finally:
         torch.set_num_threads(before)

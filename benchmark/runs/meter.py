@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from advbench.benchmark.runs.executors.base import JobEvent
 
-_ENOUGH = 0.03
-"""Share of the work after which the time left is taken from the speed so far, not from the estimate."""
+_ENOUGH, _LONG = 0.03, 600.0
+"""Share of the work, or seconds, after which the speed so far alone counts; before, more and more: nothing jumps."""
 
 
 class Meter:
@@ -43,10 +43,12 @@ class Meter:
     def left(self, now: float | None = None) -> float:
         """Return the seconds left."""
         done = self.fraction
-        if done < _ENOUGH:
-            return self.whole * (1 - done) / self.workers
+        expected = self.whole * (1 - done) / self.workers
         elapsed = (time.monotonic() if now is None else now) - self.began
-        return elapsed / done * (1 - done)
+        if not done or elapsed <= 0:
+            return expected
+        slower = elapsed * self.workers / (done * self.whole)
+        return expected * slower ** min(1.0, max(done / _ENOUGH, elapsed / _LONG))
 
     @property
     def counts(self) -> str:

@@ -36,6 +36,18 @@ def test_the_meter_knows_the_share_and_the_time_left(jobs):
     assert (meter.fraction, meter.left(), meter.counts) == (1.0, 0.0, "2/2")
 
 
+def test_the_time_left_goes_over_from_the_estimate_to_the_speed_without_a_jump(jobs):
+    """Sixty jobs, ten times slower than estimated: after ten minutes the estimate is forgotten."""
+    meter = Meter({jobs[0].id: 60.0, "rest": 59 * 60.0}, workers=1)
+    meter.began, found = 0.0, []
+    for second in range(601):
+        meter.update(JobEvent("progress", jobs[0], done=second / 10, total=60, unit="step"))
+        found.append(meter.left(float(second)))
+    assert found[0] == 3600.0
+    assert found[600] == pytest.approx(35_400)
+    assert all(1 < later / sooner < 1.01 for sooner, later in zip(found[10:], found[11:], strict=False))
+
+
 def test_the_meter_of_nothing_is_done():
     assert Meter({}, 1).fraction == 1.0
 
