@@ -1,5 +1,6 @@
 """How much of the jobs is done, and the time left. Torch-free."""
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -48,7 +49,7 @@ class Meter:
         if not done or elapsed <= 0:
             return expected
         slower = elapsed * self.workers / (done * self.whole)
-        return expected * slower ** min(1.0, max(done / _ENOUGH, elapsed / _LONG))
+        return expected * math.pow(slower, min(1.0, max(done / _ENOUGH, elapsed / _LONG)))
 
     @property
     def counts(self) -> str:
