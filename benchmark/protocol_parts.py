@@ -51,6 +51,10 @@ Engine = Literal["pyautoattack", "reference", "exact"]
 """Who runs AutoAttack: the reference implementation, or our engine with its random numbers or with some by image."""
 
 
+NORMS = {"linf": "L∞", "l2": "L2"}
+"""What the norms of a threat are called."""
+
+
 def unless(default: object) -> Any:  # noqa: ANN401 (what pydantic.Field returns)
     """Return the annotation of a choice that the first protocols did not have: left out of their JSON at `default`."""
     return Field(exclude_if=lambda value: value == default)
@@ -107,13 +111,18 @@ class Threat:
     """The ball of the adversary: norm and radius in [0,1] pixel units, clipped to [0,1]."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    norm: Literal["linf"]
+    norm: Literal["linf", "l2"]
     eps: Exact
 
     def __post_init__(self) -> None:
-        """Refuse a radius above the image range."""
-        if self.eps > 1:
+        """Refuse an L∞ radius above the image range."""
+        if self.norm == "linf" and self.eps > 1:
             raise ValueError(f"eps must be in (0, 1], got {self.eps}")
+
+    @property
+    def text(self) -> str:
+        """The threat in words: "L∞, eps 8/255"."""
+        return f"{NORMS[self.norm]}, eps {self.eps}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
         official=protocol.official,
         dataset=protocol.data.name,
         network=protocol.network,
-        threat=f"L∞, eps {protocol.threat.eps}",
+        threat=protocol.threat.text,
         images=test_images(records),
         columns=columns(
             standard=classes >= 10,

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from advbench.benchmark.protocol_parts import exact
+from advbench.benchmark.protocol_parts import NORMS, exact
 from advbench.reports.drawing.colours import BLUE, GREY, INK, ORANGE
 from advbench.reports.drawing.heat_map import heat
 from advbench.reports.drawing.points import name_of
@@ -41,7 +41,8 @@ def draw(found: Mapping[str, Any], *, layout: FigureLayout = PAPER) -> Figure:
             panel(axes, found)
             axes.set_title(title, loc="left")
         part = f"first {found['images']} of {found['test']}" if found["images"] < found["test"] else found["images"]
-        made.supxlabel(f"{found.get('name', 'network')}; L∞, eps {found['eps']}; {part} test images", fontsize="medium")
+        threat = f"{NORMS[found.get('norm', 'linf')]}, eps {found['eps']}"
+        made.supxlabel(f"{found.get('name', 'network')}; {threat}; {part} test images", fontsize="medium")
         return made
 
 

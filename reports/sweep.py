@@ -14,13 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from advbench.benchmark.protocol import published
-from advbench.benchmark.protocol_parts import exact
+from advbench.benchmark.protocol_parts import NORMS, exact
 from advbench.benchmark.records.schema import COLUMNS
 from advbench.reports.drawing.colours import GREY, STROKES
 from advbench.reports.drawing.points import name_of
 from advbench.reports.drawing.style import COLUMN, PAPER, FigureLayout, ReportError, caption, figure, scaled
 
-NORMS = {"linf": "L∞", "l2": "L2"}
 BYTE = 255
 
 
@@ -78,7 +77,16 @@ def _diagnosis(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
         if len(shares) != len(radii):
             raise ValueError(f"{len(values)} accuracies at {len(data['eps'])} radii")
         trained = exact(result["eps"])
-        yield Curve(str(result.get("name", name)), attack, "linf", radii, shares, (), int(result["images"]), trained)
+        yield Curve(
+            str(result.get("name", name)),
+            attack,
+            result.get("norm", "linf"),
+            radii,
+            shares,
+            (),
+            int(result["images"]),
+            trained,
+        )
 
 
 def _sweep(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
@@ -90,7 +98,7 @@ def _sweep(result: Mapping[str, Any], name: str) -> Iterator[Curve]:
         return
     network = str(result["network"].get("reference", name)) if isinstance(result["network"], dict) else name
     known = published().get(str(result.get("protocol")))
-    trained = known.threat.eps if known and norms == {"linf"} else None
+    trained = known.threat.eps if known and norms == {known.threat.norm} else None
     for column in (column for column in COLUMNS[1:] if all(column in threat["columns"] for threat in threats)):
         measured = [threats[0]["columns"]["clean"], *(threat["columns"][column] for threat in threats)]
         draws = threats[0].get("eot", 0)

@@ -1,6 +1,7 @@
-"""The L2 ball: starts, projected gradient steps and clipping; the main board is L∞.
+"""The L2 ball: starts, projected gradient steps and clipping.
 
 PGD of Madry et al. (ICLR 2018) with the steepest ascent of the L2 norm: a step along the gradient divided by its norm.
+Lengths are in pixel values, one for all images or (n, 1, 1, 1), one for each.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from advbench.benchmark.attacks.sign_ascent import input_gradient
+from advbench.benchmark.attacks.sign_ascent import projected_steps
 
 ROUNDING = 1e-6
 """fp32 rounding of a norm, relative: what may be found outside of the ball."""
@@ -22,7 +23,12 @@ def _norms(difference: Tensor) -> Tensor:
     return norms
 
 
-def project(proposal: Tensor, x: Tensor, eps: float) -> Tensor:
+def direction(gradient: Tensor) -> Tensor:
+    """Return the gradient of each image divided by its norm."""
+    return gradient / _norms(gradient).clamp_min(_TINY).to(gradient.dtype)
+
+
+def project(proposal: Tensor, x: Tensor, eps: float | Tensor) -> Tensor:
     """Return the proposal in the ball around x and in [0,1]; clipping, which comes last, leads toward x."""
     difference = proposal - x
     factor = (eps / _norms(difference).clamp_min(_TINY)).clamp(max=1).to(x.dtype)
@@ -31,7 +37,7 @@ def project(proposal: Tensor, x: Tensor, eps: float) -> Tensor:
     return (x + difference * inside).clamp(0, 1)
 
 
-def start(x: Tensor, unit: Tensor, radius: Tensor, eps: float) -> Tensor:
+def start(x: Tensor, unit: Tensor, radius: Tensor, eps: float | Tensor) -> Tensor:
     """Return a point uniform in the ball, clipped to [0,1].
 
     Args:
@@ -41,19 +47,27 @@ def start(x: Tensor, unit: Tensor, radius: Tensor, eps: float) -> Tensor:
         eps: radius of the ball.
     """
     share = (unit.double() + 1) / 2 + 2.0**-25  # the middle of each of the 2^24 cells: neither 0 nor 1
-    direction = torch.special.ndtri(share)
-    direction = direction / _norms(direction).clamp_min(_TINY)
     dimensions = math.prod(x.shape[1:])
     length = eps * ((radius.double() + 1) / 2).pow(1 / dimensions).view(-1, 1, 1, 1)
-    return project(x + (direction * length).to(x), x, eps)
+    return project(x + (direction(torch.special.ndtri(share)) * length).to(x), x, eps)
 
 
 def ascend(
-    x: Tensor, x_adv: Tensor, objective: Callable[[Tensor], Tensor], *, eps: float, step: float, steps: int
+    x: Tensor,
+    x_adv: Tensor,
+    objective: Callable[[Tensor], Tensor],
+    *,
+    eps: float | Tensor,
+    step: float | Tensor,
+    steps: int,
+    freeze: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Ascend an objective, summed over images, by `steps` steps of length `step` from x_adv, each projected."""
-    for _ in range(steps):
-        gradient = input_gradient(objective, x_adv)
-        direction = gradient / _norms(gradient).clamp_min(_TINY).to(gradient.dtype)
-        x_adv = project(x_adv.detach() + step * direction, x, eps).detach()
-    return x_adv
+    """Ascend an objective, summed over images, by `steps` steps of length `step` from x_adv, each projected.
+
+    `freeze`: as `projected_steps` has it.
+    """
+
+    def move(z: Tensor, gradient: Tensor) -> Tensor:
+        return project(z + step * direction(gradient), x, eps)
+
+    return projected_steps(x_adv, objective, move, steps=steps, freeze=freeze)

@@ -57,8 +57,10 @@ class NetworkRef:
         """Whether the reference is a run of the store."""
         return ":" not in self.network and not Path(self.network).is_file()
 
-    def open(self, where: Where, norm: str = "linf") -> "tuple[OpenedNetwork, Workload, Dataset, Protocol]":
+    def open(self, where: Where, norm: str | None = None) -> "tuple[OpenedNetwork, Workload, Dataset, Protocol]":
         """Open the network with the data it is to be attacked on, and try it on a few images.
+
+        `norm` chooses among a zoo's networks of one name; None: that of the protocol.
 
         Raises:
             Refused: if the reference needs a protocol.
@@ -91,7 +93,7 @@ class NetworkRef:
                 workload,
                 architecture=self.architecture,
                 weights=self.weights,
-                norm=norm,
+                norm=norm or protocol.threat.norm,
                 device=device,
             )
         for note in dataset.provenance.notes:

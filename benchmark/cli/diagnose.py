@@ -56,7 +56,7 @@ def diagnose(
     test = len(dataset.test)
     images = test if all_images else min(subset or _SUBSET, test)
     click.echo(f"network: {opened.origin.reference} ({opened.origin.text})")
-    click.echo(f"data: {protocol.data.name}, {images} of {test} test images, L∞, eps {protocol.threat.eps}")
+    click.echo(f"data: {protocol.data.name}, {images} of {test} test images, {protocol.threat.text}")
     peers = _peers(where, protocol, workload, opened.origin.sha256)
     with under_attack(opened):
         found = diagnosis.diagnose(

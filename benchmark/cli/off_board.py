@@ -11,10 +11,11 @@ from advbench.benchmark.cli.any_network import NetworkRef, under_attack
 from advbench.benchmark.cli.app import Refused
 from advbench.benchmark.cli.console import print_table, write_json
 from advbench.benchmark.cli.options import NAMES, OUT_FILE, Value, Where, gather, subset_option
-from advbench.benchmark.protocol_parts import exact
+from advbench.benchmark.protocol_parts import NORMS, exact
 
 if TYPE_CHECKING:
     from advbench.benchmark.evaluation.other_threats import AttackPlan, Measurement
+    from advbench.benchmark.protocol import Protocol
 
 OFF_BOARD = "off the board: these figures are not the protocol's and enter no board"
 
@@ -42,15 +43,15 @@ class ThreatOptions:
         wanted = (self.threat, self.eps, self.sweep, self.eot, self.out, self.subset, self.engine)
         return any(value is not None for value in wanted)
 
-    def plans(self, families: tuple[str, ...], eps: Fraction | None = None) -> "list[AttackPlan]":
-        """Return one plan for each radius; `eps` where none is given."""
+    def plans(self, families: tuple[str, ...], protocol: "Protocol | None" = None) -> "list[AttackPlan]":
+        """Return one plan for each radius; norm and radius are the protocol's where none is given."""
         from advbench.benchmark.evaluation.arena import ThreatModel
         from advbench.benchmark.evaluation.other_threats import ATTACK_FAMILIES, AttackPlan
 
         wanted = tuple(dict.fromkeys((*families, *(self.attacks or ())))) or ATTACK_FAMILIES
-        radius = eps if self.eps is None else self.eps
+        radius = protocol.threat.eps if self.eps is None and protocol else self.eps
         radii = self.sweep or (() if radius is None else (radius,))
-        norm: Any = self.threat or "linf"  # click's choice
+        norm: Any = self.threat or (protocol.threat.norm if protocol else "l2")  # click's choice
         engine: Any = self.engine  # click's choice
         return [AttackPlan(ThreatModel(norm, radius, self.eot or 0), wanted, engine=engine) for radius in radii]
 
@@ -59,7 +60,7 @@ threat_options = gather(
     "threat",
     ThreatOptions,
     click.option("--attacks", type=NAMES, help="As --attack, such as pgd,autoattack."),
-    click.option("--threat", type=click.Choice(["linf", "l2"]), help="Norm of the ball.  [default: linf]"),
+    click.option("--threat", type=click.Choice(["linf", "l2"]), help="Norm of the ball.  [default: the protocol's]"),
     click.option("--eps", type=EPS, help="Radius, such as 8/255 or 0.5.  [default: the protocol's]"),
     click.option("--eps-sweep", "sweep", type=SWEEP, help="Several radii."),
     click.option(
@@ -89,12 +90,15 @@ def attack_off_board(network: NetworkRef, threat: ThreatOptions, families: tuple
 
     if threat.eps is not None and threat.sweep is not None:
         raise Refused("--eps and --eps-sweep: give one of the two")
-    if threat.threat == "l2" and threat.eps is None and threat.sweep is None:
-        raise Refused("--threat l2 needs --eps or --eps-sweep: a radius of L∞ says nothing in L2")
-    for plan in threat.plans(families):  # before data and network: these take seconds
+    for plan in threat.plans(families, network.protocol):  # before data and network: these take seconds
         plan.check((1 << 20,), 10)
-    opened, workload, dataset, protocol = network.open(where, threat.threat or "linf")
-    plans = threat.plans(families, protocol.threat.eps)
+    opened, workload, dataset, protocol = network.open(where, threat.threat)
+    if threat.threat not in {None, protocol.threat.norm} and threat.eps is None and threat.sweep is None:
+        own = NORMS[protocol.threat.norm]
+        raise Refused(
+            f"--threat {threat.threat} needs --eps or --eps-sweep: a radius of {own} says nothing in another norm"
+        )
+    plans = threat.plans(families, protocol)
     for plan in plans:
         plan.check(workload.shape, workload.num_classes)
     test = len(dataset.test)

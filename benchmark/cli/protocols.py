@@ -34,13 +34,13 @@ def protocols(ctx: click.Context) -> None:
             protocol.name,
             protocol.data.name,
             protocol.network,
-            protocol.threat.eps,
+            protocol.threat.text,
             protocol.training.epochs,
             protocol.digest[:12],
         )
         for protocol in published().values()
     ]
-    print_table(("name", "data", "network", "eps", "epochs", "digest"), rows, right=["eps", "epochs"])
+    print_table(("name", "data", "network", "threat", "epochs", "digest"), rows, right=["epochs"])
 
 
 @protocols.command("show")

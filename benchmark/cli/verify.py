@@ -177,7 +177,7 @@ def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) 
     counted = "every attack" if found.column == "worst" else "AutoAttack"
     click.echo(
         f"{found.examples} examples for {found.checkpoint} of {record.method.row} seed {record.seed} under "
-        f"{record.protocol_name}, {threat.norm}, eps {threat.eps}, the farthest pixel {found.farthest:.8g} away"
+        f"{record.protocol_name}, {threat.text}, the farthest {found.farthest:.8g} away"
     )
     click.echo(
         f"{found.fooled} fool the network; {len(found.fallen)} of the {found.claimed} images fall that the record "

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks import l2, pgd
+from advbench.benchmark.attacks import pgd
 from advbench.benchmark.attacks.autoattack import network_view
 from advbench.benchmark.attacks.autoattack.network_view import NetworkView
 from advbench.benchmark.attacks.ball import Ball, Norm
@@ -25,10 +25,8 @@ from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.models.torch_state import isolated_rng
 from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.protocol_parts import NORMS
 from advbench.benchmark.records.shard_result import EvaluationError
-
-ROUNDING = 2.0**-23
-"""fp32 spacing at 1: x + eps is off by no more."""
 
 
 def predicted(logits: Tensor) -> Tensor:
@@ -39,7 +37,7 @@ def predicted(logits: Tensor) -> Tensor:
     return torch.where(logits.isfinite().all(dim=1), lowest, -1)
 
 
-def dispose(proposal: Tensor, x: Tensor, eps: float, norm: Norm = "linf") -> Tensor:
+def dispose(proposal: Tensor, x: Tensor, ball: Ball) -> Tensor:
     """Return the proposal as a legal input: clipped to the ball around x and to [0,1]; a pixel not finite is x's own.
 
     Raises:
@@ -49,15 +47,9 @@ def dispose(proposal: Tensor, x: Tensor, eps: float, norm: Norm = "linf") -> Ten
         raise EvaluationError(f"an attack returned shape {tuple(proposal.shape)} for images {tuple(x.shape)}")
     kept = torch.where(proposal.isfinite(), proposal.detach().to(x.dtype), x)
     # Judged in float64, apart from the clipping, which it would catch if it were wrong.
-    if norm == "linf":
-        x_adv = torch.clamp(kept, (x - eps).clamp(min=0), (x + eps).clamp(max=1))
-        distance = (x_adv.double() - x.double()).abs().amax().item()
-        farthest = eps + ROUNDING
-    else:
-        x_adv = l2.project(kept, x, eps)
-        distance = (x_adv.double() - x.double()).flatten(1).norm(dim=1).amax().item()
-        farthest = eps * (1 + l2.ROUNDING)
-    if not (distance <= farthest and x_adv.amin().item() >= 0 and x_adv.amax().item() <= 1):
+    x_adv = ball.project(kept, x)
+    distance = ball.distance(x_adv, x).amax().item()
+    if not (distance <= ball.eps + ball.tolerance and x_adv.amin().item() >= 0 and x_adv.amax().item() <= 1):
         raise EvaluationError(f"an input outside the ball or [0,1] was about to be judged (distance {distance:.9g})")
     return x_adv
 
@@ -79,7 +71,7 @@ class ThreatModel:
     @property
     def text(self) -> str:
         """The threat in words: "L∞, eps 8/255"."""
-        return f"{'L∞' if self.norm == 'linf' else 'L2'}, eps {self.eps}"
+        return f"{NORMS[self.norm]}, eps {self.eps}"
 
     @property
     def ball(self) -> Ball:
@@ -94,10 +86,9 @@ class ThreatModel:
         """
         farthest = 1.0 if self.norm == "linf" else math.sqrt(math.prod(shape))
         if not 0 < self.eps <= farthest:
-            norm = self.text.partition(",")[0]
             raise EvaluationError(
                 f"eps must be above 0 and at most {farthest:.4g}, the farthest that images in [0,1] are apart "
-                f"in {norm}; got {self.eps}"
+                f"in {NORMS[self.norm]}; got {self.eps}"
             )
 
 
@@ -188,7 +179,7 @@ class Arena:
             (self.x, self.y, self.right) if among is None else (t[among] for t in (self.x, self.y, self.right))
         )
         odd = int((~proposal.isfinite()).flatten(1).any(dim=1).sum())
-        x_adv = dispose(proposal, x, self.threat.ball.eps, self.threat.norm)
+        x_adv = dispose(proposal, x, self.threat.ball)
         answers = [predicted(self.logits(x_adv)) for _ in range(self.threat.eot or 1)]
         return Verdict(right & _most(answers, y), odd, int((torch.stack(answers) < 0).any(dim=0).sum()))
 

@@ -74,7 +74,7 @@ def diagnose(
         EvaluationError: for bad input; one line.
     """
     families = ("clean", "pgd", "cw", *(("autoattack",) if autoattack else ()))
-    plan = AttackPlan(ThreatModel("linf", protocol.threat.eps), families)
+    plan = AttackPlan(ThreatModel(protocol.threat.norm, protocol.threat.eps), families)
     plan.check((1,), num_classes)
     measurement = measure(
         network,
@@ -100,6 +100,7 @@ def diagnose(
     columns = {name: outcomes.correct for name, outcomes in measurement.evaluation.columns.items()}
     return {
         "kind": "diagnosis",
+        "norm": protocol.threat.norm,
         "eps": str(protocol.threat.eps),
         "images": images,
         "test": len(split),
@@ -118,11 +119,13 @@ def diagnose(
 
 def _against_eps(examined: _Examined) -> dict[str, Any]:
     """Accuracy under PGD-20, cross-entropy and margin, at growing radii; noise beside it."""
-    own = examined.arenas[0].threat.eps
-    radii = sorted({min(factor * own, Fraction(1, 2)) for factor in FACTORS} | {Fraction(1, 2)})
+    own = examined.arenas[0].threat
+    side = 1 if own.norm == "linf" else math.isqrt(examined.arenas[0].x[0].numel())
+    grey = Fraction(side, 2)  # in L2, where the side is exact, the radius at which every image can become grey
+    radii = sorted({min(factor * own.eps, grey) for factor in FACTORS} | {grey})
     curves: dict[str, list[float]] = {"cross-entropy": [], "margin": [], "noise": []}
     for radius in radii:
-        threat = ThreatModel("linf", radius)
+        threat = ThreatModel(own.norm, radius)
         for name, loss in (("cross-entropy", ce_sum), ("margin", margin_sum), ("noise", None)):
             outcomes = []
             for shard in examined.arenas:

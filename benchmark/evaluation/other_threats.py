@@ -108,7 +108,8 @@ def under(protocol: Protocol, eps: Fraction) -> Protocol:
         pgd100=dataclasses.replace(given.pgd100, step=given.pgd100.step * factor),
         cw=dataclasses.replace(given.cw, step=given.cw.step * factor),
     )
-    return dataclasses.replace(protocol, attacks=attacks, threat=Threat("linf", min(eps, Fraction(1))))
+    threat = Threat(protocol.threat.norm, eps if protocol.threat.norm == "l2" else min(eps, Fraction(1)))
+    return dataclasses.replace(protocol, attacks=attacks, threat=threat)
 
 
 def pieces(split: Split, images: int, size: int) -> Iterator[tuple[int, Tensor, Tensor]]:

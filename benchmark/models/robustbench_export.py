@@ -175,7 +175,9 @@ def objections(record: Record, checkpoint: CheckpointName) -> tuple[str, ...]:
         reason = f" ({flag.reason})" if flag.reason else ""
         found.append(f"flag {flag.name}: {ABOUT[flag.name].sign}{reason}" if flag.name in ABOUT else flag.name)
     eps = record.protocol.threat.eps
-    if eps != board.eps:
+    if record.protocol.threat.norm != "linf":
+        found.append(f"trained and attacked under {record.protocol.threat.text}, the leaderboard is of L∞")
+    elif eps != board.eps:
         found.append(f"trained and attacked at eps {eps}, the leaderboard is of {board.eps}")
     if record.data.test != board.test or not _whole(record, evaluation):
         found.append(f"attacked on {record.data.test} test images, there are {board.test}")

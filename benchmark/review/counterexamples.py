@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.wrapped_network import View, frozen, strict_fp32
-from advbench.benchmark.evaluation.arena import ROUNDING, dispose, predicted
+from advbench.benchmark.evaluation.arena import dispose, predicted
 from advbench.benchmark.losses import margin_each
+from advbench.benchmark.protocol import Protocol
 from advbench.benchmark.records.schema import CHECKPOINTS, Bits, CheckpointName, Evaluation
 from advbench.benchmark.review.reproduce import Verifier
 
-TOLERANCE = ROUNDING
-"""A pixel may be this far outside of the ball: fp32 rounding of x + eps. It is clipped before it is judged."""
 CLOSE = 1e-4
 """A margin below this is within what another device rounds otherwise."""
 _SPARE = 2**20
@@ -114,7 +114,8 @@ class Judgement:
         examples: images in the file; fooled: those that are classified wrongly, robust or not before.
         claimed: images that the record counts as robust; fallen: those that are classified wrongly now.
         autoattack: images right under AutoAttack, as recorded; autoattack_left: without the fallen.
-        farthest: largest distance of a pixel from its clean value.
+        farthest: largest distance of an example from its clean image, of a pixel in L∞.
+        tolerance: how far outside of the ball an example may be, which is clipped before it is judged.
     """
 
     checkpoint: str
@@ -127,6 +128,7 @@ class Judgement:
     autoattack: int
     autoattack_left: int
     farthest: float
+    tolerance: float
 
     @property
     def left(self) -> int:
@@ -148,7 +150,6 @@ class Judgement:
             "robust_accuracy_upper_bound": self.left / self.test,
             "autoattack_claimed": self.autoattack / self.test,
             "autoattack_upper_bound": self.autoattack_left / self.test,
-            "tolerance": TOLERANCE,
             "fallen": fallen,
             "fallen_within_rounding": self.close,
         }
@@ -180,7 +181,7 @@ def judge(examples: Examples, of: Verifier) -> Judgement:
     evaluation = of.checkpoint.evaluation
     column, robust = claims(evaluation)
     autoattack = evaluation.columns["autoattack"].correct
-    eps, size = float(of.protocol.threat.eps), of.protocol.attacks.shard
+    ball, size = _ball(of.protocol), of.protocol.attacks.shard
     order = np.argsort(examples.index)
     index, x_adv = examples.index[order], examples.x_adv[order]
     farthest = _inside(index, x_adv, of)
@@ -189,7 +190,7 @@ def judge(examples: Examples, of: Verifier) -> Judgement:
         part = slice(start, start + size)
         x, y = of.images(index[part])
         with frozen(of.network), strict_fp32(x.device), torch.no_grad():
-            logits = view(dispose(torch.from_numpy(x_adv[part]).to(x.device), x, eps))
+            logits = view(dispose(torch.from_numpy(x_adv[part]).to(x.device), x, ball))
             answers, margins = predicted(logits), margin_each(logits, y)
         rows = zip(index[part].tolist(), y.tolist(), answers.tolist(), margins.tolist(), strict=True)
         wrong += [Fallen(*row) for row in rows if row[1] != row[2]]
@@ -206,12 +207,17 @@ def judge(examples: Examples, of: Verifier) -> Judgement:
         autoattack=int(autoattack.sum()),
         autoattack_left=int(autoattack.sum()) - int(autoattack[gone].sum()),
         farthest=farthest,
+        tolerance=ball.tolerance,
     )
 
 
+def _ball(protocol: Protocol) -> Ball:
+    return Ball(protocol.threat.norm, float(protocol.threat.eps))
+
+
 def _inside(index: NDArray[np.int64], x_adv: NDArray[np.float32], of: Verifier) -> float:
-    """Return the largest distance of a pixel; refuse what no adversary of the protocol may show."""
-    eps, size = of.protocol.threat.eps, of.protocol.attacks.shard
+    """Return the largest distance; refuse what no adversary of the protocol may show."""
+    ball, size = _ball(of.protocol), of.protocol.attacks.shard
     finite = np.isfinite(x_adv).reshape(len(x_adv), -1).all(axis=1)
     if not finite.all():
         raise EvidenceError(f"test image {index[int(finite.argmin())]}: its example is not finite")
@@ -219,16 +225,16 @@ def _inside(index: NDArray[np.int64], x_adv: NDArray[np.float32], of: Verifier) 
     if low < 0 or high > 1:
         raise EvidenceError(f"examples span [{low:.6g}, {high:.6g}]: clip them to [0,1]")
     parts = [slice(start, start + size) for start in range(0, len(index), size)]
-    clean = (of.images(index[part])[0].cpu().double().numpy() for part in parts)
-    distance = np.concatenate(
-        [np.abs(x_adv[part] - x).reshape(len(x), -1).max(axis=1) for part, x in zip(parts, clean, strict=True)]
-    )
-    outside = distance > float(eps) + TOLERANCE
+    distance = torch.cat(
+        [ball.distance(torch.from_numpy(x_adv[part]), of.images(index[part])[0].cpu()) for part in parts]
+    ).numpy()
+    outside = distance > ball.eps + ball.tolerance
     if outside.any():
         first = int(outside.argmax())
         raise EvidenceError(
             f"{int(outside.sum())} examples outside of the ball, the first of test image {index[first]} "
-            f"({distance[first]:.8g}, eps {eps} is {float(eps):.8g} and {TOLERANCE:.2g} is tolerated): project them "
+            f"({distance[first]:.8g}, eps {of.protocol.threat.eps} is {ball.eps:.8g} and "
+            f"{ball.tolerance:.2g} is tolerated): project them "
             "onto it, in pixels of [0,1]"
         )
     return float(distance.max())

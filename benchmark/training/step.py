@@ -7,7 +7,8 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
-from advbench.benchmark.attacks.sign_ascent import gaussian_start, input_gradient, sign_steps, uniform_start
+from advbench.benchmark.attacks.ball import Ball
+from advbench.benchmark.attacks.sign_ascent import gaussian_start, input_gradient
 from advbench.benchmark.method import Card, Freeze, Objective, Start
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.models.torch_state import evaluating
@@ -39,7 +40,8 @@ class TrainingStep:
     ) -> None:
         self._nets = nets
         self._optimiser = optimiser
-        self._eps, self._step, self._steps = float(threat.eps), float(inner.step), inner.steps
+        self._norm, self._eps = threat.norm, float(threat.eps)
+        self._step, self._steps = float(inner.step), inner.steps
         self._ceiling = float(inner.ceiling)
         self._generator, self.generator = generator, torch.Generator(generator.device)
         self._ledger = ledger
@@ -130,20 +132,25 @@ class TrainingStep:
         count = self._steps if steps is None else steps
         if not 0 < count <= self._steps:
             raise BudgetError(f"craft asked for {count} inner steps, the protocol grants 1 to {self._steps}")
-        radius = self._length(eps, x, self._ceiling)
-        size = self._step if step is None else self._length(step, x)
+        ball = self._ball(eps, x)
+        size = self._step if step is None else self._eps * self._multiple(step, x)
         if start == "uniform":
-            x_adv = uniform_start(x, radius, self._generator)
+            x_adv = ball.random(x, self._generator)
         elif start == "gaussian":
             x_adv = gaussian_start(x, self._generator)
         else:
             x_adv = x.clone()
         with evaluating(self._nets), self._ledger.differentiating("input"):
-            x_adv = sign_steps(x, x_adv, objective, eps=radius, step=size, steps=count, freeze=freeze)
+            x_adv = ball.ascend(x, x_adv, objective, step=size, steps=count, freeze=freeze)
         self._hold_budget()
         return x_adv
 
-    def _length(self, multiple: float | Tensor, x: Tensor, most: float = inf) -> float | Tensor:
+    def _ball(self, eps: float | Tensor, x: Tensor) -> Ball:
+        """Return the ball of `eps` radii, at most as many as the protocol grants."""
+        return Ball(self._norm, self._eps, self._multiple(eps, x, self._ceiling))
+
+    @staticmethod
+    def _multiple(multiple: float | Tensor, x: Tensor, most: float = inf) -> float | Tensor:
         """Return a multiple of the radius, one for all images or (B,), as broadcasts with images (B, C, H, W)."""
         bounds = [multiple] if not isinstance(multiple, Tensor) else []
         if isinstance(multiple, Tensor) and multiple.device.type == "cpu":  # asking a GPU would make the host wait
@@ -151,25 +158,23 @@ class TrainingStep:
         if not all(0 <= bound <= most for bound in bounds):
             raise BudgetError(f"craft asked for {bounds[-1]:g} radii, the protocol grants 0 to {most:g}")
         if not isinstance(multiple, Tensor):
-            return self._eps * multiple
-        return (self._eps * multiple.clamp(0, most)).to(x).view(-1, *[1] * (x.dim() - 1))
+            return multiple
+        return multiple.clamp(0, most).to(x).view(-1, *[1] * (x.dim() - 1))
 
     def project(self, x_adv: Tensor, x: Tensor, eps: float | Tensor = 1.0) -> Tensor:
         """Clip to the ball; see `method.Step.project`."""
-        radius = self._length(eps, x, self._ceiling)
-        return torch.clamp(x_adv, x - radius, x + radius).clamp(0, 1)
+        return self._ball(eps, x).project(x_adv, x)
 
     def single(
         self, x: Tensor, objective: Objective, *, noise: float = 1.0, step_size: float = 1.25, project: bool = True
     ) -> Tensor:
         """Take one sign step in multiples of eps; see `method.Step.single`."""
-        x_start = uniform_start(x, noise * self._eps, self._generator)
+        ball = Ball(self._norm, self._eps)
+        x_start = Ball(self._norm, self._eps, noise).random(x, self._generator)
         with evaluating(self._nets), self._ledger.differentiating("input"):
-            moved = x_start + step_size * self._eps * input_gradient(objective, x_start).sign()
+            moved = x_start + step_size * self._eps * ball.direction(input_gradient(objective, x_start))
         self._hold_budget()
-        if project:
-            moved = torch.clamp(moved, x - self._eps, x + self._eps)
-        return moved.clamp(0, 1).detach()
+        return (ball.project(moved, x) if project else moved.clamp(0, 1)).detach()
 
     def predict(self, net: nn.Module, x: Tensor) -> Tensor:
         """Return logits of `net` in eval mode, without gradient."""

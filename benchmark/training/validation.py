@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.attacks.cw import margin_sum
-from advbench.benchmark.attacks.sign_ascent import sign_steps, uniform_start
 from advbench.benchmark.data.registry import Split
 from advbench.benchmark.losses import ce_sum
 from advbench.benchmark.models.torch_state import evaluating
@@ -40,18 +40,18 @@ def accuracies(
         images: as many, evenly spaced (folders are sorted by class); None: all.
     """
     count = len(split) if images is None else min(images, len(split))
-    eps, step = float(protocol.threat.eps), float(protocol.selection.step)
+    ball, step = Ball(protocol.threat.norm, float(protocol.threat.eps)), float(protocol.selection.step)
     device = split.labels.device
     totals = torch.zeros(1 + len(MEASURES[measure]), device=device)
     generator = torch.Generator(device).manual_seed(derive(0, "validation"))
     with evaluating(net):
         for x, y, _ in split.batches(VALIDATION_BATCH, torch.arange(count) * len(split) // count):
             right = net(x).argmax(1) == y
-            start = uniform_start(x, eps, generator)
+            start = ball.random(x, generator)
             counts = [right.sum()]
             for loss in MEASURES[measure]:
                 objective = partial(_ascended, net, loss, y)
-                x_adv = sign_steps(x, start, objective, eps=eps, step=step, steps=protocol.selection.steps)
+                x_adv = ball.ascend(x, start, objective, step=step, steps=protocol.selection.steps)
                 right = right & (net(x_adv).argmax(1) == y)
                 counts.append(right.sum())
             totals += torch.stack(counts)

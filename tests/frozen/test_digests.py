@@ -32,11 +32,12 @@ def test_the_published_protocols_are_those_of_the_specification():
     series = {f"{data}-linf{kind}" for data in ("cifar10", "cifar100") for kind in ("", "-short", "-wrn")}
     series |= {"digits-linf", "digits-linf-full", "tinyimagenet-linf", "tinyimagenet-linf-short", "imagenet-linf"}
     assert set(PINNED) >= {f"{name}/{version}" for name in series for version in (1, 2)}
+    assert set(PINNED) >= {"cifar10-l2/1", "digits-l2/1"}
 
 
-def test_the_second_versions_select_by_the_worst_case_and_look_at_convergence():
+def test_all_but_the_first_versions_of_linf_select_by_the_worst_case_and_look_at_convergence():
     for name, protocol in published().items():
-        later = not name.endswith("/1") or "-lite" in name
+        later = not name.endswith("/1") or "-lite" in name or "-l2" in name
         assert (protocol.selection.measure == "worst") == later, name
         assert (protocol.flags.convergence_every > 0) == later, name
         assert (protocol.attacks.engine != "pyautoattack") == later, name

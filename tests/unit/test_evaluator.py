@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from advbench.benchmark.attacks.ball import Ball
 from advbench.benchmark.evaluation import arena, evaluator
 from advbench.benchmark.evaluation.arena import dispose, predicted
 from advbench.benchmark.evaluation.evaluator import (
@@ -115,27 +116,29 @@ class TestPredicted:
 class TestDispose:
     def test_clips_to_ball_and_range(self):
         x = torch.tensor([[[[0.1, 0.5, 0.95]]]])
-        got = dispose(torch.tensor([[[[-3.0, 0.9, 2.0]]]]), x, 0.2)
+        got = dispose(torch.tensor([[[[-3.0, 0.9, 2.0]]]]), x, Ball("linf", 0.2))
         torch.testing.assert_close(got, torch.tensor([[[[0.0, 0.7, 1.0]]]]))
 
     def test_leaves_a_legal_proposal_alone(self):
         x = torch.rand(3, 1, 4, 4)
         proposal = (x + 0.1 * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
-        assert torch.equal(dispose(proposal, x, 0.1), proposal)
+        assert torch.equal(dispose(proposal, x, Ball("linf", 0.1)), proposal)
 
     def test_a_pixel_that_is_not_finite_becomes_clean(self):
         x = torch.tensor([[[[0.5, 0.5]]]])
-        assert dispose(torch.tensor([[[[math.nan, 0.6]]]]), x, 0.2).flatten().tolist() == pytest.approx([0.5, 0.6])
-        assert dispose(torch.tensor([[[[math.inf, 0.6]]]]), x, 0.2)[0, 0, 0, 0] == 0.5
+        assert dispose(torch.tensor([[[[math.nan, 0.6]]]]), x, Ball("linf", 0.2)).flatten().tolist() == pytest.approx(
+            [0.5, 0.6]
+        )
+        assert dispose(torch.tensor([[[[math.inf, 0.6]]]]), x, Ball("linf", 0.2))[0, 0, 0, 0] == 0.5
 
     def test_wrong_shape(self):
         with pytest.raises(EvaluationError, match="shape"):
-            dispose(torch.rand(2, 1, 4, 4), torch.rand(3, 1, 4, 4), 0.1)
+            dispose(torch.rand(2, 1, 4, 4), torch.rand(3, 1, 4, 4), Ball("linf", 0.1))
 
     def test_the_assertion_does_not_rely_on_the_clipping(self, monkeypatch):
         monkeypatch.setattr(arena.torch, "clamp", lambda proposal, *_: proposal)
         with pytest.raises(EvaluationError, match="outside the ball"):
-            dispose(torch.full((1, 1, 1, 1), 0.9), torch.full((1, 1, 1, 1), 0.5), 0.2)
+            dispose(torch.full((1, 1, 1, 1), 0.9), torch.full((1, 1, 1, 1), 0.5), Ball("linf", 0.2))
 
 
 class TestShards:

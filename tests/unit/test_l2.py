@@ -1,10 +1,16 @@
+import dataclasses
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from advbench.benchmark.attacks import autoattack_versions, l2, random_starts
+from advbench.benchmark.attacks.ball import Ball
+from advbench.benchmark.evaluation.evaluator import evaluate_shard
 from advbench.benchmark.losses import ce_sum
+from advbench.benchmark.protocol import Threat, published
 
 EPS = 0.5
 
@@ -82,3 +88,29 @@ def test_autoattack_stays_in_the_ball(images):
     assert (net(proposal).argmax(1) != y).any()
     again, _ = autoattack_versions.propose_l2(net, x, y, eps=EPS, attack="apgd-ce", seed=1, num_classes=5)
     assert torch.equal(proposal, again)
+
+
+def test_a_protocol_in_l2_is_attacked_in_l2(images):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).eval()
+    x = images[:16]
+    y = net(x).argmax(1)
+    near, far = (
+        dataclasses.replace(published()["digits-l2/1"], threat=Threat("l2", Fraction(eps))) for eps in ("1/10", "3")
+    )
+    results = {
+        family: evaluate_shard(net, x, y, first=0, family=family, protocol=protocol, seed=1)
+        for family, protocol in (("pgd", near), ("cw", near), ("examination", near), ("autoattack", far))
+    }
+    settings = [part for result in results.values() for part in result.settings.values() if "norm" in part]
+    assert {part["norm"] for part in settings} == {"l2"}
+    assert 0 < results["pgd"].columns["pgd20"].sum() < 16, "the radius bites and leaves something"
+    assert not results["autoattack"].columns["autoattack"].any(), "half of the diameter fools everything"
+    assert results["examination"].evidence["large_eps_survivors"] == 0
+
+
+def test_distances_are_those_of_the_norm():
+    x = torch.zeros(1, 1, 2, 2)
+    moved = torch.tensor([[[[0.3, 0.0], [0.0, 0.4]]]])
+    assert Ball("linf", 1).distance(moved, x).item() == pytest.approx(0.4)
+    assert Ball("l2", 1).distance(moved, x).item() == pytest.approx(0.5)

@@ -43,7 +43,7 @@ BAD = [
     ('eps = "8/255"', "eps = 0", "threat.eps", "above 0"),
     ('eps = "8/255"', 'eps = "9/8"', "threat", "(0, 1]"),
     ('eps = "8/255"', "", "threat.eps", "missing"),
-    ('norm = "linf"', 'norm = "l2"', "threat.norm", "linf"),
+    ('norm = "linf"', 'norm = "l1"', "threat.norm", "linf"),
     ("inner = { steps = 10", "inner = { steps = -10", "training.inner.steps", "greater than 0"),
     ('inner = { steps = 10, step = "2/255"', 'inner = { steps = 10, step = "-2/255"', "training.inner.step", "above 0"),
     ("inner = { steps = 10", "inner = { steps = 10.0", "training.inner.steps", "integer"),

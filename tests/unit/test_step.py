@@ -38,9 +38,61 @@ def test_craft_is_the_textbook_pgd(solo):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-15)
 
 
+@pytest.fixture
+def solo_l2(tiny_task, make_step):
+    task = tiny_task()
+    nets = OneNetwork(task.network())
+    return task, nets, make_step(nets, task, norm="l2")
+
+
+def lengths(difference):
+    return difference.flatten(1).norm(dim=1)
+
+
+def test_craft_in_l2_is_the_textbook_pgd(solo_l2):
+    """Steps along the gradient of each image divided by its norm, projected onto the ball, then clipped to [0,1]."""
+    task, nets, step = solo_l2
+    batch = task.batch()
+    ours = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y), start="clean")
+    nets.eval()
+    theirs = []
+    for x, y in zip(batch.x, batch.y, strict=True):
+        x_adv = x
+        for _ in range(3):
+            x_adv = x_adv.clone().requires_grad_()
+            F.cross_entropy(nets.target(x_adv[None]), y[None]).backward()
+            moved = x_adv.detach() + 0.04 * x_adv.grad / x_adv.grad.norm() - x
+            x_adv = (x + moved * min(1, 0.1 / float(moved.norm()))).clamp(0, 1)
+        theirs.append(x_adv)
+    torch.testing.assert_close(ours, torch.stack(theirs), rtol=0, atol=1e-7)
+
+
+def test_l2_has_radii_of_its_own_for_each_image_frozen_images_and_single_steps(solo_l2):
+    task, nets, step = solo_l2
+    batch = task.batch()
+
+    def objective(x):
+        return ce_sum(nets.target(x), batch.y)
+
+    radii = torch.linspace(0, 1, 8, dtype=torch.float64)
+    moved = lengths(step.craft(batch.x, objective, eps=radii, step=1.0) - batch.x)
+    assert (moved <= 0.1 * radii * (1 + 1e-6)).all()
+    assert (moved[1:] > 0.05 * radii[1:]).all()
+    held = step.craft(batch.x, objective, start="clean", freeze=lambda _x_adv: torch.arange(8) < 4)
+    assert torch.equal(held[:4], batch.x[:4])
+    assert (lengths(held - batch.x)[4:] > 0.05).all()
+    assert lengths(step.project(batch.x + 1, batch.x) - batch.x).max() <= 0.1 * (1 + 1e-6)
+    assert lengths(step.single(batch.x, objective) - batch.x).max() <= 0.1 * (1 + 1e-6)
+    outside = step.single(batch.x, objective, noise=2.0, step_size=1.0, project=False)
+    assert 0.1 < lengths(outside - batch.x).max() <= 0.3 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("start", ["uniform", "gaussian", "clean"])
-def test_craft_stays_in_the_ball_and_in_range_and_restores_modes(solo, start):
-    task, nets, step = solo
+def test_craft_stays_in_the_ball_and_in_range_and_restores_modes(tiny_task, make_step, start, norm):
+    task = tiny_task()
+    nets = OneNetwork(task.network())
+    step = make_step(nets, task, norm=norm)
     batch = task.batch()
     nets.target[1].eval()  # a module with a mode of its own keeps it
     seen = []
@@ -55,7 +107,8 @@ def test_craft_stays_in_the_ball_and_in_range_and_restores_modes(solo, start):
     assert nets.target.training
     assert not nets.target[1].training
     assert not x_adv.requires_grad
-    assert (x_adv - batch.x).abs().max() <= 0.1 + 1e-12
+    moved = (x_adv - batch.x).flatten(1)
+    assert (moved.abs().max() if norm == "linf" else moved.norm(dim=1).max()) <= 0.1 * (1 + 1e-6)
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
     assert all(parameter.grad is None for parameter in nets.parameters())

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advbench.benchmark.attacks.ball import Norm
 from advbench.benchmark.method import Batch, Card
 from advbench.benchmark.models.pass_counter import Ledger
 from advbench.benchmark.protocol import InnerBudget, Protocol, Threat, published
@@ -85,13 +86,14 @@ def make_step(
     weight_decay: float = 5e-4,
     seed: int = 0,
     card: Card | None = None,
+    norm: Norm = "linf",
 ) -> TrainingStep:
     """Make a real training step on `nets`, in train mode, at the given progress."""
     trained = [parameter for parameter in nets.parameters() if parameter.requires_grad]
     step = TrainingStep(
         nets,
         torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay),
-        threat=Threat("linf", Fraction(eps)),
+        threat=Threat(norm, Fraction(eps)),
         inner=InnerBudget(steps, Fraction(size)),
         generator=torch.Generator().manual_seed(seed),
         ledger=task.ledger,
