@@ -75,6 +75,27 @@ class ImageList:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtraData:
+    """Labelled images beyond the data set: an .npz in the data root, and the share of every batch that is of it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    file: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*\.npz$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    images: Count
+    share: Exact
+
+    def __post_init__(self) -> None:
+        """Refuse a share that leaves nothing of the data set."""
+        if self.share >= 1:
+            raise ValueError(f"share must be below 1, got {self.share}")
+
+    @property
+    def text(self) -> str:
+        """The extra data in words."""
+        return f"extra data: {self.file}, {self.images} images, {self.share} of every batch"
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """Which data set, how the validation split is cut from its training set, and how training images are augmented.
 
@@ -90,6 +111,7 @@ class Data:
         train_list: the training set is these images, and validation is cut from them (None: the whole set).
         test_list: the test set is these images.
         side: larger square images are averaged over areas down to so many pixels (None: as they are).
+        extra: training images from elsewhere, mixed into every batch; the open division.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -104,6 +126,7 @@ class Data:
     train_list: Annotated[ImageList | None, unless(None)] = None
     test_list: Annotated[ImageList | None, unless(None)] = None
     side: Annotated[Count | None, unless(None)] = None
+    extra: Annotated[ExtraData | None, unless(None)] = None
 
 
 @dataclass(frozen=True, slots=True)

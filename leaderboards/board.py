@@ -172,7 +172,7 @@ def _barred(variant: Variant, records: Sequence[Record]) -> Cell | None:
     share = len(variant.collapsed) / len(variant.records)
     if share > variant.protocol.flags.collapsed_seeds:
         return Cell(state="unranked", reason=f"{len(variant.collapsed)} of {len(variant.records)} seeds collapsed")
-    if any(record.division == "open" for record in variant.records):
+    if variant.protocol.data.extra or any(record.division == "open" for record in variant.records):
         return Cell(state="unranked", reason="open division: not ranked among the closed one")
     missing = [
         record.seed
@@ -288,7 +288,9 @@ def _row(variant: Variant, checkpoint: str, rank: Cell, label: str, hour: str) -
             cells[key] = replace(cells[key], sign=CAUTION, reason=f"caution: {', '.join(names)}")
     identity = variant.identity
     division = "open" if any(record.division == "open" for record in variant.records) else "closed"
+    extra = variant.protocol.data.extra
     clauses = {"overrides update": identity.overrides_update, "open division": division == "open"}
+    clauses |= {extra.text: True} if extra else {}
     return Row(
         key=variant.key,
         checkpoint=checkpoint,

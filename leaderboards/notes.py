@@ -31,6 +31,8 @@ def board_marks(records: Sequence[Record], protocol: Protocol, ranking: Ranking)
         marks.append("unverified data" if everywhere else "partly unverified data")
     if "subset" in found or protocol.data.test_limit or protocol.data.train_limit:
         marks.append("subset of the data")
+    if protocol.data.extra:
+        marks.append("extra data")
     if records and not ranking.ranks_methods:
         marks.append("no ranks yet")
     return tuple(marks)

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from advbench.benchmark.data import download as downloads
-from advbench.benchmark.data import imagenet, sources, tinyimagenet
+from advbench.benchmark.data import extra_images, imagenet, sources, tinyimagenet
 from advbench.benchmark.data.image_lists import chosen
 from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.data.partition import Partition, partition
@@ -79,14 +79,23 @@ def load(
     raw = chosen(raw, spec)
     train, test = raw.train, raw.test
     cut = partition(spec, train.y, None if test is None else test.y)
+    own = InMemory(train, cut.train, scale=raw.scale, augment=spec.augment, pad=spec.pad, device=device)
     return Dataset(
         classes=raw.classes,
         shape=(train.x.shape[3], *train.x.shape[1:3]),
         provenance=_provenance(spec, raw, cut),
-        train=InMemory(train, cut.train, scale=raw.scale, augment=spec.augment, pad=spec.pad, device=device),
+        train=_with_extra(own, spec, folder, len(raw.classes)),
         validation=InMemory(train, cut.validation, scale=raw.scale, device=device),
         test=InMemory(train if test is None else test, cut.test, scale=raw.scale, device=device),
     )
+
+
+def _with_extra(split: InMemory, spec: Data, root: Path, num_classes: int) -> InMemory:
+    """Mix the protocol's extra images, if it has some, into a training split."""
+    if spec.extra is None:
+        return split
+    extra = extra_images.read(spec.extra, root, tuple(split.images.shape[1:]), num_classes)
+    return extra_images.Mixed(split, extra, share=float(spec.extra.share))
 
 
 def is_here(name: str, root: Path) -> bool:
@@ -120,6 +129,8 @@ def _imagenet(spec: Data, root: Path, device: torch.device | str) -> Dataset:
     known = KNOWN["imagenet"]
     if spec.augment != "resized-crop-flip":
         raise DataError(f'data.augment = "{spec.augment}": imagenet takes "resized-crop-flip"')
+    if spec.extra:
+        raise DataError("imagenet: no extra images for a set that stays on disk: leave data.extra out")
     if spec.train_list or spec.test_list:
         raise DataError("imagenet: no lists of images for a set that stays on disk: leave train_list and test_list out")
     if not (root / known.folder).exists():
@@ -147,7 +158,7 @@ def _provenance(spec: Data, found: Raw | imagenet.Folder, cut: Partition) -> Dat
         test=len(cut.test),
         split_sha256=cut.sha256,
         num_classes=len(found.classes),
-        notes=(*found.notes, *cut.notes),
+        notes=(*found.notes, *cut.notes, *([spec.extra.text] if spec.extra else ())),
         extra=dict(found.extra),
     )
 

@@ -221,11 +221,11 @@ def npz(path: Path, name: str) -> Raw:
     Raises:
         DataError: if a key is missing or does not fit; the line names it.
     """
-    arrays = _arrays(path)
+    arrays = npz_arrays(path)
     missing = [key for key in NPZ_KEYS if key not in arrays]
     if missing:
         raise DataError(f"{path}: no {', '.join(missing)}: it needs the arrays {', '.join(NPZ_KEYS)}")
-    train, test = (_labelled(path, arrays, part) for part in ("train", "test"))
+    train, test = (labelled(path, arrays, f"x_{part}", f"y_{part}") for part in ("train", "test"))
     if train.x.shape[1:] != test.x.shape[1:]:
         raise DataError(f"{path}: x_train and x_test differ in shape: {train.x.shape[1:]} and {test.x.shape[1:]}")
     known = KNOWN.get(name)
@@ -263,7 +263,12 @@ def _doubts(train: Labelled, test: Labelled) -> Iterator[str]:
         yield f"test set not held out: {known} of {len(test.x)} test images are training images, too"
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an .npz, without pickles.
+
+    Raises:
+        DataError: if it is none.
+    """
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz: save the arrays with numpy.savez")
     try:
@@ -278,15 +283,20 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _labelled(path: Path, arrays: Mapping[str, NDArray[Any]], part: str) -> Labelled:
-    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+def labelled(path: Path, arrays: Mapping[str, NDArray[Any]], images: str, labels: str) -> Labelled:
+    """Return the images and labels of two arrays.
+
+    Raises:
+        DataError: for other than uint8 N×H×W×C and N integers.
+    """
+    x, y = arrays[images], arrays[labels]
     if x.dtype != np.uint8 or x.ndim != 4 or not x.size:
         found = f"{x.dtype} with shape {x.shape}"
-        raise DataError(f"{path}: x_{part} must be uint8 N×H×W×C with values 0 … 255, not {found}")
+        raise DataError(f"{path}: {images} must be uint8 N×H×W×C with values 0 … 255, not {found}")
     if y.ndim == 2 and y.shape[1] == 1:  # Keras saves labels as a column
         y = y[:, 0]
     if y.dtype.kind not in "iu" or y.shape != (len(x),):
-        raise DataError(f"{path}: y_{part} must be {len(x)} integers, not {y.dtype} with shape {y.shape}")
+        raise DataError(f"{path}: {labels} must be {len(x)} integers, not {y.dtype} with shape {y.shape}")
     return Labelled(np.ascontiguousarray(x), y.astype(np.int64))
 
 

@@ -52,7 +52,9 @@ def _protocol(record: Record) -> Iterator[Finding]:
         yield _refused(another, place, message)
     if protocol.name in published() and not protocol.official:
         yield _refused(another, place, "it changes a published protocol and keeps its name")
-    if record.division == "closed" and not protocol.official:
+    if record.division == "closed" and protocol.data.extra:
+        yield _refused("division", place, "a protocol with extra data belongs to the open division: submit --open")
+    elif record.division == "closed" and not protocol.official:
         yield _refused("division", place, "a protocol of one's own belongs to the open division: submit --open")
     teachers = {role: teacher.run for role, teacher in record.training.teachers.items()}
     spec = RunSpec(protocol, record.method.name, record.method.hyperparameters, record.seed, teachers)

@@ -40,6 +40,7 @@ def build_record(folder: RunFolder) -> Record:
             "protocol_name": protocol.name,
             "protocol_digest": protocol.digest,
             "official": protocol.official,
+            "division": "open" if protocol.data.extra else "closed",
             "network": protocol.network,
             "method": trained.method,
             "seed": folder.spec.seed,
