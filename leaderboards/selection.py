@@ -164,16 +164,17 @@ def traits_of(row: Row) -> Traits:
 
 
 def hidden(
-    before: Sequence[Row], after: Sequence[Row], quoted: Sequence[Quoted], kept: Sequence[Quoted]
+    before: Sequence[Row], after: Sequence[Row], beside: Iterable[tuple[str, Sequence[Quoted], Sequence[Quoted]]]
 ) -> tuple[Note, ...]:
-    """Return the notes that say how many rows a selection leaves out."""
+    """Return the notes that say how many rows a selection leaves out; `beside` is (kind, before, after)."""
     notes = []
     if gone := len({row.key for row in before}) - len({row.key for row in after}):
         are = "methods of the board are" if gone > 1 else "method of the board is"
         text = f"{gone} {are} not shown; ranks are those of the whole board."
         notes.append(Note(text, text))
-    if gone := len(quoted) - len(kept):
-        notes.append(Note(f"{gone} published row{'s are' if gone > 1 else ' is'} not shown."))
+    for kind, there, kept in beside:
+        if gone := len(there) - len(kept):
+            notes.append(Note(f"{gone} {kind} row{'s are' if gone > 1 else ' is'} not shown."))
     return tuple(notes)
 
 

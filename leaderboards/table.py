@@ -11,11 +11,13 @@ from advbench.benchmark.records.corrections import Correction
 from advbench.benchmark.records.rank_sets import Ranking
 from advbench.leaderboards.cells import BoardError, Cell, Column, Shown, show
 from advbench.leaderboards.selection import Filters, Selection, hidden, named, ordered, traits_of
-from advbench.leaderboards.table_rows import ELSEWHERE, MARKS, Note, Quoted, Row
+from advbench.leaderboards.table_rows import ELSEWHERE, EXTERNAL, MARKS, Beside, Note, Quoted, Row
 
 __all__ = [
     "ELSEWHERE",
+    "EXTERNAL",
     "MARKS",
+    "Beside",
     "BoardError",
     "Cell",
     "Column",
@@ -48,6 +50,7 @@ class Table:
         notes: sentences below the table, in order.
         history: corrections of its records, oldest first; the notes name the newest.
         published: quoted numbers that match dataset, network and threat; see `published_numbers.beside`.
+        external: networks that others trained, attacked under the protocol; see `external_rows.beside`.
     """
 
     protocol: str
@@ -64,6 +67,7 @@ class Table:
     ranking: Ranking | None = field(default=None, repr=False)
     history: tuple[Correction, ...] = ()
     published: tuple[Quoted, ...] = ()
+    external: tuple[Quoted, ...] = ()
 
     @property
     def title(self) -> str:
@@ -76,10 +80,10 @@ class Table:
         return decimals(self.images)
 
     @property
-    def quoted(self) -> tuple[Column, ...]:
-        """The columns of this table for which a published row has a number."""
-        given = {key for one in self.published for key in one.cells} - {"method", "checkpoint"}
-        return tuple(column for column in self.columns if column.key in given)
+    def beside(self) -> tuple[Beside, ...]:
+        """What stands beside the rows of the board, in order; parts without rows are left out."""
+        parts = (Beside(EXTERNAL, "external", self.external), Beside(ELSEWHERE, "as published", self.published))
+        return tuple(part for part in parts if part.rows)
 
     def column(self, key: str) -> Column:
         """Return a column by key.
@@ -106,17 +110,19 @@ class Table:
         columns, sort = filters.get("columns"), filters.get("sort")
         rows: tuple[Row, ...] = ()
         quoted: tuple[Quoted, ...] = ()
+        external: tuple[Quoted, ...] = ()
         if wanted.covers(self.dataset, self.network):
             rows = tuple(row for row in wanted.keep(self.rows, traits_of) if wanted.shows(row.checkpoint))
-            quoted = wanted.quoted(self.published)
+            quoted, external = wanted.quoted(self.published), wanted.quoted(self.external)
         keys = {row.key for row in rows}
+        beside = (("published", self.published, quoted), ("external", self.external, external))
         kept = (note for note in self.notes if not note.rows or keys & set(note.rows))
-        notes = (*kept, *hidden(self.rows, rows, self.published, quoted))
+        notes = (*kept, *hidden(self.rows, rows, beside))
         if sort is not None:
             rows, note = ordered(rows, sort, self.columns)
             notes = (*notes, note)
         chosen = self.columns if columns is None else tuple(self.column(key) for key in columns)
-        return replace(self, columns=chosen, rows=rows, notes=notes, published=quoted)
+        return replace(self, columns=chosen, rows=rows, notes=notes, published=quoted, external=external)
 
 
 def select_all(tables: Sequence[Table], **filters: Unpack[Filters]) -> list[Table]:

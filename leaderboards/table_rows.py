@@ -1,16 +1,20 @@
 """The lines of a board: measured rows, numbers quoted from elsewhere, corrections, and the sentences below."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from advbench.benchmark.records.schema import MethodIdentity
-from advbench.leaderboards.cells import CAUTION, Cell, rank_text
+from advbench.leaderboards.cells import CAUTION, Cell, Column, rank_text
 
 MARKS = {"masking": "†", "collapsed": "‡", "invalid": "§", "caution": CAUTION}
 """Footnote signs in every format: after a method's name what is wrong with the row, after a number what doubts it."""
 ELSEWHERE = "As published, not measured here"
 """Heading of quoted numbers in every format."""
+
+
+EXTERNAL = "Trained elsewhere, attacked here"
+"""Heading of external rows in every format."""
 
 
 class Note(NamedTuple):
@@ -68,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """Numbers that a paper or repository published: beside ours, never ranked, never bold, never averaged.
+    """Numbers that a paper or repository published, or of a network that others trained: beside ours, never ranked.
 
     Attributes:
         method: name of the method they are of.
@@ -80,6 +84,7 @@ class Quoted:
         cells: by column key, for the columns that the source gives; see `cell`.
         other: what was measured with an attack that is no column here: "55.9 under PGD, steps not stated".
         decimals: as many as the source prints.
+        origin: "as published", or "external" where the numbers were measured here.
     """
 
     method: str
@@ -91,7 +96,21 @@ class Quoted:
     cells: Mapping[str, Cell]
     other: str = ""
     decimals: int = 2
+    origin: str = "as published"
 
     def cell(self, key: str) -> Cell:
         """Return a cell by column key, empty where the source gives none."""
         return self.cells.get(key, Cell(state="not applicable", reason="not given by the source"))
+
+
+class Beside(NamedTuple):
+    """Rows that stand beside a board under a heading of their own; `mark` follows each name where there is room."""
+
+    heading: str
+    mark: str
+    rows: tuple[Quoted, ...]
+
+    def columns(self, of: Sequence[Column]) -> tuple[Column, ...]:
+        """Return the columns of a board for which a row has something to show."""
+        given = {key for one in self.rows for key in one.cells} - {"method", "checkpoint"}
+        return tuple(column for column in of if column.key in given)

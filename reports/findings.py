@@ -65,7 +65,7 @@ class PublishedRow(NamedTuple):
     theirs: Published
 
 
-class Agreement(NamedTuple):
+class PublishedOrder(NamedTuple):
     """Spearman's correlation of a board's order with published figures.
 
     Attributes:
@@ -204,7 +204,7 @@ class BoardFindings:
             f"{hours:.2g}",
         ]
 
-    def agreement(self) -> Agreement:
+    def agreement(self) -> PublishedOrder:
         """Correlate mean AutoAttack with what sources print for the same data, threat and an 18-layer network."""
         rows: list[PublishedRow] = []
         last = {row.key: row for row in self.table.rows if row.checkpoint == "last"}
@@ -216,7 +216,9 @@ class BoardFindings:
             if (ours := of.cells[METRIC].mean) is not None:
                 rows.append(PublishedRow(escape(row.label), of.checkpoint, ours, figure))
         found = tuple(rows)
-        return Agreement(found, *spearman([one.ours for one in rows], [one.theirs.autoattack or 0 for one in rows]))
+        return PublishedOrder(
+            found, *spearman([one.ours for one in rows], [one.theirs.autoattack or 0 for one in rows])
+        )
 
 
 def _reference(row: Row) -> str:

@@ -74,12 +74,17 @@ def stale_files(tables: "Sequence[Table]", folder: Path) -> list[Path]:
     expected = {
         folder / f"{table.protocol.replace('/', '-')}.{ending}": writer(kind)([table])
         for table in tables
-        if table.rows
         for kind, ending in FORMATS.items()
+        if _has(table, kind)
     }
     there = [path for ending in FORMATS.values() for path in sorted(folder.glob(f"*.{ending}"))]
     odd = [path for path in there if path not in expected]
     return [*odd, *(path for path, text in expected.items() if not path.is_file() or path.read_text("utf-8") != text)]
+
+
+def _has(table: "Table", kind: str) -> bool:
+    """Whether a board is written in a format: LaTeX sets ranked rows, the others external rows alone, too."""
+    return bool(table.rows or (table.external and kind != "latex"))
 
 
 def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, *, plots: bool = True) -> list[Path]:
@@ -90,7 +95,7 @@ def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, 
     folder.mkdir(parents=True, exist_ok=True)
     slug = table.protocol.replace("/", "-")
     written = []
-    for kind in formats if table.rows else ():
+    for kind in (kind for kind in formats if _has(table, kind)):
         path = folder / f"{slug}.{FORMATS[kind]}"
         write_bytes(path, writer(kind)([table]).encode())
         written.append(path)

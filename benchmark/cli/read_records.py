@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from advbench.benchmark.data.labels import Labels
     from advbench.benchmark.protocol import Protocol
     from advbench.benchmark.records.corrections import Correction
+    from advbench.benchmark.records.external import ExternalRecord
     from advbench.benchmark.records.schema import Record
     from advbench.leaderboards.table import Table
 
@@ -39,6 +40,13 @@ class RecordSource:
             found = [record for record in found if record.protocol_digest == self.protocol.digest]
             events = tuple(event for event in events if event.digest == self.protocol.digest)
         return found, events
+
+    def external(self) -> "tuple[ExternalRecord, ...]":
+        """Return the external rows of a folder of records."""
+        from advbench.benchmark.records import external
+
+        rows = () if self.records is None or not self.records.is_dir() else external.load(self.records)
+        return tuple(row for row in rows if self.protocol is None or row.protocol_digest == self.protocol.digest)
 
     def groups(self) -> "list[list[Record]]":
         """Return the records by protocol digest.
@@ -66,7 +74,7 @@ class RecordSource:
         return groups[0]
 
     def boards(self, *, published: bool = False) -> "list[Table]":
-        """Return the board of every protocol, also of published ones whose every record was withdrawn.
+        """Return the board of every protocol, also where every record was withdrawn or only external rows are.
 
         Without any record, `published` asks for the boards that numbers from elsewhere alone fill.
 
@@ -74,13 +82,17 @@ class RecordSource:
             Refused: if there is none.
         """
         from advbench.benchmark.protocol import published as frozen
-        from advbench.leaderboards import board, published_numbers
+        from advbench.leaderboards import board, external_rows, published_numbers
 
         found, events = self.load()
+        rows = self.external()
         groups = list(board.group(found).values())
         pairs = [(records, records[0].protocol) for records in groups]
-        withdrawn = {event.digest for event in events} - {protocol.digest for _, protocol in pairs}
-        pairs += [([], protocol) for protocol in frozen().values() if protocol.digest in withdrawn]
+        known = {protocol.digest: protocol for protocol in frozen().values()}
+        known |= {row.protocol_digest: row.protocol for row in rows}
+        bare = {event.digest for event in events} | {row.protocol_digest for row in rows}
+        bare -= {protocol.digest for _, protocol in pairs}
+        pairs += [([], protocol) for digest, protocol in known.items() if digest in bare]
         if not pairs and published:
             newest = {name.partition("/")[0]: protocol for name, protocol in frozen().items()}
             asked = newest.values() if self.protocol is None else [self.protocol]
@@ -89,7 +101,9 @@ class RecordSource:
                 return tables
         if not pairs:
             raise self.nothing()
-        tables = [board.build(records, protocol, history=events) for records, protocol in pairs]
+        tables = [
+            external_rows.beside(board.build(records, protocol, history=events), rows) for records, protocol in pairs
+        ]
         if not published:
             return tables
         return [published_numbers.beside(table, protocol) for table, (_, protocol) in zip(tables, pairs, strict=True)]

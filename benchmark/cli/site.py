@@ -40,8 +40,7 @@ def site(*, source: RecordSource, out: Path) -> None:
     every = {protocol.digest: protocol for protocol in [*protocols, *(filed.record.protocol for filed in shown.files)]}
     cards = {name: card(name) for name in discovery.names()}
     made = compose(
-        shown.files,
-        corrected=shown.corrected,
+        shown,
         protocols=protocols,
         cards={name: text for name, (_, text) in cards.items()},
         methods=[identity for identity, _ in cards.values()],

@@ -19,7 +19,6 @@ from advbench.benchmark.data.splits import Split
 from advbench.benchmark.evaluation.arena import ThreatModel
 from advbench.benchmark.evaluation.evaluator import evaluate_shard, require_classes
 from advbench.benchmark.protocol import Engine, Protocol, Threat
-from advbench.benchmark.records.flags import raised
 from advbench.benchmark.records.outcomes import merge
 from advbench.benchmark.records.schema import COLUMNS, STAGES, Evaluation
 from advbench.benchmark.records.shard_result import EvaluationError, ShardResult
@@ -77,7 +76,7 @@ class Measurement:
     evaluation: Evaluation
 
     def to_plain(self) -> dict[str, Any]:
-        """Return JSON data: outcomes per image, accuracies with their Wilson 95 % intervals, raised flags."""
+        """Return JSON data: outcomes per image, accuracies with their Wilson 95 % intervals, flags."""
         columns = {}
         for name, outcome in self.evaluation.columns.items():
             low, high = wilson(int(outcome.correct.sum()), outcome.n)
@@ -88,7 +87,7 @@ class Measurement:
             "eot": self.threat.eot,
             "columns": columns,
             "predictions": self.predictions.tolist(),
-            "flags": [flag.model_dump(mode="json") for flag in raised(self.evaluation.flags) if flag.kind == "masking"],
+            "flags": [flag.model_dump(mode="json") for flag in self.evaluation.flags if flag.kind == "masking"],
         }
 
 

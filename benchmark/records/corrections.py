@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 
 from advbench.benchmark.files import file_sha256, parse_json, write_bytes
 from advbench.benchmark.protocol import explain
+from advbench.benchmark.records.external import FOLDER
 from advbench.benchmark.records.schema import Part, Record, RecordError, Sha256
 
 log = logging.getLogger(__name__)
@@ -106,8 +107,8 @@ class PublishedRecords:
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Return the files of the current records below a folder, in order of their paths."""
-    return [file for file in sorted(folder.rglob("*.json")) if file.name != NAME]
+    """Return the files of the current records below a folder, in order of their paths; external rows are none."""
+    return [file for file in sorted(folder.rglob("*.json")) if file.name != NAME and file.parent.name != FOLDER]
 
 
 def read(folder: Path) -> PublishedRecords:

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from advbench.benchmark.records import corrections
+from advbench.benchmark.records import corrections, external
 from advbench.benchmark.records.publish import destination
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.review.consistency import name
@@ -22,7 +22,8 @@ def changed(base: str, records: Path) -> list[Path]:
     Raises:
         RevisionError: if git cannot say.
     """
-    return [path for path in _differing(base, records, "--diff-filter=d") if path.name != corrections.NAME]
+    differing = _differing(base, records, "--diff-filter=d")
+    return [path for path in differing if path.name != corrections.NAME and path.parent.name != external.FOLDER]
 
 
 def silent_corrections(base: str, records: Path) -> Iterator[Finding]:
@@ -34,6 +35,11 @@ def silent_corrections(base: str, records: Path) -> Iterator[Finding]:
             if set(corrections.parse(before, path)) <= set(now):
                 continue
             message = "what is recorded of a correction never changes: restore it"
+        elif path.parent.name == external.FOLDER:
+            replaced = external.ExternalRecord.load(path).replaced if path.exists() else ()
+            if hashlib.sha256(before).hexdigest() in {entry.old for entry in replaced}:
+                continue
+            message = "an external row was changed or removed: `advbench publish --external` with --replace says why"
         elif (path.name, hashlib.sha256(before).hexdigest()) in {(entry.record, entry.old) for entry in now}:
             continue
         else:

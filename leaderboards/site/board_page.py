@@ -19,8 +19,8 @@ class Board:
     """A board on its way to pages.
 
     Attributes:
-        table: the board with published numbers.
-        measured: the same board without them.
+        table: the board with external rows and published numbers.
+        measured: the same board without published numbers.
         protocol: whose board it is.
         records: behind it.
         slug: name of its page without ending.

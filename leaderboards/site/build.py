@@ -12,12 +12,12 @@ from typing import Any
 from advbench.benchmark.protocol import Protocol, published
 from advbench.benchmark.records.schema import MethodIdentity, Record
 from advbench.leaderboards import board as boards
-from advbench.leaderboards import published_numbers
+from advbench.leaderboards import external_rows, published_numbers
 from advbench.leaderboards.published_numbers import Published
 from advbench.leaderboards.site import board_page, file_names, method_page, ranks_page, run_page, superseded
 from advbench.leaderboards.site.board_page import Board
 from advbench.leaderboards.site.render import page
-from advbench.leaderboards.site.source import Corrected, Filed, Source, by_digest, places
+from advbench.leaderboards.site.source import Source, by_digest, places
 from advbench.leaderboards.writers.escaping import display
 from advbench.leaderboards.writers.html.environment import static
 from advbench.leaderboards.writers.html.view import Links
@@ -34,9 +34,8 @@ class Site:
 
 
 def compose(
-    files: Sequence[Filed],
+    source: Source,
     *,
-    corrected: Sequence[Corrected] = (),
     protocols: Sequence[Protocol] = (),
     cards: Mapping[str, str] | None = None,
     methods: Sequence[MethodIdentity] = (),
@@ -47,8 +46,7 @@ def compose(
     """Make every page from record files.
 
     Args:
-        files: the records; those of each protocol digest become one board.
-        corrected: the corrections of records, oldest first.
+        source: records, corrections and external rows; those of each protocol digest become one board.
         protocols: get a page, and a board that may be empty, even without records.
         cards: method name → its card in Markdown; a method without one is described from its records.
         methods: who the methods of the cards are, where no record says so.
@@ -59,17 +57,18 @@ def compose(
     Raises:
         BoardError: for records from which no honest board can be made, such as two of one run.
     """
-    source = Source(tuple(files), tuple(corrected))
     numbers = published_numbers.load_all() if numbers is None else numbers
     made = _boards(source, protocols, methods, numbers)
-    warnings: list[str] = [] if files else ["no record yet: the site holds protocols and cards, and empty boards"]
+    warnings: list[str] = (
+        [] if source.files else ["no record yet: the site holds protocols and cards, and empty boards"]
+    )
     for name, times in Counter(one.protocol.name for one in made).items():
         if times > 1:
             warnings.append(f"{times} protocols are named {name}: their boards are kept apart by digest")
     identities = _identities(made, methods)
     pages = {name: f"../methods/{file_names.slug(name)}.html" for name in {*identities, *(cards or {})}}
     out = _record_files(source)
-    at = places(files)
+    at = places(source.files)
     for one in made:
         links = Links(
             protocol=f"../protocols/{one.slug}.html",
@@ -80,7 +79,7 @@ def compose(
         )
         warnings += [f"{one.table.protocol}: {text}" for text in board_page.add(out, one, links)]
     _protocol_pages(out, made, toml or {})
-    for filed in files:
+    for filed in source.files:
         of = next(one for one in made if one.protocol.digest == filed.record.protocol_digest)
         before = [entry for entry in of.corrected if entry["place"] == filed.path]
         out[f"runs/{file_names.slug(filed.record.run)}.html"] = run_page.render(filed, of.slug, before)
@@ -94,9 +93,10 @@ def compose(
         here="boards",
         title=title,
         boards=[_summary(one) | {"page": weigh(out[f"boards/{one.slug}.html"])} for one in made if one.table.rows],
+        front=boards.FRONT,
         empty=[_summary(one) for one in made if not one.table.rows],
         methods=len(entries),
-        runs=len(files),
+        runs=len(source.files),
         assets=weigh(*assets.values()),
     )
     out |= {f"assets/{name}": content for name, content in assets.items()}
@@ -111,8 +111,8 @@ def weigh(*contents: bytes) -> dict[str, str]:
 
 
 def _record_files(source: Source) -> dict[str, bytes]:
-    """Return every record file and list of corrections, as they lie in the folder of records."""
-    found = {f"records/{path}": content for path, _, content in source.files}
+    """Return every record file, external row and list of corrections, as they lie in the folder of records."""
+    found = {f"records/{path}": content for path, _, content in (*source.files, *source.external)}
     return found | {f"records/{corrected.path}": corrected.content for corrected in source.corrected}
 
 
@@ -125,6 +125,7 @@ def _boards(
     """Build the board of every digest, those with records first, each group in order of names."""
     grouped = boards.group([filed.record for filed in source.files])
     known = {several[0].protocol_digest: several[0].protocol for several in grouped.values()}
+    known |= {filed.row.protocol_digest: filed.row.protocol for filed in source.external}
     gone = {corrected.correction.digest for corrected in source.corrected}
     withdrawn = [protocol for protocol in published().values() if protocol.digest in gone]
     for protocol in sorted([*protocols, *withdrawn], key=lambda protocol: protocol.name):
@@ -135,6 +136,7 @@ def _boards(
     for digest, protocol in known.items():
         records = grouped.get(digest, [])
         table = boards.build(records, protocol, history=history)
+        table = external_rows.beside(table, [filed.row for filed in source.external])
         made.append(
             Board(
                 published_numbers.beside(table, protocol, methods=methods, numbers=numbers),
@@ -195,7 +197,7 @@ def _summary(one: Board) -> dict[str, Any]:
         "leaders": [board_page.summarize_row(table, row) for row in leaders[:4]],
         "more": max(0, len(leaders) - 4) if ranked else 0,
         "corrections": len(table.history),
-        "published": len(table.published),
+        "beside": [f"{len(part.rows)} {part.mark}" for part in table.beside],
         "ranked": len(ranked),
     }
 

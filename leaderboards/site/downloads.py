@@ -34,7 +34,7 @@ def make(ours: Table, both: Table) -> tuple[list[Download], list[str]]:
     """
     found: list[Download] = []
     problems: list[str] = []
-    if ours.rows:
+    if ours.rows or ours.external:
         found.append(Download("Data", "CSV", "csv", csv.write(ours)))
     if both.published:
         found.append(Download("Data", "CSV with published numbers", "published.csv", csv.write(both)))

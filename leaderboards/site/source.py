@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from advbench.benchmark.records import corrections
+from advbench.benchmark.records import corrections, external
 from advbench.benchmark.records.corrections import NAME, Correction, PlacedCorrection
+from advbench.benchmark.records.external import ExternalRecord
 from advbench.benchmark.records.schema import Record
 from advbench.leaderboards.table import BoardError
 
@@ -42,17 +43,27 @@ class Corrected(NamedTuple):
         return self.path.parent / self.correction.record
 
 
+class FiledExternal(NamedTuple):
+    """An external row, where its file lies below the folder of records, and the file's bytes."""
+
+    path: PurePosixPath
+    row: ExternalRecord
+    content: bytes
+
+
 class Source(NamedTuple):
-    """What a site is made of: the current records in order of their paths, and their corrections, oldest first."""
+    """What a site is made of: current records in order of their paths, corrections, oldest first, and external rows."""
 
     files: tuple[Filed, ...]
     corrected: tuple[Corrected, ...] = ()
+    external: tuple[FiledExternal, ...] = ()
 
     def under(self, digest: str) -> "Source":
         """Return what is of one protocol digest."""
         return Source(
             tuple(one for one in self.files if one.record.protocol_digest == digest),
             tuple(one for one in self.corrected if one.correction.digest == digest),
+            tuple(one for one in self.external if one.row.protocol_digest == digest),
         )
 
 
@@ -61,7 +72,8 @@ def load(source: Path) -> Source:
 
     Raises:
         BoardError: if there is no such file or folder.
-        RecordError: if the one file fails the schema; below a folder such a file is left out with a warning.
+        RecordError: if the one file or an external row fails the schema; another file below a folder is left out with
+            a warning.
         CorrectionError: if the corrections do not fit the records; one line naming the file.
     """
     if source.is_file():
@@ -70,7 +82,11 @@ def load(source: Path) -> Source:
         raise BoardError(f"{source}: no such records folder; give the folder that holds the records' JSON files")
     found = corrections.read(source)
     files = tuple(_file(path, source, record) for path, record in found.records.items())
-    return Source(files, tuple(_corrected(entry, source) for entry in found.entries))
+    rows = tuple(
+        FiledExternal(PurePosixPath(path.relative_to(source).as_posix()), ExternalRecord.load(path), path.read_bytes())
+        for path in external.files(source)
+    )
+    return Source(files, tuple(_corrected(entry, source) for entry in found.entries), rows)
 
 
 def _file(path: Path, folder: Path, record: Record) -> Filed:

@@ -7,8 +7,8 @@ from advbench.leaderboards import correction_notes
 from advbench.leaderboards.table import Cell, Column, Quoted, Row, Table
 from advbench.leaderboards.writers.escaping import plain_cell
 
-ORIGINS = ("measured here", "as published")
-"""The field `origin`: what this benchmark measured, and what was quoted from elsewhere; never average the two."""
+MEASURED = "measured here"
+"""The field `origin` of what was trained and attacked here; of other rows it is `Quoted.origin`: never average them."""
 
 
 def write(table: Table) -> str:
@@ -16,16 +16,16 @@ def write(table: Table) -> str:
 
     Text columns are one field. Others are KEY (mean), and where they have them KEY_sd, KEY_low, KEY_high (Wilson 95 %)
     and KEY_n (seeds measured); a rank is the set rank_low to rank_high, with rank_pareto. What was not measured is
-    empty, with the reason in KEY_state. The last fields name
-    the protocol, its digest, the methods' identity, the seeds and the runs; `origin` tells rows that were quoted from a
-    `source` (at the end) from those measured here, and `corrections` holds the board's, in every row.
+    empty, with the reason in KEY_state. The last fields name the protocol, its digest, the methods' identity, the seeds
+    and the runs; `origin` tells rows quoted from a `source` and networks trained elsewhere (both at the end) from those
+    trained and measured here, and `corrections` holds the board's, in every row.
     """
     out = io.StringIO()
     header = list(_fields(table, None, None))
     writer = csv.DictWriter(out, fieldnames=header, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_fields(table, row, None) for row in table.rows)
-    writer.writerows(_fields(table, None, one) for one in table.published)
+    writer.writerows(_fields(table, None, one) for part in table.beside for one in part.rows)
     return out.getvalue()
 
 
@@ -35,9 +35,9 @@ def _fields(table: Table, row: Row | None, quoted: Quoted | None) -> dict[str, s
     for column in table.columns:
         cell = row.cells[column.key] if row else quoted.cell(column.key) if quoted else Cell()
         told = _cell(cell, column)
-        if quoted and f"{column.key}_n" in told:
+        if quoted and quoted.origin == "as published" and f"{column.key}_n" in told:
             told[f"{column.key}_n"] = ""  # no source says of how many seeds
-            told[f"{column.key}_state"] = ORIGINS[1] if cell.state == "measured" else cell.state
+            told[f"{column.key}_state"] = quoted.origin if cell.state == "measured" else cell.state
         fields.update(told)
     fields |= dict.fromkeys(("marks", "notes", "method_name", "family"), "")
     if row:
@@ -58,7 +58,7 @@ def _fields(table: Table, row: Row | None, quoted: Quoted | None) -> dict[str, s
         "runs": " ".join(row.runs) if row else "",
         "date": row.date if row else "",
         "division": row.division if row else "",
-        "origin": ORIGINS[0] if row else ORIGINS[1],
+        "origin": quoted.origin if quoted else MEASURED,
         "source": plain_cell(quoted.source) if quoted else "",
         "corrections": plain_cell(" | ".join(correction_notes.sentence(change) for change in table.history)),
     }

@@ -1,8 +1,9 @@
 """Write a board as a GitHub-flavoured Markdown table with its notes."""
 
 import re
+from collections.abc import Sequence
 
-from advbench.leaderboards.table import ELSEWHERE, Column, Row, Table, show
+from advbench.leaderboards.table import Beside, Column, Row, Table, show
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
 
@@ -22,22 +23,21 @@ def write(table: Table, *, decimals: int | None = None) -> str:
         lines.append(_line(aligned))
         lines += [_line([_cell(row, column, places) for column in table.columns]) for row in table.rows]
         lines.append("")
-    lines += _quoted(table)
+    for part in table.beside:
+        lines += _quoted(part, part.columns(table.columns))
     lines += [f"- {escape(note.text)}" for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
-def _quoted(table: Table) -> list[str]:
-    """Return the published rows as a table of their own."""
-    if not table.published:
-        return []
-    columns = table.quoted
-    heads = ["Method", "Checkpoint", *(column.heading for column in columns), "Other attack (%)", "Source"]
-    lines = [f"*{ELSEWHERE}*", "", _line([escape(head) for head in heads])]
-    lines.append(_line(["---", "---", *("---:" for _ in columns), "---", "---"]))
-    for one in table.published:
+def _quoted(part: Beside, columns: Sequence[Column]) -> list[str]:
+    """Return the rows beside a board as a table of their own."""
+    other = ["Other attack (%)"] if any(row.other for row in part.rows) else []
+    heads = ["Method", "Checkpoint", *(column.heading for column in columns), *other, "Source"]
+    lines = [f"*{part.heading}*", "", _line([escape(head) for head in heads])]
+    lines.append(_line(["---", "---", *("---:" for _ in columns), *("---" for _ in other), "---"]))
+    for one in part.rows:
         numbers = [show(one.cell(column.key), column, one.decimals).plain for column in columns]
-        texts = [one.label, one.checkpoint, *numbers, one.other, one.source]
+        texts = [one.label, one.checkpoint, *numbers, *(one.other for _ in other), one.source]
         lines.append(_line([escape(text) for text in texts]))
     return [*lines, ""]
 

@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from advbench.leaderboards.table import ELSEWHERE, Cell, Column, Row, Table, show
+from advbench.leaderboards.table import Beside, Cell, Column, Row, Table, show
 
 COLUMNS = ("rank", "method", "checkpoint", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "seeds")
 """What fits a terminal; the files hold every column."""
@@ -44,7 +44,10 @@ def render(table: Table, *, width: int, decimals: int | None = None) -> Group:
     if dropped:
         names = ", ".join(column.label for column in shown.columns if column in dropped)
         below.append(f"Columns that do not fit this width: {names}; the files hold them.")
-    quoted = [_quoted(table, [column for column in table.quoted if column not in dropped])] if table.published else []
+    quoted = [
+        _quoted(part, [column for column in part.columns(table.columns) if column not in dropped])
+        for part in table.beside
+    ]
     return Group(grid, *quoted, *(Text(text, style="dim") for text in below))
 
 
@@ -80,19 +83,21 @@ def _grid(table: Table, columns: Sequence[Column], decimals: int, *, spread: boo
     return grid
 
 
-def _quoted(table: Table, columns: Sequence[Column]) -> Grid:
-    """Return the published rows as a grid of their own, dim."""
-    grid = Grid(title=ELSEWHERE, title_justify="left", box=box.SIMPLE_HEAD, style="dim")
+def _quoted(part: Beside, columns: Sequence[Column]) -> Grid:
+    """Return the rows beside a board as a grid of their own, dim."""
+    grid = Grid(title=part.heading, title_justify="left", box=box.SIMPLE_HEAD, style="dim")
     grid.collapse_padding, grid.pad_edge = True, False
     for head in ("Method", "Ckpt."):
         grid.add_column(head)
     for column in columns:
         grid.add_column(escape(column.short), justify="right", no_wrap=True)
-    for head in ("Other attack", "Source"):
+    other = ["Other attack"] if any(row.other for row in part.rows) else []
+    for head in (*other, "Source"):
         grid.add_column(head, overflow="fold")
-    for one in table.published:
-        numbers = [show(one.cell(column.key), column, one.decimals).plain for column in columns]
-        grid.add_row(*(Text(text) for text in (one.label, one.checkpoint, *numbers, one.other, one.source)))
+    for one in part.rows:
+        numbers = [show(one.cell(column.key), column, one.decimals, intervals=False).plain for column in columns]
+        texts = (one.label, one.checkpoint, *numbers, *(one.other for _ in other), one.source)
+        grid.add_row(*map(Text, texts))
     return grid
 
 

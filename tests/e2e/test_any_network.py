@@ -252,6 +252,21 @@ def test_autoattack_by_our_own_engine_is_off_the_board_and_says_so(place):
     assert found["n"] == 12
 
 
+def test_a_state_dict_of_others_becomes_an_external_row(place):
+    """With the complete attacks: the standard network's images fall at once."""
+    weights = place.run("standard").path / "best.safetensors"
+    opening = (weights, "--architecture", "smallcnn", "--protocol", "tiny.toml", "--device", "cpu")
+    place.advbench("evaluate", *opening, "--out", "theirs.json")
+    about = ("--label", "Theirs", "--source", "https://example.org", "--licence", "MIT", "--records", "theirs")
+    place.advbench("publish", "--external", "theirs.json", "--protocol", "tiny.toml", *about)
+    said = place.advbench("leaderboard", "--records", "theirs", "--format", "markdown")
+    assert "*Trained elsewhere, attacked here*" in said
+    row = next(line for line in said.splitlines() if line.startswith("| Theirs"))
+    ours = Record.load(place.run("standard").record_path).checkpoints["best"]
+    assert f"| {100 * ours.evaluation.accuracy('clean'):.1f} [" in row
+    assert ours.sha256[:16] in row
+
+
 def test_signs_of_masking_are_looked_for_in_l2_too(place):
     words = ("--protocol", "tiny.toml", "--threat", "l2", "--eps", "1/2", "--attacks", "pgd,cw", "--device", "cpu")
     said = place.advbench("evaluate", "mine.py:Masked", *words, "--out", "l2-masked.json")
@@ -259,7 +274,11 @@ def test_signs_of_masking_are_looked_for_in_l2_too(place):
     honest = place.advbench("evaluate", place.runs["pgd_at"], *words[2:], "--out", "l2-honest.json")
     assert "MASKING" not in honest
     raised = [
-        {flag["name"] for flag in json.loads((place.folder / name).read_text(encoding="utf-8"))["threats"][0]["flags"]}
+        {
+            flag["name"]
+            for flag in json.loads((place.folder / name).read_text(encoding="utf-8"))["threats"][0]["flags"]
+            if flag["state"] == "raised"
+        }
         for name in ("l2-masked.json", "l2-honest.json")
     ]
     assert "zero-gradients" in raised[0]

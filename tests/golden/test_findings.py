@@ -93,7 +93,7 @@ def test_published_figures_are_those_of_the_data_the_radius_and_an_18_layer_netw
     assert all(row.theirs.autoattack and row.theirs.eps == "8/255" for row in found.rows)
     assert found.p is not None
     digits = findings.BoardFindings(board(make_record, names, seeds=(0,)))
-    assert digits.agreement() == findings.Agreement(())
+    assert digits.agreement() == findings.PublishedOrder(())
     assert published_numbers.same_threat(found.rows[0].theirs, published()["cifar10-linf/2"])
 
 

@@ -6,7 +6,6 @@ from urllib.parse import quote
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from advbench.leaderboards.table import ELSEWHERE
 from advbench.leaderboards.writers.html.column_guide import MARKERS
 
 HERE = "advbench.leaderboards.writers.html"
@@ -26,7 +25,7 @@ def environment(package: str = HERE) -> Environment:
     )
     made.filters["href"] = quote
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    made.globals |= {"markers": MARKERS, "ELSEWHERE": ELSEWHERE}
+    made.globals |= {"markers": MARKERS}
     return made
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from advbench.benchmark.records.rank_sets import OrderedComparison
 from advbench.leaderboards import correction_notes
-from advbench.leaderboards.table import ELSEWHERE, MARKS, Cell, Column, Quoted, Row, Table, show
+from advbench.leaderboards.table import ELSEWHERE, EXTERNAL, MARKS, Cell, Column, Quoted, Row, Table, show
 from advbench.leaderboards.writers.escaping import display, split_address
 from advbench.leaderboards.writers.html.column_guide import GROUPS, MARKERS, MEANING, group, marker
 
@@ -97,11 +97,19 @@ def view(table: Table, links: Links | None = None, *, decimals: int | None = Non
             }
             for row in table.rows
         ],
-        "published_heads": [column.heading for column in table.quoted],
-        "published_others": any(row.other for row in table.published),
-        "published": [_quoted(row, table.quoted, links) for row in table.published],
-        "published_notes": [text.removeprefix(f"{ELSEWHERE}: ") for text in notes if text.startswith(ELSEWHERE)],
-        "notes": [text for text in notes if not text.startswith(ELSEWHERE)],
+        "parts": [
+            {
+                "id": part.mark.replace("as ", ""),
+                "heading": part.heading,
+                "mark": part.mark,
+                "heads": [(column.heading, column.kind) for column in part.columns(table.columns)],
+                "others": any(row.other for row in part.rows),
+                "rows": [_quoted(row, part.columns(table.columns), links) for row in part.rows],
+                "notes": [text.removeprefix(f"{part.heading}: ") for text in notes if text.startswith(part.heading)],
+            }
+            for part in table.beside
+        ],
+        "notes": [text for text in notes if not text.startswith((ELSEWHERE, EXTERNAL))],
         "comparisons": [
             {
                 "a": labels[claim.better],
@@ -192,7 +200,7 @@ def _cell(cell: Cell, column: Column, decimals: int) -> dict[str, Any]:
 
 
 def _quoted(row: Quoted, columns: Sequence[Column], links: Links | None) -> dict[str, Any]:
-    """Return a row of numbers that were quoted from elsewhere, with its source."""
+    """Return a row beside the board, with its source."""
     before, address, after = split_address(row.source)
     return {
         "label": row.label,
@@ -201,7 +209,7 @@ def _quoted(row: Quoted, columns: Sequence[Column], links: Links | None) -> dict
         "marker": marker(row.family) if row.family else None,
         "text": f"{row.label} {row.method} {row.family} {row.source}".lower(),
         "checkpoint": row.checkpoint,
-        "cells": [show(row.cell(column.key), column, row.decimals).plain for column in columns],
+        "cells": [(show(row.cell(column.key), column, row.decimals).plain, column.kind) for column in columns],
         "other": row.other,
         "before": before,
         "address": address,

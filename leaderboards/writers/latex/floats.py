@@ -89,8 +89,8 @@ def _with_units(board: Table, columns: Sequence[Column]) -> Table:
 
 
 def _letters(boards: Sequence[Table]) -> dict[str, str]:
-    """Return a letter for each note on published rows: a, b, … z, aa, bb."""
-    notes = dict.fromkeys(source(one) for board in boards for one in board.published)
+    """Return a letter for each note on rows beside the boards: a, b, … z, aa, bb."""
+    notes = dict.fromkeys(source(one) for board in boards for part in board.beside for one in part.rows)
     return {text: ascii_lowercase[number % 26] * (1 + number // 26) for number, text in enumerate(notes)}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from advbench.leaderboards.table import ELSEWHERE, Column, Quoted, Row, Table
+from advbench.leaderboards.table import Column, Quoted, Row, Table
 from advbench.leaderboards.writers.escaping import display, latex_escape
 from advbench.leaderboards.writers.latex.cells import alignment, heading, name, quoted_cell, quoted_name, source, tex
 from advbench.leaderboards.writers.latex.layout import PER_CHECKPOINT, Layout
@@ -76,24 +76,28 @@ def upright(
             entries = [_measured(variant, layout, places, moved) for variant in variants(board)]
             lines = [[entry.name, *map(entry.value, moved)] for entry in entries if entry]
             blocks.append(Block(_joined(title, about), lines, group))
-        if board.published:
-            quoted = [_published(one, letters[source(one)], layout, everywhere=stacked) for one in board.published]
+        for part in board.beside:
+            quoted = [_published(one, letters[source(one)], layout, everywhere=stacked) for one in part.rows]
             lines = [[entry.name, *map(entry.value, metrics)] for entry in quoted]
-            blocks.append(Block(_joined(title, ELSEWHERE), lines, group))
+            blocks.append(Block(_joined(title, part.heading), lines, group))
     return _tabular("l" + alignment([metric.column for metric in metrics]), header, blocks, layout)
 
 
 def transposed(board: Table, columns: Sequence[Column], layout: Layout, places: int, letters: Mapping[str, str]) -> str:
-    """Return the tabular of one board with one column per method, published ones at the end."""
+    """Return the tabular of one board with one column per method, those beside the board at the end."""
     names = checkpoints([board])
     every = [Metric("", one, column, "") for one in names for column in columns]
     measured = [entry for variant in variants(board) if (entry := _measured(variant, layout, places, every))]
-    quoted = [_published(one, letters[source(one)], layout, everywhere=False) for one in board.published]
+    parts = board.beside
+    quoted = [_published(one, letters[source(one)], layout, everywhere=False) for part in parts for one in part.rows]
     header = _line(["", *(entry.name for entry in (*measured, *quoted))])
     if quoted:
-        first = len(measured) + 2
-        above = [*[""] * (first - 1), rf"\multicolumn{{{len(quoted)}}}{{c}}{{{latex_escape(ELSEWHERE)}}}"]
-        header = f"{_line(above)}\n{_rule(layout, [(first, first + len(quoted) - 1)])}\n{header}"
+        above, spans, first = [""] * (len(measured) + 1), [], len(measured) + 2
+        for part in parts:
+            above.append(rf"\multicolumn{{{len(part.rows)}}}{{c}}{{{latex_escape(part.heading)}}}")
+            spans.append((first, first + len(part.rows) - 1))
+            first += len(part.rows)
+        header = f"{_line(above)}\n{_rule(layout, spans)}\n{header}"
     moving = [column for column in columns if column.key in PER_CHECKPOINT]
     fixed = [column for column in columns if column.key not in PER_CHECKPOINT]
     blocks = []

@@ -304,8 +304,7 @@ def site(source: Source, make_record: Callable[..., Record], tmp_path_factory) -
     protocols = [published()[BOARD], published()["imagenet-linf/1"]]
     out = tmp_path_factory.mktemp("out") / "site"
     made = compose(
-        source.files,
-        corrected=source.corrected,
+        source,
         protocols=protocols,
         cards={"trades": card},
         methods=[make_record("hat", label="HAT").method],

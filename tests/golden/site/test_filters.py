@@ -63,7 +63,7 @@ def test_published_rows_follow_the_text_and_pass_no_filter_their_source_does_not
     assert len(page.js(QUOTED)) == 2
     page.type("#find", "trades")
     assert [name.split()[0] for name in page.js(QUOTED)] == ["TRADES"]
-    assert page.js("document.getElementById('quoted').textContent") == "1 of 2"
+    assert page.js("document.querySelector('.published summary span').textContent") == "1 of 2"
     page.click("#reset")
     page.click("#more summary")
     page.click("input[name=division][value=closed]")

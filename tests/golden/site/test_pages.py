@@ -19,7 +19,7 @@ from advbench.benchmark.records.publish import publish
 from advbench.benchmark.records.schema import Record, RecordError
 from advbench.benchmark.runs.store import Store
 from advbench.leaderboards.board import build
-from advbench.leaderboards.site import Filed, Site, SiteError, compose, load, write
+from advbench.leaderboards.site import Filed, Site, SiteError, Source, compose, load, write
 from advbench.leaderboards.site.downloads import LAYOUTS
 from advbench.leaderboards.site.file_names import board_slug, slug
 from advbench.leaderboards.site.folder import MANIFEST
@@ -33,8 +33,8 @@ DIGITS = published()["digits-linf-full/1"]
 HOSTILE = '<script>alert("x")</script>&"\''
 
 
-def filed(records: Sequence[Record]) -> list[Filed]:
-    return [Filed.of(record, PurePosixPath(f"{record.run}.json")) for record in records]
+def filed(records: Sequence[Record]) -> Source:
+    return Source(tuple(Filed.of(record, PurePosixPath(f"{record.run}.json")) for record in records))
 
 
 def text(site: Site, name: str) -> str:
@@ -215,7 +215,7 @@ def test_two_digests_of_one_name_are_two_boards_that_say_so(make_record):
 
 
 def test_an_empty_board_is_a_page_that_says_so():
-    site = compose([], protocols=[DIGITS])
+    site = compose(Source(()), protocols=[DIGITS])
     page = text(site, f"boards/{board_slug(DIGITS.name, DIGITS.digest)}.html")
     assert "No record has been published under this protocol yet" in page
     assert "board.js" not in page
@@ -254,7 +254,7 @@ def test_runs_that_diverged_or_lack_attacks_are_shown_as_such(make_record):
 
 def test_duplicates_and_torn_records_are_refused(make_record, tmp_path):
     record = make_record("pgd_at")
-    twice = [Filed.of(record, PurePosixPath("a.json")), Filed.of(record, PurePosixPath("b.json"))]
+    twice = Source(tuple(Filed.of(record, PurePosixPath(name)) for name in ("a.json", "b.json")))
     with pytest.raises(BoardError, match="2 records of PGD-AT with seed 0"):
         compose(twice)
     (tmp_path / "torn.json").write_text('{"run": 1}')

@@ -16,7 +16,7 @@ from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import published
 from advbench.benchmark.records import corrections
 from advbench.benchmark.records.publish import destination, publish, withdraw
-from advbench.leaderboards.site import compose, load
+from advbench.leaderboards.site import Source, compose, load
 from advbench.leaderboards.site.file_names import board_slug
 from advbench.leaderboards.table import ELSEWHERE
 
@@ -99,7 +99,7 @@ def test_a_board_whose_every_record_was_withdrawn_says_so_and_why(make_record, t
     publish([record], tmp_path)
     withdraw(destination(record, tmp_path), reason="wrong data", day=date(2026, 9, 1))
     source = load(tmp_path)
-    made = compose(source.files, corrected=source.corrected, methods=[record.method])
+    made = compose(source, methods=[record.method])
     page = made.files[f"boards/{STEM}.html"].decode()
     assert "Every record under this protocol was withdrawn" in page
     assert "wrong data" in section(page, "corrections")
@@ -149,7 +149,7 @@ def test_published_numbers_are_nowhere_among_ours(board, site, source):
     assert "as published" not in section(board, "table")
     data = re.search(r'id="data">(.*?)</script>', board, re.DOTALL)[1]
     assert "7 steps" not in data
-    plain = compose(source.files, corrected=source.corrected, numbers={})
+    plain = compose(source, numbers={})
     for ending in ("csv", "tex", "attacks.tex", "md", "bib"):
         assert (site / f"boards/{STEM}.{ending}").read_bytes() == plain.files[f"boards/{STEM}.{ending}"], ending
     both = list(reader.DictReader(StringIO((site / f"boards/{STEM}.published.csv").read_text(encoding="utf-8"))))
@@ -161,7 +161,7 @@ def test_an_empty_board_shows_what_was_published_and_nothing_where_nothing_match
     here = published()["imagenet-linf/1"]
     page = (site / f"boards/{board_slug(here.name, here.digest)}.html").read_text(encoding="utf-8")
     assert '<section id="published"' not in page, "the site was given other numbers"
-    made = compose([], protocols=[here, DIGITS])
+    made = compose(Source(()), protocols=[here, DIGITS])
     page = made.files[f"boards/{board_slug(here.name, here.digest)}.html"].decode()
     assert "https://arxiv.org/abs/2008.07015" in section(page, "published")
     assert "No record has been published under this protocol yet" in page

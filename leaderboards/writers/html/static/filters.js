@@ -8,6 +8,7 @@ class Filters {
     Object.assign(this, { table: this.at("board"), rows, changed });
     this.state = { text: "", checkpoint: "both", division: "all", flags: "", since: "", until: "", hidden: new Set(), chosen: null };
     this.heads = [...this.table.tHead.rows[0].cells];
+    this.parts = [...page.querySelectorAll(".published")];
     this.quoted = [...page.querySelectorAll(".published tbody tr")];
     this.tools = this.at("tools");
     this.more = this.at("more");
@@ -53,8 +54,10 @@ class Filters {
     /* What a source does not say passes no filter. */
     const unsaid = division !== "all" || flags || since || until;
     for (const row of this.quoted) row.hidden = Boolean(unsaid) || hidden.has(row.dataset.family) || !row.dataset.text.includes(text);
-    const quoted = this.at("quoted");
-    if (quoted) quoted.textContent = this.count(this.quoted.filter(row => !row.hidden).length, this.quoted.length);
+    for (const part of this.parts) {
+      const rows = [...part.querySelectorAll("tbody tr")];
+      part.querySelector("summary span").textContent = this.count(rows.filter(row => !row.hidden).length, rows.length);
+    }
     this.hide(this.heads.findIndex(head => head.dataset.key === "checkpoint"), single);
     this.table.classList.toggle("single", single);
     const variants = some => new Set(some.map(row => row.variant)).size;
