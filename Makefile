@@ -39,4 +39,4 @@ lint: ## check style and types: ruff, ruff format, mypy --strict, import contrac
 	@echo "lint: mypy --strict"
 	@PYTHON=$(BIN)/python .ci/types
 	@echo "lint: import contracts"
-	@$(BIN)/lint-imports --no-cache
+	@PYTHONPATH=.mypy_cache/tree $(BIN)/lint-imports --no-cache

@@ -55,6 +55,7 @@ __all__ = [
     "explain",
     "published",
     "resolve",
+    "versions",
 ]
 
 
@@ -179,20 +180,26 @@ def published() -> dict[str, Protocol]:
     return found
 
 
+def versions(reference: str) -> list[Protocol]:
+    """Return the published protocols of a name ("cifar10-linf"; "cifar10-linf/1" is one), the newest first."""
+    known = published()
+    if reference in known:
+        return [known[reference]]
+    names = [name for name in known if name.rpartition("/")[0] == reference]
+    return [known[name] for name in sorted(names, key=lambda name: -int(name.rpartition("/")[2]))]
+
+
 def resolve(reference: str) -> Protocol:
     """Return a published protocol by name ("cifar10-linf/1"; "cifar10-linf" means its newest version) or a TOML file.
 
     Raises:
         ProtocolError: if there is neither; the message has the nearest name, or else lists all.
     """
-    known = published()
-    if reference in known:
-        return known[reference]
-    versions = [name for name in known if name.rpartition("/")[0] == reference]
-    if versions:
-        return known[max(versions, key=lambda name: int(name.rpartition("/")[2]))]
+    if found := versions(reference):
+        return found[0]
     if reference.endswith(".toml"):
         return Protocol.from_toml(Path(reference))
+    known = published()
     near = difflib.get_close_matches(reference, [name.rpartition("/")[0] for name in known], 1)
     hint = f"did you mean {near[0]}?" if near else f"published: {', '.join(sorted(known))}; or give a .toml file"
     raise ProtocolError(f"no protocol {reference!r}; {hint}")

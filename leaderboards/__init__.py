@@ -1,13 +1,13 @@
-"""Records to tables: one `Table`, many writers. `load_board` and its like give pandas frames."""
+"""Records to tables: one `Table`, many writers. `load_frame` and its like give pandas frames."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from advbench.leaderboards.frame import load_board as load_board
+    from advbench.leaderboards.frame import load_frame as load_frame
     from advbench.leaderboards.frame import load_history as load_history
     from advbench.leaderboards.frame import load_published as load_published
 
-__all__ = ["load_board", "load_history", "load_published"]
+__all__ = ["load_frame", "load_history", "load_published"]
 
 
 def __getattr__(name: str) -> object:

@@ -29,6 +29,8 @@ METRIC = "autoattack"
 NO_ORDER = Cell(state="not applicable", reason=f"stochastic order compares best checkpoints of {LEAST} seeds or more")
 FRONT = "cifar10-linf-lite"
 """The protocol whose board is shown first where several are: real images, and anybody can repeat it."""
+PUBLISHED = Path(__file__).parent / "records"
+"""The published records; they come with the package."""
 ORDER = ("measured", "no ranks", "provisional")
 """States of ranks, in the order of the rows on a board; what may not be ranked comes last."""
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.leaderboards import published_numbers
-from advbench.leaderboards.board import build, group, load, load_records
+from advbench.leaderboards.board import PUBLISHED, build, group, load, load_records
 from advbench.leaderboards.correction_notes import FIELDS
 from advbench.leaderboards.exclusions import withholding
 from advbench.leaderboards.measures import ACCURACIES, GAPPED, Variant, columns, on_cpu
@@ -52,7 +52,7 @@ checkpoint: a flag is raised that puts its AutoAttack in doubt.
 """
 
 
-def load_board(path: str | Path | None = None, **filters: Unpack[Filters]) -> pd.DataFrame:
+def load_frame(path: str | Path | None = None, **filters: Unpack[Filters]) -> pd.DataFrame:
     """Return the current records of a folder as a tidy frame with the dtypes of `DTYPES`.
 
     Every protocol in the folder is in it; select one by `protocol` or `digest` before comparing methods. Superseded
@@ -71,10 +71,10 @@ def load_board(path: str | Path | None = None, **filters: Unpack[Filters]) -> pd
         CorrectionError: if the corrections do not fit the records.
     """
     wanted = Selection.read(filters)
-    folder = _folder(path, "load_board")
+    folder = PUBLISHED if path is None else Path(path)
     records = load_records(folder)
     if not records:
-        raise BoardError(f"{folder}: no record (*.json) in this folder; point load_board to one that holds records")
+        raise BoardError(f"{folder}: no record (*.json) in this folder; point load_frame to one that holds records")
     kept = [one for one in wanted.keep(records, _traits) if wanted.covers(one.data.name, one.network)]
     frame = tidy(kept, records)
     if wanted.checkpoints is not None:
@@ -105,7 +105,7 @@ def load_history(path: str | Path | None = None) -> pd.DataFrame:
         BoardError: if there is no such folder.
         CorrectionError: if the corrections do not fit the records.
     """
-    _, history = load(_folder(path, "load_history"))
+    _, history = load(PUBLISHED if path is None else Path(path))
     frame = pd.DataFrame([change.model_dump() for change in history], columns=list(FIELDS))
     kinds = {"date": "datetime64[ns]", "seed": "int64", **dict.fromkeys(FIELDS[-4:], "float64")}
     return frame.astype({name: kinds.get(name, "string") for name in frame.columns})
@@ -137,13 +137,6 @@ def load_published(*, methods: Names = None, dataset: Names = None, network: Nam
         if (wanted := named(names)) is not None:
             frame = frame[frame[name].str.casefold().isin(list(wanted))]
     return frame.reset_index(drop=True).astype({name: "float64" if name == "value" else "string" for name in keys})
-
-
-def _folder(path: str | Path | None, name: str) -> Path:
-    folder = Path(path) if path is not None else Path(__file__).parent / "records"
-    if path is None and not any(folder.rglob("*.json")):
-        raise BoardError(f"records are not part of the installed package; give {name} the path of a records folder")
-    return folder
 
 
 def _sort(frame: pd.DataFrame, sort: str) -> pd.DataFrame:

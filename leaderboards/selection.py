@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 class Filters(TypedDict, total=False):
-    """Which part of boards is wanted: the arguments of `Table.select`, `select_all` and `load_board`, and of commands.
+    """Which part of boards is wanted: the arguments of `Table.select`, `select_all` and `load_frame`, and of commands.
 
     Attributes:
         columns: keys of the columns, in the order wanted.

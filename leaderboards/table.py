@@ -5,6 +5,7 @@ Every writer shows `show(...)` of the same cells, so that no two formats can dis
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Unpack
 
 from advbench.benchmark.records.corrections import Correction
@@ -68,6 +69,14 @@ class Table:
     history: tuple[Correction, ...] = ()
     published: tuple[Quoted, ...] = ()
     external: tuple[Quoted, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """Return the board with its notes as HTML: what a notebook shows. Every name is escaped."""
+        from markdown_it import MarkdownIt  # noqa: PLC0415 (for notebooks only)
+
+        # Found by name when it is asked for: writers know tables, and tables no writer.
+        text: str = import_module("advbench.leaderboards.writers.markdown").write(self)
+        return str(MarkdownIt("js-default").render(text))
 
     @property
     def title(self) -> str:

@@ -86,7 +86,7 @@ class NetworkRef:
         dataset = registry.load(protocol.data, root=where.data_root, device=device)
         workload = external.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
         if folder is not None:
-            opened = open_run(folder, "last" if self.checkpoint == "last" else "best", workload, device)
+            opened = open_run(folder, "last" if self.checkpoint == "last" else "best", device)
         else:
             opened = external.open_network(
                 self.network,

@@ -20,7 +20,6 @@ from advbench.benchmark.cli.options import (
 if TYPE_CHECKING:
     import torch
 
-    from advbench.benchmark.models.external import Workload
     from advbench.benchmark.protocol import Protocol
 
 _SUBSET = 200
@@ -57,7 +56,7 @@ def diagnose(
     images = test if all_images else min(subset or _SUBSET, test)
     click.echo(f"network: {opened.origin.reference} ({opened.origin.text})")
     click.echo(f"data: {protocol.data.name}, {images} of {test} test images, {protocol.threat.text}")
-    peers = _peers(where, protocol, workload, opened.origin.sha256)
+    peers = _peers(where, protocol, opened.origin.sha256)
     with under_attack(opened):
         found = diagnosis.diagnose(
             opened.network,
@@ -76,14 +75,12 @@ def diagnose(
     write_result(found, report.draw(found), stem)
 
 
-def _peers(
-    where: Where, protocol: "Protocol", workload: "Workload", itself: str | None
-) -> "dict[str, torch.nn.Module]":
+def _peers(where: Where, protocol: "Protocol", itself: str | None) -> "dict[str, torch.nn.Module]":
     """Return the standard and the PGD-AT network of the store, but not the one that is examined."""
     from advbench.benchmark.runs.open_checkpoint import open_run
 
     return {
-        trained.method.label: open_run(folder, "best", workload, where.torch_device()).network
+        trained.method.label: open_run(folder, "best", where.torch_device()).network
         for folder, trained in where.store.peers(protocol)
         if trained.checkpoints["best"].sha256 != itself
     }

@@ -11,11 +11,7 @@ from advbench.benchmark.cli.off_board import ThreatOptions, attack_off_board, th
 from advbench.benchmark.cli.options import FAMILIES, Where, attacks_option, either_checkpoint, gather, work_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from advbench.benchmark.runs.executors.slurm.sizing import Placement
-    from advbench.benchmark.runs.job import Job
-    from advbench.benchmark.runs.run_folder import RunFolder
 
 
 @click.command(short_help="Attack a trained run, or any network.")
@@ -58,10 +54,11 @@ def evaluate(
     from advbench.benchmark.cli.read_records import RecordSource
     from advbench.benchmark.records.schema import CHECKPOINTS
     from advbench.benchmark.runs.perform import catalogue
+    from advbench.benchmark.runs.plan import missing_attacks
 
     folder = where.store.find(network.network)
     checkpoints = CHECKPOINTS if network.checkpoint == "both" else (network.checkpoint,)
-    due = _unattacked(folder, checkpoints, (*families, *(threat.attacks or ())) or FAMILIES)
+    due = missing_attacks(folder, checkpoints, (*families, *(threat.attacks or ())) or FAMILIES)
     if not due:
         click.echo("nothing to do: attacked already")
     else:
@@ -73,26 +70,3 @@ def evaluate(
     found, _ = RecordSource(folder.spec.protocol, store_root=where.store_root).load()
     show_board([record for record in found if record.run == folder.id], folder.spec.protocol)
     click.echo(f"record: {folder.record_path}")
-
-
-def _unattacked(folder: "RunFolder", checkpoints: tuple[str, ...], families: tuple[str, ...]) -> "list[Job]":
-    """Return the jobs of the shards that are missing."""
-    from advbench.benchmark.runs.job import Job
-
-    trained = folder.trained()
-    if trained is None:
-        raise Refused(f"{folder.spec.label} is not trained; `advbench train {folder.spec.method}` trains it")
-    every = range(folder.spec.protocol.shards(trained.data.test))
-    due: list[Job] = []
-    seen: set[Path] = set()
-    for checkpoint in trained.checkpoints:
-        for family in reversed(families):
-            journal = folder.journal(checkpoint, family, trained)
-            if checkpoint not in checkpoints or journal in seen:
-                continue
-            seen.add(journal)  # where `last` is `best` to the bit one attack serves both
-            finished = folder.finished(checkpoint, family, trained)
-            missing = tuple(shard for shard in every if shard not in finished)
-            if missing:
-                due.append(Job("evaluate", folder.spec, checkpoint, family, missing))  # type: ignore[arg-type]  # click's choice
-    return due

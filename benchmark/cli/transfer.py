@@ -50,7 +50,6 @@ def transfer(
     from advbench.benchmark import discovery
     from advbench.benchmark.data import registry
     from advbench.benchmark.evaluation.transfer import matrix
-    from advbench.benchmark.models import external
     from advbench.benchmark.runs.launch import limit_threads
     from advbench.benchmark.runs.open_checkpoint import open_run
     from advbench.reports import transfer as report
@@ -71,9 +70,8 @@ def transfer(
     if len(chosen) < 2:
         raise Refused(f"{store.root}: {len(chosen)} trained networks of {protocol.name}; a transfer matrix needs two")
     dataset = registry.load(protocol.data, root=where.data_root, device=device)
-    workload = external.Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     networks = {
-        f"{trained.method.row} s{folder.spec.seed}": open_run(folder, checkpoint, workload, device).network
+        f"{trained.method.row} s{folder.spec.seed}": open_run(folder, checkpoint, device).network
         for folder, trained in chosen
     }
     images = min(subset or len(dataset.test), len(dataset.test))

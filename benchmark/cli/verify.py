@@ -26,7 +26,6 @@ from advbench.benchmark.files import file_sha256
 if TYPE_CHECKING:
     import torch
 
-    from advbench.benchmark.data.registry import Dataset
     from advbench.benchmark.records.schema import CheckpointName, Record
     from advbench.benchmark.review.counterexamples import Judgement
     from advbench.benchmark.review.reproduce import Claim, FlagClaim, Verifier
@@ -125,7 +124,7 @@ def verify(
     if extent.count is None and "examination" in (extent.families or FAMILIES):
         for verifier in verifiers:
             if verifier.probed:
-                peers = _peers(claimed, where, dataset)
+                peers = _peers(claimed, where)
                 flags += verifier.repeat_flags(peers, partial(_show_shard, f"{verifier.name}: masking probes"))
     _report(claimed, claims, flags, out)
 
@@ -204,9 +203,8 @@ def _judged(found: "Judgement", record: "Record", file: Path, out: Path | None) 
     click.echo(f"record {record.run} stands: none of these examples fools it on an image that it counts as robust")
 
 
-def _peers(record: "Record", where: Where, dataset: "Dataset") -> "dict[str, torch.nn.Module]":
+def _peers(record: "Record", where: Where) -> "dict[str, torch.nn.Module]":
     """Return the peers of a run of the store, as its masking probes had them; none for a record from elsewhere."""
-    from advbench.benchmark.models.external import Workload
     from advbench.benchmark.runs.open_checkpoint import open_run
     from advbench.benchmark.runs.store import StoreError
 
@@ -214,9 +212,9 @@ def _peers(record: "Record", where: Where, dataset: "Dataset") -> "dict[str, tor
         where.store.find(record.run)
     except StoreError:
         return {}
-    workload, device = Workload(dataset.provenance.name, dataset.num_classes, dataset.shape), where.torch_device()
+    device = where.torch_device()
     return {
-        f"{trained.method.name} {trained.checkpoints['best'].sha256}": open_run(peer, "best", workload, device).network
+        f"{trained.method.name} {trained.checkpoints['best'].sha256}": open_run(peer, "best", device).network
         for peer, trained in where.store.peers(record.protocol)
         if peer.id != record.run
     }

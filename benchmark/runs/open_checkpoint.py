@@ -2,35 +2,35 @@
 
 import torch
 
+from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.models import external, weight_files
-from advbench.benchmark.records.schema import CheckpointName
 from advbench.benchmark.runs.run_folder import RunFolder
 
 
-def open_run(
-    folder: RunFolder, name: CheckpointName, workload: external.Workload, device: torch.device | str
-) -> external.OpenedNetwork:
+def open_run(folder: RunFolder, name: str, device: torch.device | str) -> external.OpenedNetwork:
     """Open a checkpoint of a run of ours, its file compared with the checksum that training left.
 
     Raises:
         external.ExternalError: if the run has no such checkpoint, or the file is not what training wrote.
     """
     trained = folder.trained()
-    if trained is None or name not in trained.checkpoints:
+    checkpoints = {} if trained is None else {str(key): weights for key, weights in trained.checkpoints.items()}
+    if trained is None or name not in checkpoints:
         raise external.ExternalError(f"{folder.spec.label} has no {name} checkpoint: train it first")
-    architecture, sha256 = folder.spec.protocol.network, trained.checkpoints[name].sha256
+    architecture, sha256 = folder.spec.protocol.network, checkpoints[name].sha256
+    path = folder.path / f"{name}.safetensors"
     try:
         network = weight_files.load(
-            folder.weights(name),
+            path,
             architecture,
-            num_classes=workload.num_classes,
-            channels=workload.shape[0],
+            num_classes=trained.data.num_classes,
+            channels=KNOWN[trained.data.name].shape[0],
             sha256=sha256,
             device=device,
         )
     except weight_files.ChangedWeightsError:
         raise external.ExternalError(
-            f"{folder.weights(name)}: not the weights that training wrote (sha256 differs); train the run again"
+            f"{path}: not the weights that training wrote (sha256 differs); train the run again"
         ) from None
     origin = external.Origin(f"{folder.id[:8]} {folder.spec.label} {name}", "run", architecture, sha256)
     return external.OpenedNetwork(network, origin)

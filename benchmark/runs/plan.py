@@ -5,8 +5,9 @@ What planning must know of a method is plain data (`MethodFacts`), handed in by 
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, cast
 
 from advbench.benchmark.data.known_sets import KNOWN
@@ -191,6 +192,31 @@ def plan(suite: Suite, store: Store, catalogue: Catalogue) -> tuple[Job, ...]:
     jobs = [work.job for work in survey(suite, store, catalogue) if work.state != "done" and work.possible]
     there = {job.id for job in jobs}
     return tuple(dataclasses.replace(job, after=tuple(need for need in job.after if need in there)) for job in jobs)
+
+
+def missing_attacks(folder: RunFolder, checkpoints: Collection[str], families: Iterable[str]) -> list[Job]:
+    """Return the jobs of the shards of a trained run that were not attacked yet; those of `families` last first.
+
+    Raises:
+        PlanError: if the run is not trained.
+    """
+    trained = folder.trained()
+    if trained is None:
+        raise PlanError(f"{folder.spec.label} is not trained; `advbench train {folder.spec.method}` trains it")
+    every = range(folder.spec.protocol.shards(trained.data.test))
+    due: list[Job] = []
+    seen: set[Path] = set()
+    for checkpoint in trained.checkpoints:
+        for family in reversed(tuple(families)):
+            journal = folder.journal(checkpoint, family, trained)
+            if checkpoint not in checkpoints or journal in seen:
+                continue
+            seen.add(journal)  # where `last` is `best` to the bit one attack serves both
+            finished = folder.finished(checkpoint, family, trained)
+            missing = tuple(shard for shard in every if shard not in finished)
+            if missing:
+                due.append(Job("evaluate", folder.spec, checkpoint, family, missing))  # type: ignore[arg-type]  # FAMILIES
+    return due
 
 
 class _Surveyor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("benchmark", "leaderboards", "methods", "reports")
+PACKAGES = ("api", "benchmark", "leaderboards", "methods", "reports")
 IGNORED = {".git", ".venv", "__pycache__", "build", "dist", "runs", "data", "demo"}
 
 
@@ -34,7 +34,7 @@ def tracked(root: Path) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def modules(tracked: list[Path]) -> list[Path]:
-    """The Python files of the four packages, relative to the root."""
+    """The Python files of the packages, relative to the root."""
     return [path for path in tracked if path.suffix == ".py" and path.parts[0] in PACKAGES]
 
 

@@ -1,5 +1,6 @@
-"""The folder X/ is the package advbench.X: pyproject, the folders and the wheel agree."""
+"""The folder X/ is the package advbench.X, and api/ advbench itself: pyproject, the folders and the wheel agree."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("benchmark", "leaderboards", "methods", "reports")
+PACKAGES = ("api", "benchmark", "leaderboards", "methods", "reports")
+
+
+def installed(path: Path) -> Path:
+    """Where a file, relative to the root, lies once it is installed."""
+    return Path("advbench", *path.parts[path.parts[0] == "api" :])
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +44,7 @@ def wheel(root: Path, tracked: list[Path], plain_environment, tmp_path_factory) 
 
 
 def test_packages_are_exactly_the_folders_with_python_files(pyproject, modules):
-    folders = {"advbench." + ".".join(path.parent.parts) for path in modules}
+    folders = {".".join(installed(path.parent).parts) for path in modules}
     assert set(pyproject["tool"]["setuptools"]["packages"]) == folders
 
 
@@ -59,21 +65,26 @@ def test_the_wheel_holds_advbench_alone(wheel):
 
 
 def test_the_wheel_holds_all_code_protocols_and_type_markers(wheel, modules, tracked):
-    expected = {f"advbench/{path.as_posix()}" for path in modules}
-    expected |= {f"advbench/{path.as_posix()}" for path in tracked if path.match("benchmark/protocols/*.toml")}
-    expected |= {f"advbench/{package}/py.typed" for package in PACKAGES}
-    assert expected <= set(wheel)
+    data = [path for path in tracked if path.match("benchmark/protocols/*.toml")]
+    data += [path for path in tracked if path.parts[:2] == ("leaderboards", "records") and path.suffix == ".json"]
+    data += [Path(package, "py.typed") for package in PACKAGES]
+    assert {installed(path).as_posix() for path in (*modules, *data)} <= set(wheel)
 
 
-def test_the_wheel_holds_no_records_tables_or_figures(wheel):
+def test_the_wheel_holds_no_tables_or_figures_and_only_published_records(wheel):
     inside = [name for name in wheel if name.startswith(("advbench/leaderboards/", "advbench/reports/"))]
-    assert not [name for name in inside if {"records", "tables", "figures"} & set(name.split("/")[2:-1])]
-    assert not [name for name in wheel if name.endswith((".json", ".png", ".pdf", ".safetensors"))]
+    assert not [name for name in inside if {"tables", "figures"} & set(name.split("/")[2:-1])]
+    assert not [name for name in wheel if name.endswith((".png", ".pdf", ".safetensors"))]
+    records = "advbench/leaderboards/records/"
+    assert not [name for name in wheel if name.endswith(".json") and not name.startswith(records)]
 
 
-def test_the_namespace_has_no_module_of_its_own(root, wheel):
-    assert "advbench/__init__.py" not in wheel
-    assert not (root / "advbench").exists()
+def test_the_top_package_imports_nothing_that_is_slow(root):
+    """Every import of a module of ours runs it first: it may not cost what that module does without."""
+    tree = ast.parse((root / "api/__init__.py").read_text(encoding="utf-8"))
+    loaded = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {getattr(node, "module", None) for node in loaded} <= {"importlib", "pathlib", "typing"}
+    assert not (root / "advbench").exists(), "a folder of that name would hide the installed package"
 
 
 def test_dependencies_keep_their_caps(pyproject):

@@ -16,7 +16,7 @@ from advbench.benchmark.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(?:^`([^`\n]+)`:\n\n)?^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FOLDERS = ("benchmark", "docs", "leaderboards", "methods", "reports", "tests", ".ci")
+FOLDERS = ("api", "benchmark", "docs", "leaderboards", "methods", "reports", "tests", ".ci")
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def clone(tmp_path):
     packages.mkdir(parents=True)
     for folder in ("benchmark", "leaderboards", "methods", "reports"):
         (packages / folder).symlink_to(place / folder, target_is_directory=True)
+    (packages / "__init__.py").symlink_to(place / "api/__init__.py")
     return place
 
 

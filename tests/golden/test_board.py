@@ -13,7 +13,7 @@ import pytest
 from advbench.benchmark.protocol import Protocol, Threat, resolve
 from advbench.benchmark.records.schema import Flag, RecordError
 from advbench.benchmark.records.statistics import wilson
-from advbench.leaderboards import board, load_board
+from advbench.leaderboards import board, load_frame
 from advbench.leaderboards.frame import DTYPES
 from advbench.leaderboards.table import BoardError
 
@@ -227,12 +227,12 @@ def test_selection_keeps_the_ranks_of_the_board(board_records):
             table.select(**wrong)
 
 
-def test_load_board_is_tidy_and_typed(board_records, make_record, tmp_path):
+def test_load_frame_is_tidy_and_typed(board_records, make_record, tmp_path):
     for record in [*board_records, make_record("fat", seed=0, without=("cw",))]:
         folder = tmp_path / record.method.name
         folder.mkdir(exist_ok=True)
         (folder / f"{record.run}.json").write_text(record.dumps(), encoding="utf-8")
-    frame = load_board(tmp_path)
+    frame = load_frame(tmp_path)
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == DTYPES
     assert not frame.duplicated(["run", "checkpoint", "metric"]).any()
     one = frame.query("variant == 'TRADES' and checkpoint == 'best' and metric == 'autoattack'")
@@ -247,16 +247,16 @@ def test_load_board_is_tidy_and_typed(board_records, make_record, tmp_path):
     assert isinstance(frame, pd.DataFrame)
 
 
-def test_load_board_says_what_is_wrong(make_record, tmp_path):
+def test_load_frame_says_what_is_wrong(make_record, tmp_path):
     with pytest.raises(BoardError, match="no such records folder"):
-        load_board(tmp_path / "nowhere")
+        load_frame(tmp_path / "nowhere")
     with pytest.raises(BoardError, match="no record"):
-        load_board(tmp_path)
+        load_frame(tmp_path)
     plain = json.loads(make_record().dumps())
     plain["seed"] = -1
     (tmp_path / "broken.json").write_text(json.dumps(plain), encoding="utf-8")
     with pytest.raises(RecordError, match=r"broken\.json: not a valid record: seed"):
-        load_board(tmp_path / "broken.json")
+        load_frame(tmp_path / "broken.json")
 
 
 @pytest.mark.parametrize(

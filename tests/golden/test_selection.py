@@ -10,7 +10,7 @@ import pytest
 
 from advbench.benchmark.protocol import resolve
 from advbench.benchmark.records.publish import publish, withdraw
-from advbench.leaderboards import board, correction_notes, load_board, load_history, load_published, published_numbers
+from advbench.leaderboards import board, correction_notes, load_frame, load_history, load_published, published_numbers
 from advbench.leaderboards.published_numbers import Published, PublishedError
 from advbench.leaderboards.table import ELSEWHERE, BoardError, select_all
 from advbench.leaderboards.writers import csv, html, latex, markdown, terminal
@@ -93,7 +93,7 @@ class TestFilters:
     )
     def test_frames_hold_what_boards_show(self, dated, dated_records, wanted, tmp_path):
         publish(dated_records, tmp_path)
-        assert set(load_board(tmp_path, **wanted)["variant"]) == {row.label for row in dated.select(**wanted).rows}
+        assert set(load_frame(tmp_path, **wanted)["variant"]) == {row.label for row in dated.select(**wanted).rows}
 
     def test_of_several_boards_only_those_with_rows_stay(self, dated, make_record):
         other = board.build([make_record("mart", protocol="digits-linf/1")])
@@ -223,7 +223,7 @@ class TestHistory:
         assert list(frame["kind"]) == ["replaced", "withdrawn", "replaced"]
         assert str(frame.dtypes["date"]) == "datetime64[ns]"
         assert frame["clean_after"].isna().tolist() == [False, True, False]
-        assert len(load_board(corrected).query("method == 'act'")["seed"].unique()) == 2
+        assert len(load_frame(corrected).query("method == 'act'")["seed"].unique()) == 2
 
 
 NUMBERS = {
@@ -374,21 +374,21 @@ class TestPublished:
 
 
 class TestFrames:
-    def test_load_board_filters_and_sorts_as_boards_do(self, board_records, tmp_path):
+    def test_load_frame_filters_and_sorts_as_boards_do(self, board_records, tmp_path):
         publish(board_records, tmp_path)
-        whole = load_board(tmp_path)
-        assert set(load_board(tmp_path, family="regularised")["method"]) == {"trades", "mart"}
-        assert set(load_board(tmp_path, methods="TRADES (beta=3.0)")["variant"]) == {"TRADES (beta=3.0)"}
-        assert load_board(tmp_path, dataset="cifar10").empty
-        assert len(load_board(tmp_path, dataset="Digits", since="2025-01-01", until="2025-01-01")) == len(whole)
-        assert load_board(tmp_path, since="2025-01-02").empty
-        assert load_board(tmp_path, division="open").empty
-        ranked = load_board(tmp_path, sort="autoattack")
+        whole = load_frame(tmp_path)
+        assert set(load_frame(tmp_path, family="regularised")["method"]) == {"trades", "mart"}
+        assert set(load_frame(tmp_path, methods="TRADES (beta=3.0)")["variant"]) == {"TRADES (beta=3.0)"}
+        assert load_frame(tmp_path, dataset="cifar10").empty
+        assert len(load_frame(tmp_path, dataset="Digits", since="2025-01-01", until="2025-01-01")) == len(whole)
+        assert load_frame(tmp_path, since="2025-01-02").empty
+        assert load_frame(tmp_path, division="open").empty
+        ranked = load_frame(tmp_path, sort="autoattack")
         values = ranked.query("metric == 'autoattack' and checkpoint == 'best'")["value"].tolist()
         assert values == sorted(values, reverse=True)
-        assert load_board(tmp_path, sort="seed:desc")["seed"].iloc[0] == 2
-        last = load_board(tmp_path, checkpoints=["last"], columns=["clean", "gap_pgd20"])
+        assert load_frame(tmp_path, sort="seed:desc")["seed"].iloc[0] == 2
+        last = load_frame(tmp_path, checkpoints=["last"], columns=["clean", "gap_pgd20"])
         assert set(zip(last["checkpoint"], last["metric"], strict=True)) == {("last", "clean"), ("both", "gap_pgd20")}
         for wrong in ({"family": "magic"}, {"methods": "nobody"}, {"sort": "beauty"}, {"columns": ["half"]}):
             with pytest.raises(BoardError, match=r"magic|nobody|beauty|half"):
-                load_board(tmp_path, **wrong)
+                load_frame(tmp_path, **wrong)

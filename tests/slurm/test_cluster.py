@@ -81,7 +81,7 @@ class Place:
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "advbench.benchmark.cli", *words],
+            [sys.executable, "-m", "advbench", *words],
             cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 

@@ -129,7 +129,7 @@ def test_each_kind_of_file_in_a_bundle_has_a_limit_of_its_own(tmp_path):
 
 def test_a_terminal_that_has_not_every_character_loses_characters_only():
     done = subprocess.run(
-        [sys.executable, "-m", "advbench.benchmark.cli", "leaderboard", "--records", str(RECORDS)],
+        [sys.executable, "-m", "advbench", "leaderboard", "--records", str(RECORDS)],
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
         check=True,
@@ -139,7 +139,7 @@ def test_a_terminal_that_has_not_every_character_loses_characters_only():
 
 def test_an_error_does_not_steer_the_terminal(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "advbench.benchmark.cli", "leaderboard", "--records", str(tmp_path / "a\x1b[2Jb")],
+        [sys.executable, "-m", "advbench", "leaderboard", "--records", str(tmp_path / "a\x1b[2Jb")],
         capture_output=True,
         check=False,
     )

@@ -34,7 +34,7 @@ def _silent(_line: str) -> None:
 
 def here() -> tuple[str, ...]:
     """Return how to call this installation of advbench."""
-    return (sys.executable, "-m", "advbench.benchmark.cli")
+    return (sys.executable, "-m", "advbench")
 
 
 @dataclass(frozen=True)
