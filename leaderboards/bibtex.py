@@ -10,6 +10,20 @@ from advbench.leaderboards.writers.escaping import bibtex_escape
 JOURNALS = re.compile(
     r"\b(journal|transactions|letters|arxiv|preprint|TPAMI|TMLR|JMLR|IJCV|TIFS|TNNLS|neurocomputing)\b", re.IGNORECASE
 )
+VENUES = {
+    "AAAI": "Proceedings of the AAAI Conference on Artificial Intelligence",
+    "BMVC": "British Machine Vision Conference",
+    "CVPR": "Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition",
+    "ECCV": "European Conference on Computer Vision",
+    "ICCV": "Proceedings of the IEEE/CVF International Conference on Computer Vision",
+    "ICLR": "International Conference on Learning Representations",
+    "ICML": "International Conference on Machine Learning",
+    "ICONIP": "International Conference on Neural Information Processing",
+    "NeurIPS": "Advances in Neural Information Processing Systems",
+}
+"""Venue on a card → its name in full; what is not here stays as it is."""
+EPRINT = re.compile(r"https?://arxiv\.org/(?:abs|pdf)/([a-z-]+/\d{7}|\d{4}\.\d{4,5})")
+DOI = re.compile(r"https?://(?:dx\.)?doi\.org/(10\.\S+)")
 KEY = re.compile(r"[^\s\"#%'(),={}~\\]+")
 
 
@@ -67,9 +81,12 @@ def entry(method: MethodIdentity) -> str:
     fields = {
         "title": f"{{{bibtex_escape(method.title)}}}",  # second braces keep the capitals
         "author": bibtex_escape(method.authors),
-        where: bibtex_escape(method.venue),
+        where: bibtex_escape(VENUES.get(method.venue, method.venue)),
         "year": str(method.year),
+        "doi": doi[1] if (doi := DOI.fullmatch(method.url)) else "",
+        "eprint": eprint[1] if (eprint := EPRINT.fullmatch(method.url)) else "",
+        "archiveprefix": "arXiv" if eprint else "",
         "url": method.url.replace("{", "").replace("}", ""),
     }
-    lines = [f"  {name:<9} = {{{value}}}" for name, value in fields.items() if value.strip()]
+    lines = [f"  {name:<13} = {{{value}}}" for name, value in fields.items() if value.strip()]
     return f"@{kind}{{{method.key},\n" + ",\n".join(lines) + "\n}\n"

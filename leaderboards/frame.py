@@ -84,8 +84,11 @@ def load_frame(path: str | Path | None = None, **filters: Unpack[Filters]) -> pd
         if unknown := [key for key in metrics if key not in known]:
             raise BoardError(f"no column {unknown[0]!r}; columns: {', '.join(sorted(known))}")
         frame = frame[frame["metric"].isin(list(metrics))]
-    sort = filters.get("sort")
-    return (frame if sort is None else _sort(frame, sort)).reset_index(drop=True)
+    if (sort := filters.get("sort")) is not None:
+        frame = _sort(frame, sort)
+    if (top := filters.get("top")) is not None:
+        frame = frame[frame["variant"].isin(frame["variant"].unique()[:top])]
+    return frame.reset_index(drop=True)
 
 
 def _traits(record: Record) -> Traits:

@@ -33,6 +33,7 @@ class Filters(TypedDict, total=False):
         until: rows whose newest record was written on this day or earlier.
         division: "closed" or "open".
         sort: "KEY", "KEY:asc" or "KEY:desc", where the key is a column, "family", "year" (of the paper) or "date".
+        top: only this many methods, the first ones of the order.
     """
 
     columns: Sequence[str] | None
@@ -45,6 +46,7 @@ class Filters(TypedDict, total=False):
     until: Day
     division: str | None
     sort: str | None
+    top: int | None
 
 
 class Traits(NamedTuple):

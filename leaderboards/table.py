@@ -123,13 +123,15 @@ class Table:
         if wanted.covers(self.dataset, self.network):
             rows = tuple(row for row in wanted.keep(self.rows, traits_of) if wanted.shows(row.checkpoint))
             quoted, external = wanted.quoted(self.published), wanted.quoted(self.external)
-        keys = {row.key for row in rows}
-        beside = (("published", self.published, quoted), ("external", self.external, external))
-        kept = (note for note in self.notes if not note.rows or keys & set(note.rows))
-        notes = (*kept, *hidden(self.rows, rows, beside))
+        sorted_by: tuple[Note, ...] = ()
         if sort is not None:
             rows, note = ordered(rows, sort, self.columns)
-            notes = (*notes, note)
+            sorted_by = (note,)
+        keys = list(dict.fromkeys(row.key for row in rows))[: filters.get("top")]
+        rows = tuple(row for row in rows if row.key in keys)
+        kept = (note for note in self.notes if not note.rows or set(keys) & set(note.rows))
+        beside = (("published", self.published, quoted), ("external", self.external, external))
+        notes = (*kept, *hidden(self.rows, rows, beside), *sorted_by)
         chosen = self.columns if columns is None else tuple(self.column(key) for key in columns)
         return replace(self, columns=chosen, rows=rows, notes=notes, published=quoted, external=external)
 

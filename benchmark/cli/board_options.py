@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.options import NAMES, either_checkpoint, flag, gather, methods_option
+from advbench.benchmark.cli.options import NAMES, POSITIVE, either_checkpoint, flag, gather, methods_option
 
 if TYPE_CHECKING:
     from advbench.leaderboards.selection import Filters
@@ -101,6 +101,7 @@ choice_options = gather(
         metavar="KEY[:asc|desc]",
         help="Sort by a column, family, year (of the paper) or date.  [default: mean AutoAttack]",
     ),
+    click.option("--top", type=POSITIVE, help="Only this many methods, the first ones."),
 )
 format_options = gather(
     "form",
@@ -121,8 +122,11 @@ format_options = gather(
     ),
     flag("--plain", default=None, help="LaTeX: without booktabs."),
     click.option(
-        "--group-by", type=click.Choice(["dataset", "network"]), help="LaTeX: several boards in one table, by this."
+        "--group-by",
+        type=click.Choice(["dataset", "network", "family"]),
+        help="LaTeX: several boards in one table by data set or network, or methods by family.",
     ),
+    click.option("--baseline", metavar="METHOD", help="LaTeX: differences to this method in parentheses."),
     click.option("--blocks", type=click.Choice(list(BLOCKS)), help="LaTeX: how best and last are set apart."),
     flag("--second", default=None, help="LaTeX: underline what the fewest rows beat, after bold."),
     flag("--intervals", default=None, help="LaTeX: Wilson intervals in the cells of single seeds."),

@@ -15,7 +15,10 @@ from advbench.leaderboards.published_numbers import Published
 from advbench.leaderboards.table import ELSEWHERE, BoardError
 from advbench.leaderboards.writers import latex
 from advbench.leaderboards.writers.latex import VENUES, Layout
+from advbench.leaderboards.writers.latex.cells import CellSource, aligned
 
+PHANTOM = re.compile(r"\\phantom(\{(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{\})*\})*\})*\})")
+"""What keeps a place and shows nothing."""
 SOURCE = "https://example.org/some_very-long/address/of_a/repository-with_no-place/to_break README"
 NUMBERS = {
     "trades": [
@@ -67,7 +70,7 @@ def body(text: str) -> str:
 
 
 def cells(line: str) -> list[str]:
-    return [cell.strip().removesuffix(r"\\").strip() for cell in re.split(r"(?<!\\)&", line)]
+    return [cell.strip().removesuffix(r"\\").strip() for cell in re.split(r"(?<!\\)&", PHANTOM.sub("", line))]
 
 
 def line_of(text: str, start: str) -> list[str]:
@@ -127,7 +130,7 @@ def test_attacks_show_best_last_and_their_difference(cifar):
 
 def test_groups_keep_boards_apart(boards):
     text = latex.write(boards, Layout(group_by="dataset", span="double", second=True))
-    titles = re.findall(r"\\multicolumn\{9\}\{@\{\}c@\{\}\}\{(.*?)\} ", text)
+    titles = re.findall(r"\\multicolumn\{10\}\{@\{\}c@\{\}\}\{(.*?)\} ", text)
     assert titles == ["CIFAR-10", "CIFAR-100"]
     headings = re.findall(r"\\textit\{(.*?)\}", text)
     assert headings == [
@@ -147,6 +150,56 @@ def test_groups_keep_boards_apart(boards):
     assert "ranked by itself" not in alone
     for table in boards:
         assert table.digest[:16] in text
+
+
+def test_families_are_groups_and_differences_are_to_the_baseline(cifar):
+    layout = Layout(group_by="family", baseline="pgd-at", columns=("clean", "autoattack", "gap_autoattack"), cite=False)
+    text = latex.write(cifar.select(checkpoints=["best"]), layout)
+    headings = re.findall(r"\\textit\{(.*?)\}", body(text))
+    families = dict.fromkeys(row.identity.family.capitalize() for row in cifar.rows)
+    assert headings == list(families)
+    assert "In parentheses: difference to pgd-at." in text
+    own, other = line_of(text, "PGD-AT"), line_of(text, r"\textbf{MART}" if r"\textbf{MART}" in text else "MART")
+    assert "(" not in own[1]
+    for cell, key in ((other[1], "clean"), (other[2], "autoattack")):
+        difference = round(mean(cifar, "MART", key) - mean(cifar, "PGD-AT", key), cifar.decimals)
+        assert f"({difference:+.{cifar.decimals}f})" in cell.replace("$-$", "-").replace("$+$", "+")
+    assert "(" not in other[3], "a gap is a difference already"
+    with pytest.raises(BoardError, match="no method 'nobody'"):
+        latex.write(cifar, Layout(baseline="nobody"))
+    with pytest.raises(BoardError, match="only one board can be grouped by family"):
+        latex.write([cifar, cifar], layout)
+
+
+def test_ranks_stand_in_wide_tables_where_there_are_ranks(cifar, make_record):
+    (found,) = [line for line in body(latex.write(cifar, Layout(span="double"))).splitlines() if "MART" in line][:1]
+    (row,) = [row for row in cifar.rows if row.label == "MART" and row.checkpoint == "best"]
+    assert row.rank.replace("–", "--") in cells(found)[1]
+    assert "Rank" not in latex.write(board.build([make_record("trades")]), Layout(span="double"))
+
+
+def test_decimal_points_of_a_column_stand_below_each_other():
+    column = [CellSource("97.1", r"\,{\tiny x}", "97.1"), CellSource(r"$-$5", "", "-5"), CellSource("withheld")]
+    assert aligned(column) == [
+        r"\phantom{$-$}97.1\,{\tiny x}",
+        r"\phantom{0}$-$5\phantom{.0}\phantom{\,{\tiny x}}",
+        "withheld",
+    ]
+
+
+def test_a_table_taller_than_a_page_becomes_several_and_loses_nothing(make_record, caplog):
+    records = [make_record(f"m{number}", label=f"Method-{number}", shift=-number / 200) for number in range(60)]
+    table = board.build(records)
+    text = latex.write(table, Layout(cite=False))
+    assert text.count(r"\begin{table}") == text.count(r"\addtocounter{table}{-1}") + 1 == 2
+    assert text.count(r"\label{") == 1
+    assert [text.count(f"Method-{number} &") for number in range(60)] == [2] * 60
+    assert text.count(table.digest[:16]) == 1, "the notes stand below the last part"
+    (warning,) = caplog.messages
+    assert "taller than a page" in warning
+    short = table.select(top=10)
+    assert latex.write(short, Layout(cite=False)).count(r"\begin{table}") == 1
+    assert "50 methods of the board are not shown" in " ".join(note.text for note in short.notes)
 
 
 def test_bold_is_each_boards_own(boards):

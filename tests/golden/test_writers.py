@@ -91,10 +91,14 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
+PHANTOM = re.compile(r"\\phantom(\{(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{\})*\})*\})*\})")
+"""What keeps a place and shows nothing."""
+
+
 def numbers(text):
     """The numbers in a cell, without the LaTeX or Markdown around them; counts of seeds are not numbers of the cell."""
     text = re.sub(r"\(n=\d+\)|\(\d+ collapsed\)", "", text.replace("$-$", "-").replace("−", "-"))
-    return [float(one) for one in NUMBER.findall(re.sub(r"\\multicolumn\{\d+\}", "", text))]
+    return [float(one) for one in NUMBER.findall(re.sub(r"\\multicolumn\{\d+\}", "", PHANTOM.sub("", text)))]
 
 
 def expected(table, row, key, *, spread=True):

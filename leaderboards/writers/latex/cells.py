@@ -1,6 +1,7 @@
 """Cells, names and headings as LaTeX source."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from advbench.leaderboards.bibtex import citable
 from advbench.leaderboards.table import Cell, Column, Quoted, Row, show
@@ -10,14 +11,24 @@ from advbench.leaderboards.writers.latex.layout import Layout
 SIGNS = {"masking": r"\dag", "collapsed": r"\ddag", "invalid": r"\S"}
 
 
-def tex(cell: Cell, column: Column, layout: Layout, places: int) -> str:
-    """Set one cell: the mean in full size, its spread small."""
+class CellSource(NamedTuple):
+    """A cell as LaTeX source: text, what stands small behind it, the number in it ("" for words and sets), its sign."""
+
+    text: str
+    tail: str = ""
+    number: str = ""
+    sign: str = ""
+
+
+def tex(cell: Cell, column: Column, layout: Layout, places: int, baseline: float | None = None) -> CellSource:
+    """Set one cell: the mean in full size, its spread and its difference to a baseline small."""
     shown = show(cell, column, places, intervals=layout.intervals)
-    text = _number(shown.main) if cell.state == "measured" and column.kind != "text" else latex_escape(shown.main)
-    text = _emphasis(cell, layout)(text)
-    if shown.sign:
-        text += rf"\textsuperscript{{{latex_escape(shown.sign)}}}"
+    number = shown.main if cell.state == "measured" and column.kind not in {"text", "rank"} else ""
+    text = _emphasis(cell, layout)(_number(number) if number else latex_escape(shown.main))
+    sign = rf"\rlap{{\smash{{\textsuperscript{{{latex_escape(shown.sign)}}}}}}}" if shown.sign else ""
     small = []
+    if baseline is not None and cell.mean is not None:
+        small.append(f"({_number(f'{round(cell.mean - baseline, places) + 0.0:+.{places}f}')})")
     if shown.spread:
         small.append(rf"$\pm$\,{shown.spread}")
     if shown.interval:
@@ -26,7 +37,34 @@ def tex(cell: Cell, column: Column, layout: Layout, places: int) -> str:
         small.append(latex_escape(shown.unit))
     if shown.measured:
         small.append(f"({latex_escape(shown.measured)})")
-    return rf"{text}\,{{\tiny {' '.join(small)}}}" if small else text
+    return CellSource(text, rf"\,{{\tiny {' '.join(small)}}}" if small else "", number, sign)
+
+
+def aligned(cells: Sequence[CellSource]) -> list[str]:
+    """Return the cells of a column with their decimal points below each other, whatever columns are centred.
+
+    Digits, signs and spreads that other cells of the column have and one lacks are set as phantoms.
+    """
+    parts = [cell.number.lstrip("+-").partition(".") for cell in cells]
+    whole = max((len(integer) for integer, _, _ in parts), default=0)
+    places = max((len(fraction) for _, _, fraction in parts), default=0)
+    minus = any(cell.number.startswith("-") for cell in cells)
+    longest = max((cell.tail for cell in cells), key=len, default="")
+    found = []
+    for cell, (integer, point, fraction) in zip(cells, parts, strict=True):
+        if not cell.number:
+            found.append(cell.text + cell.tail + cell.sign)
+            continue
+        before = "$-$" * (minus and not cell.number.startswith("-")) + "0" * (whole - len(integer))
+        after = "." * (not point and places > 0) + "0" * (places - len(fraction))
+        lacking = len(cell.tail) < len(longest)
+        tail = (rf"\rlap{{{cell.tail}}}" if lacking and cell.tail else cell.tail) + _phantom(longest if lacking else "")
+        found.append(_phantom(before) + cell.text + _phantom(after) + tail + cell.sign)
+    return found
+
+
+def _phantom(text: str) -> str:
+    return rf"\phantom{{{text}}}" if text else ""
 
 
 def name(row: Row, rows: Iterable[Row], layout: Layout) -> str:
@@ -37,7 +75,7 @@ def name(row: Row, rows: Iterable[Row], layout: Layout) -> str:
     strongest = next((cell for cell in cells if cell.bold), next((cell for cell in cells if cell.second), cells[0]))
     text = _emphasis(strongest, layout)(latex_escape(row.label))
     if marked:
-        text += rf"\textsuperscript{{{marked}}}"
+        text += rf"\smash{{\textsuperscript{{{marked}}}}}"
     return text + _citation(row.identity.key if citable(row.identity) else "", layout)
 
 
@@ -46,7 +84,7 @@ def quoted_name(one: Quoted, letter: str, layout: Layout) -> str:
     return rf"{latex_escape(one.label)}\textsuperscript{{{letter}}}" + _citation(one.key, layout)
 
 
-def quoted_cell(one: Quoted, column: Column, layout: Layout) -> str:
+def quoted_cell(one: Quoted, column: Column, layout: Layout) -> CellSource:
     """Set one published number with the decimals of its source; nothing where it gives none."""
     return tex(one.cell(column.key), column, layout, one.decimals)
 
@@ -89,5 +127,5 @@ def _emphasis(cell: Cell, layout: Layout) -> Callable[[str], str]:
 
 
 def _number(text: str) -> str:
-    """Set a minus sign as one."""
-    return f"$-${text[1:]}" if text.startswith("-") else text
+    """Set signs as such."""
+    return f"${text[0]}${text[1:]}" if text.startswith(("-", "+")) else text

@@ -1,5 +1,6 @@
 """The float around the tabular: caption, scaling, notes; and which boards and columns go in."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from string import ascii_lowercase
@@ -8,10 +9,19 @@ from advbench.leaderboards.table import BoardError, Column, Table, select_all
 from advbench.leaderboards.writers.escaping import display, latex_escape
 from advbench.leaderboards.writers.latex.cells import source
 from advbench.leaderboards.writers.latex.layout import VENUES, Layout
-from advbench.leaderboards.writers.latex.tabular import transposed, upright
+from advbench.leaderboards.writers.latex.tabular import Tabular, transposed, upright
 
-TALL = 48
-"""Lines of a table that fill a page in footnote size; longer ones are set smaller."""
+logger = logging.getLogger(__name__)
+PAGE = 600.0
+"""Points (1/72 inch) of a page's text that a float may fill: all venues have more than 8.8 inches."""
+CAPTION, RULES = 48.0, 24.0
+"""Points that a caption and a table's rules and header take."""
+LEADING = {r"\footnotesize": 9.5, r"\scriptsize": 8.0, r"\tiny": 6.0}
+"""Points from line to line, in a document of 10 points."""
+GAPS = {r"\footnotesize": "4pt", r"\scriptsize": "3pt"}
+"""Size of a table → half the space between its columns."""
+LETTER = 2.6
+"""Points that a letter of the notes takes on average."""
 APART = "Each protocol is ranked by itself: bold and underlined rows are so within their own block of rows."
 
 
@@ -33,23 +43,22 @@ def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
     boards = _ordered([board for board in boards if board.rows], layout)
     if not boards:
         raise BoardError("no rows to make a LaTeX table of; train and evaluate first, or choose other rows")
-    if layout.transpose and len(boards) > 1:
-        raise BoardError("only one board can be transposed; choose one with --protocol")
+    if len(boards) > 1 and (layout.transpose or layout.group_by == "family"):
+        how = "transposed" if layout.transpose else "grouped by family"
+        raise BoardError(f"only one board can be {how}; choose one with --protocol")
     places = layout.decimals if layout.decimals is not None else min(board.decimals for board in boards)
     keys = layout.columns or _default(boards, layout)
     chosen = [_shared(boards, key) for key in keys if key not in {"method", "checkpoint"}]
     boards = [_with_units(board, chosen) for board in boards]
     letters = _letters(boards)
-    if layout.transpose:
-        body = transposed(boards[0], chosen, layout, places, letters)
-    else:
-        body = upright(boards, chosen, layout, places, letters)
-    return _float(body, boards, layout, {column.key for column in chosen}, letters)
+    make = upright if not layout.transpose else lambda boards, *rest: transposed(boards[0], *rest)
+    body = make(boards, chosen, layout, places, letters)
+    return _floats(body, boards, layout, {column.key for column in chosen}, letters)
 
 
 def _ordered(boards: Sequence[Table], layout: Layout) -> list[Table]:
     """Return boards by the names of what they are grouped by; as given without groups."""
-    if layout.group_by is None:
+    if layout.group_by not in {"dataset", "network"}:
         return list(boards)
     names = ("dataset", "network") if layout.group_by == "dataset" else ("network", "dataset")
     return sorted(boards, key=lambda board: [display(getattr(board, one)).casefold() for one in names])
@@ -57,7 +66,8 @@ def _ordered(boards: Sequence[Table], layout: Layout) -> list[Table]:
 
 def _default(boards: Sequence[Table], layout: Layout) -> tuple[str, ...]:
     """Return the default columns, or those of a board that was narrowed to others."""
-    keys = layout.keys
+    ranked = any(row.rank for board in boards for row in board.rows)
+    keys = tuple(key for key in layout.keys if ranked or key != "rank")
     for board in boards:
         there = tuple(column.key for column in board.columns)
         if not set(keys) <= set(there):
@@ -94,8 +104,11 @@ def _letters(boards: Sequence[Table]) -> dict[str, str]:
     return {text: ascii_lowercase[number % 26] * (1 + number // 26) for number, text in enumerate(notes)}
 
 
-def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str], letters: Mapping[str, str]) -> str:
-    """Wrap the tabular: caption where the venue has it, scaled only if too wide, notes below."""
+def _floats(body: Tabular, boards: Sequence[Table], layout: Layout, keys: set[str], letters: Mapping[str, str]) -> str:
+    """Wrap the tabular: caption where the venue has it, scaled only if too wide, notes below.
+
+    What is taller than a page becomes several floats under one number: LaTeX would set one, and lose its foot.
+    """
     venue = layout.place
     name = "table*" if layout.span == "double" and venue.columns == 2 else "table"
     titles = ", ".join(board.title for board in boards)
@@ -108,25 +121,33 @@ def _float(body: str, boards: Sequence[Table], layout: Layout, keys: set[str], l
     )
     sources = [f"{letter}: {text}." for text, letter in letters.items()]
     notes = [latex_escape(" ".join([*briefs, *([APART] if len(boards) > 1 else [])])), *sources]
+    if layout.baseline is not None:
+        notes.append(latex_escape(f"In parentheses: difference to {layout.baseline}."))
     packages = "graphicx" if layout.style == "plain" else "booktabs,graphicx"
-    roomy = layout.wide and body.count("\n") < TALL
-    size, gap = (r"\footnotesize", "4pt") if roomy else (r"\scriptsize", "3pt")
-    titled = [rf"\caption{{{caption}}}", rf"\label{{{layout.label}}}"]
-    above = venue.caption == "above"
     width = f", for {venue.name}: {venue.page if layout.wide else venue.column:.2f} in" if venue.name else ""
-    return "\n".join(
-        [
-            rf"% needs \usepackage{{{packages}}}{width}",
-            rf"\begin{{{name}}}[t]",
+    across = 72 * (venue.page if layout.wide else venue.column) if venue.name else 495 if layout.wide else 234
+    foot = LEADING[r"\tiny"] * (1 + len(" ".join(notes)) * LETTER // across)
+    cut = {size: body.parts(max(10, int((PAGE - CAPTION - RULES - foot) / LEADING[size]))) for size in GAPS}
+    size = r"\footnotesize" if layout.wide and len(cut[r"\footnotesize"]) == 1 else r"\scriptsize"
+    parts = cut[size]
+    if len(parts) > 1:
+        logger.warning("the table is taller than a page: it was set as %d floats; --top N shortens it", len(parts))
+    found = [rf"% needs \usepackage{{{packages}}}{width}"]
+    for number, part in enumerate(parts, 1):
+        again = r"\addtocounter{table}{-1}" if number > 1 else ""
+        label = rf"\label{{{layout.label}}}" if number == 1 else r"% the same table goes on"
+        titled = [rf"\caption{{{caption}{' (continued)' if number > 1 else ''}}}", label]
+        told = " ".join(notes) if number == len(parts) else "Continued on a later page."
+        found += [
+            rf"\begin{{{name}}}[t]{again}",
             r"\centering",
-            *([*titled, r"\par\smallskip"] if above else []),
-            rf"{{{size}\setlength{{\tabcolsep}}{{{gap}}}%",
+            *([*titled, r"\par\smallskip"] if venue.caption == "above" else []),
+            rf"{{{size}\setlength{{\tabcolsep}}{{{GAPS[size]}}}%",
             r"\sbox0{%",
-            body + "}%",
+            part + "}%",
             r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
-            rf"\par\smallskip\parbox{{\linewidth}}{{\tiny\raggedright {' '.join(notes)}}}\par}}",
-            *([] if above else titled),
+            rf"\par\smallskip\parbox{{\linewidth}}{{\tiny\raggedright {told}}}\par}}",
+            *([] if venue.caption == "above" else titled),
             rf"\end{{{name}}}",
-            "",
         ]
-    )
+    return "\n".join([*found, ""])

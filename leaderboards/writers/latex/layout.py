@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 PER_CHECKPOINT = {"clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "flags"}
 """Columns that differ between best and last; the others belong to the method."""
 SINGLE = ("clean", "pgd20", "cw", "autoattack", "gap_autoattack")
-DOUBLE = ("clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "gap_autoattack")
+DOUBLE = ("rank", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "gap_autoattack")
 BY_ATTACK = {"single": ("clean", "autoattack"), "double": ("clean", "pgd20", "cw", "autoattack")}
 """With Best, Last and Diff. under every attack fewer attacks are legible."""
 
@@ -53,7 +53,9 @@ class Layout:
         venue: key of VENUES: caption, citations and the default columns fit it.
         blocks: best and last as blocks of "rows", side by side as blocks of "columns", or per attack ("attacks") with
             their difference, as papers on robust overfitting have them.
-        group_by: order several boards by "dataset" or "network", each group under its title.
+        group_by: order several boards by "dataset" or "network", each group under its title; or the methods of a board
+            by "family".
+        baseline: a method by name or label; accuracies of the others have their difference to it in parentheses.
         columns: keys of the columns; by default what fits the span, legibly.
         methods: only these methods.
         decimals: places of accuracies; by default as many as the test set supports.
@@ -68,7 +70,8 @@ class Layout:
     span: Literal["single", "double"] = "single"
     venue: str | None = None
     blocks: Literal["rows", "columns", "attacks"] = "rows"
-    group_by: Literal["dataset", "network"] | None = None
+    group_by: Literal["dataset", "network", "family"] | None = None
+    baseline: str | None = None
     columns: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
     decimals: int | None = None

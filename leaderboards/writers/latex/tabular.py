@@ -1,11 +1,23 @@
 """The tabular of one or several boards: upright with blocks of rows, or transposed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from advbench.leaderboards.table import Column, Quoted, Row, Table
+from advbench.leaderboards.selection import names_of
+from advbench.leaderboards.table import BoardError, Column, Quoted, Row, Table
 from advbench.leaderboards.writers.escaping import display, latex_escape
-from advbench.leaderboards.writers.latex.cells import alignment, heading, name, quoted_cell, quoted_name, source, tex
+from advbench.leaderboards.writers.latex.cells import (
+    CellSource,
+    aligned,
+    alignment,
+    heading,
+    name,
+    quoted_cell,
+    quoted_name,
+    source,
+    tex,
+)
 from advbench.leaderboards.writers.latex.layout import PER_CHECKPOINT, Layout
 
 TABLE_RULES = {
@@ -49,20 +61,28 @@ class Entry(NamedTuple):
     """One line of the logical table: a name, and its value by column and checkpoint."""
 
     name: str
-    value: Callable[[Metric], str]
+    value: Callable[[Metric], CellSource]
+
+    def line(self, metrics: Sequence[Metric]) -> "Line":
+        """Return the name and the values of these columns."""
+        return self.name, [self.value(metric) for metric in metrics]
+
+
+Line = tuple[str, list[CellSource]]
+"""The first cell of a line, and the others."""
 
 
 class Block(NamedTuple):
     """Lines under one heading, perhaps below the title of a group of blocks."""
 
     heading: str
-    lines: list[list[str]]
+    lines: list[Line]
     group: str = ""
 
 
 def upright(
     boards: Sequence[Table], columns: Sequence[Column], layout: Layout, places: int, letters: Mapping[str, str]
-) -> str:
+) -> "Tabular":
     """Return the tabular with one line per method; `letters` mark the sources of published rows, see `cells.source`."""
     names = checkpoints(boards)
     metrics, header = _metrics(columns, names, layout)
@@ -73,21 +93,53 @@ def upright(
         for checkpoint in names if stacked else names[:1]:
             moved = [metric._replace(checkpoint=checkpoint) for metric in metrics] if stacked else metrics
             about = f"{checkpoint.capitalize()} checkpoint" if stacked else ""
-            entries = [_measured(variant, layout, places, moved) for variant in variants(board)]
-            lines = [[entry.name, *map(entry.value, moved)] for entry in entries if entry]
-            blocks.append(Block(_joined(title, about), lines, group))
+            reference = baseline(board, layout)
+            for family, some in _families(board, layout):
+                entries = [_measured(variant, layout, places, moved, reference) for variant in some]
+                lines = [entry.line(moved) for entry in entries if entry]
+                if family:
+                    blocks.append(Block(latex_escape(family.capitalize()), lines, about or group))
+                else:
+                    blocks.append(Block(_joined(title, about), lines, group))
         for part in board.beside:
             quoted = [_published(one, letters[source(one)], layout, everywhere=stacked) for one in part.rows]
-            lines = [[entry.name, *map(entry.value, metrics)] for entry in quoted]
+            lines = [entry.line(metrics) for entry in quoted]
             blocks.append(Block(_joined(title, part.heading), lines, group))
-    return _tabular("l" + alignment([metric.column for metric in metrics]), header, blocks, layout)
+    return Tabular("l" + alignment([metric.column for metric in metrics]), header, blocks, layout)
 
 
-def transposed(board: Table, columns: Sequence[Column], layout: Layout, places: int, letters: Mapping[str, str]) -> str:
+def _families(board: Table, layout: Layout) -> list[tuple[str, list[MethodRows]]]:
+    """Return the methods of a board by family, families in the order of their first method; else all under ""."""
+    if layout.group_by != "family":
+        return [("", variants(board))]
+    found: dict[str, list[MethodRows]] = {}
+    for variant in variants(board):
+        found.setdefault(variant.best.identity.family, []).append(variant)
+    return list(found.items())
+
+
+def baseline(board: Table, layout: Layout) -> MethodRows | None:
+    """Return the method that the others are compared with; None if a layout names none.
+
+    Raises:
+        BoardError: if the board has no such method.
+    """
+    if layout.baseline is None:
+        return None
+    for variant in variants(board):
+        if layout.baseline.casefold() in names_of(variant.best.identity, variant.best.label):
+            return variant
+    raise BoardError(f"no method {layout.baseline!r} on {board.protocol} to compare the others with")
+
+
+def transposed(
+    board: Table, columns: Sequence[Column], layout: Layout, places: int, letters: Mapping[str, str]
+) -> "Tabular":
     """Return the tabular of one board with one column per method, those beside the board at the end."""
     names = checkpoints([board])
     every = [Metric("", one, column, "") for one in names for column in columns]
-    measured = [entry for variant in variants(board) if (entry := _measured(variant, layout, places, every))]
+    reference = baseline(board, layout)
+    measured = [entry for variant in variants(board) if (entry := _measured(variant, layout, places, every, reference))]
     parts = board.beside
     quoted = [_published(one, letters[source(one)], layout, everywhere=False) for part in parts for one in part.rows]
     header = _line(["", *(entry.name for entry in (*measured, *quoted))])
@@ -106,11 +158,11 @@ def transposed(board: Table, columns: Sequence[Column], layout: Layout, places: 
         ("", "", fixed),
     ):
         metrics = [Metric("", checkpoint or names[0], column, "") for column in some]
-        lines = [[heading(one.column), *(entry.value(one) for entry in (*measured, *quoted))] for one in metrics]
+        lines = [(heading(one.column), [entry.value(one) for entry in (*measured, *quoted)]) for one in metrics]
         if lines:
             blocks.append(Block(about, lines))
     letters_of = "c" * len(measured) + (rf"@{{\hskip 1.5em}}{'c' * len(quoted)}" if quoted else "")
-    return _tabular(f"l{letters_of}", header, blocks, layout, width=1 + len(measured) + len(quoted))
+    return Tabular(f"l{letters_of}", header, blocks, layout)
 
 
 def checkpoints(boards: Sequence[Table]) -> list[str]:
@@ -175,13 +227,18 @@ def _joined(title: str, about: str) -> str:
     return title or about
 
 
-def _measured(variant: MethodRows, layout: Layout, places: int, metrics: Sequence[Metric]) -> Entry | None:
+def _measured(
+    variant: MethodRows, layout: Layout, places: int, metrics: Sequence[Metric], reference: MethodRows | None
+) -> Entry | None:
     """Return the line of a method; None where it has no row at any of the checkpoints."""
     rows = [row for metric in metrics if (row := variant.row(metric.checkpoint))]
 
-    def value(metric: Metric) -> str:
-        row = variant.row(metric.checkpoint)
-        return "" if row is None else tex(row.cells[metric.column.key], metric.column, layout, places)
+    def value(metric: Metric) -> CellSource:
+        row, other = variant.row(metric.checkpoint), None
+        if reference and reference.best.key != variant.best.key and metric.column.kind == "accuracy":
+            other = reference.row(metric.checkpoint)
+        mean = None if other is None else other.cells[metric.column.key].mean
+        return CellSource("") if row is None else tex(row.cells[metric.column.key], metric.column, layout, places, mean)
 
     return Entry(name(variant.best, rows, layout), value) if rows else None
 
@@ -190,8 +247,9 @@ def _published(one: Quoted, letter: str, layout: Layout, *, everywhere: bool) ->
     """Return the line of published numbers, at the checkpoint they are of unless the block is of no checkpoint."""
     here = "last" if one.checkpoint in FINAL else "best"
 
-    def value(metric: Metric) -> str:
-        return quoted_cell(one, metric.column, layout) if everywhere or metric.checkpoint == here else ""
+    def value(metric: Metric) -> CellSource:
+        shown = everywhere or metric.checkpoint == here
+        return quoted_cell(one, metric.column, layout) if shown else CellSource("")
 
     return Entry(quoted_name(one, letter, layout), value)
 
@@ -220,18 +278,53 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _tabular(letters: str, header: str, blocks: Sequence[Block], layout: Layout, width: int = 0) -> str:
-    top, middle, bottom = TABLE_RULES[layout.style]
-    span = width or len(letters)
-    lines = [rf"\begin{{tabular}}{{@{{}}{letters}@{{}}}}", top, header]
-    group = ""
-    for block in blocks:
-        lines.append(middle)
-        if block.group and block.group != group:
-            group = block.group
-            lines += [rf"\multicolumn{{{span}}}{{@{{}}c@{{}}}}{{{group}}} \\", middle]
-        if block.heading:
-            lines.append(rf"\multicolumn{{{span}}}{{@{{}}l}}{{\textit{{{block.heading}}}}} \\")
-        lines += [_line(cells) for cells in block.lines]
-    lines += [bottom, r"\end{tabular}"]
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True)
+class Tabular:
+    """A table before it is cut to the height of pages: letters of its columns, header lines, blocks."""
+
+    letters: str
+    header: str
+    blocks: Sequence[Block]
+    layout: Layout
+
+    def parts(self, lines: int) -> list[str]:
+        """Return tabulars of at most so many lines below the header, with headings repeated where a block is cut."""
+        parts: list[list[Block]] = [[]]
+        left = lines
+        for block in self._aligned():
+            rest = block.lines
+            while rest:
+                above = bool(block.heading) + bool(block.group)
+                if left < above + min(3, len(rest)) and parts[-1]:  # no heading stands alone at the foot of a page
+                    parts.append([])
+                    left = lines
+                fit = max(1, left - above)
+                parts[-1].append(block._replace(lines=rest[:fit]))
+                left, rest = left - above - len(rest[:fit]), rest[fit:]
+        return [self._source(blocks) for blocks in parts]
+
+    def _aligned(self) -> list[Block]:
+        """Return the blocks with the numbers of each column below each other."""
+        every = [cells for block in self.blocks for _, cells in block.lines]
+        columns = [aligned(column) for column in zip(*every, strict=True)]
+        texts = iter(zip(*columns, strict=True)) if columns else iter(() for _ in every)
+        return [
+            block._replace(lines=[(first, [CellSource(text) for text in next(texts)]) for first, _ in block.lines])
+            for block in self.blocks
+        ]
+
+    def _source(self, blocks: Sequence[Block]) -> str:
+        top, middle, bottom = TABLE_RULES[self.layout.style]
+        span = 1 + len(blocks[0].lines[0][1])
+        lines = [rf"\begin{{tabular}}{{@{{}}{self.letters}@{{}}}}", top, self.header]
+        group = ""
+        for block in blocks:
+            lines.append(middle)
+            if block.group and block.group != group:
+                group = block.group
+                lines += [rf"\multicolumn{{{span}}}{{@{{}}c@{{}}}}{{{group}}} \\", middle]
+            if block.heading:
+                lines.append(rf"\multicolumn{{{span}}}{{@{{}}l}}{{\textit{{{block.heading}}}}} \\")
+            lines += [_line([first, *(cell.text for cell in cells)]) for first, cells in block.lines]
+        lines += [bottom, r"\end{tabular}"]
+        return "\n".join(lines)
