@@ -140,8 +140,29 @@ class Averaged(OneNetwork):
 
 
 @dataclass(frozen=True)
-class EMA(Method[N]):
-    """Any method with an average of its network deployed: `class TradesEMA(EMA[OneNetwork], TRADES)` and a card.
+class WithAverage(Method[N]):
+    """Any method with a running average of its network beside what it builds; `EMA` and `SWA` say what it averages."""
+
+    def build(self, task: Task) -> N:
+        """Put the average and its number of updates beside what the averaged method builds."""
+        nets = super().build(task)  # type: ignore[safe-super]  # the averaged method follows in the order
+        nets.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        nets.add_module("average", frozen_copy(super().deployed(nets)))
+        return nets
+
+    def absorb(self, nets: N, keep: Tensor, *, buffers: bool = True) -> None:
+        """Set average ← keep·average + (1 − keep)·network and count the update; see `average_into`."""
+        average_into(nets.get_submodule("average"), super().deployed(nets), keep, buffers=buffers)
+        nets.get_buffer("count").add_(1)
+
+    def deployed(self, nets: N) -> nn.Module:
+        """Deploy the average once there is one."""
+        return nets.get_submodule("average") if nets.get_buffer("count") else super().deployed(nets)
+
+
+@dataclass(frozen=True)
+class EMA(WithAverage[N]):
+    """Any method with an exponential average deployed: `class TradesEMA(EMA[OneNetwork], TRADES)` and a card.
 
     w̄ ← d w̄ + (1 − d) w, batch-norm statistics too, after each step t = 0, 1, …, d = min(decay, (t+1)/(t+10)).
     """
@@ -156,21 +177,41 @@ class EMA(Method[N]):
         if checked is not None:
             checked()
 
-    def build(self, task: Task) -> N:
-        """Put the average and its number of steps beside what the averaged method builds."""
-        nets = super().build(task)  # type: ignore[safe-super]  # the averaged method follows in the order
-        nets.add_module("average", frozen_copy(super().deployed(nets)))
-        nets.register_buffer("averaged_steps", torch.zeros((), dtype=torch.int64))
-        return nets
-
     def after_step(self, nets: N, step: Step) -> None:
         """Average with a decay that rises from 1/10."""
         super().after_step(nets, step)
-        steps = nets.get_buffer("averaged_steps")
-        t = steps.double()
-        average_into(self.deployed(nets), super().deployed(nets), ((t + 1) / (t + 10)).clamp(max=self.decay))
-        steps.add_(1)
+        t = nets.get_buffer("count").double()
+        self.absorb(nets, ((t + 1) / (t + 10)).clamp(max=self.decay))
 
     def deployed(self, nets: N) -> nn.Module:
         """Deploy the average."""
         return nets.get_submodule("average")
+
+
+@dataclass(frozen=True)
+class SWA(WithAverage[N]):
+    """Any method with the equal average of its last epochs deployed (Izmailov et al., UAI 2018), as `EMA` is added.
+
+    Averages the weights after each epoch from `swa_delay` of training after the first drop on, and estimates batch
+    norm's statistics anew for the average.
+    """
+
+    swa_delay: float = knob(
+        0.025, "KD+SWA's release: epoch 55 of 200 after a drop at 50; fraction of training after the first drop"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a delay that is none; checks of the averaged method follow."""
+        if not 0 <= self.swa_delay <= 1:
+            raise ValueError("swa_delay must lie in [0, 1]")
+        checked = getattr(super(), "__post_init__", None)
+        if checked is not None:
+            checked()
+
+    def after_epoch(self, nets: N, step: Step) -> None:
+        """Average the epoch and re-estimate batch norm, once it is time."""
+        super().after_epoch(nets, step)
+        if step.progress >= step.first_drop + self.swa_delay:
+            n = nets.get_buffer("count").double()
+            self.absorb(nets, n / (n + 1), buffers=False)
+            step.refresh_bn(nets.get_submodule("average"))

@@ -11,12 +11,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from advbench.benchmark.losses import ce_mean, ce_sum, softmax
-from advbench.benchmark.method import Batch, Card, Method, Step, Task, knob
-from advbench.benchmark.weights import Averaged
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
+from advbench.benchmark.weights import SWA
 
 
-class Smoothed(Averaged):
-    """A target with its running average and two frozen teachers."""
+class Smoothed(OneNetwork):
+    """A target and two frozen teachers."""
 
     def __init__(self, target: nn.Module, standard: nn.Module, robust: nn.Module) -> None:
         super().__init__(target)
@@ -25,16 +25,42 @@ class Smoothed(Averaged):
 
 
 @dataclass(frozen=True)
-class KDSWA(Method[Smoothed]):
-    """L = ce CE(z(x'), y) + kd_standard KD(T_1(x')) + kd_robust KD(T_2(x')); the stochastic weight average is deployed.
-
-    KD(t) = T² CE(softmax(t/T), softmax(z(x')/T)), mean over images; x' = argmax CE(z(x'), y).
-    """
+class SelfDistilled(Method[Smoothed]):
+    """The network whose epochs KD+SWA averages: adversarial training with two teachers of its own architecture."""
 
     ce: float = knob(0.3, "release")
     kd_standard: float = knob(0.1, "release")
     kd_robust: float = knob(0.6, "release")
     temperature: float = knob(2.0, "release")
+    requires: ClassVar[Mapping[str, str]] = {"standard": "standard", "robust": "pgd_at"}
+
+    def __post_init__(self) -> None:
+        weights = (self.ce, self.kd_standard, self.kd_robust)
+        if not all(0 <= weight < inf for weight in weights) or not 0 < self.temperature < inf:
+            raise ValueError("ce, kd_standard and kd_robust must be 0 or more, temperature positive, all finite")
+
+    def build(self, task: Task) -> Smoothed:
+        """Train one network from two frozen ones of its own architecture."""
+        return Smoothed(task.network(), task.teacher("standard"), task.teacher("robust"))
+
+    def loss(self, nets: Smoothed, batch: Batch, step: Step) -> Tensor:
+        """Return cross-entropy and both distillation terms, all on adversarial images."""
+        x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
+        logits = nets.target(x_adv)
+        loss = self.ce * ce_mean(logits, batch.y)
+        for weight, teacher in ((self.kd_standard, nets.standard), (self.kd_robust, nets.robust)):
+            soft = softmax(step.predict(teacher, x_adv) / self.temperature)
+            loss = loss + weight * self.temperature**2 * ce_mean(logits / self.temperature, soft)
+        return loss
+
+
+@dataclass(frozen=True)
+class KDSWA(SWA[Smoothed], SelfDistilled):
+    """L = ce CE(z(x'), y) + kd_standard KD(T_1(x')) + kd_robust KD(T_2(x')); the stochastic weight average is deployed.
+
+    KD(t) = T² CE(softmax(t/T), softmax(z(x')/T)), mean over images; x' = argmax CE(z(x'), y).
+    """
+
     swa_delay: float = knob(
         0.025, "release: epoch 55 of 200 after a drop at 50; fraction of training after the first drop"
     )
@@ -56,36 +82,3 @@ class KDSWA(Method[Smoothed]):
             "Selection by validation PGD-10 for the release's PGD-20.",
         ),
     )
-    requires: ClassVar[Mapping[str, str]] = {"standard": "standard", "robust": "pgd_at"}
-
-    def __post_init__(self) -> None:
-        weights = (self.ce, self.kd_standard, self.kd_robust)
-        if not all(0 <= weight < inf for weight in weights) or not 0 < self.temperature < inf:
-            raise ValueError("ce, kd_standard and kd_robust must be 0 or more, temperature positive, all finite")
-        if not 0 <= self.swa_delay <= 1:
-            raise ValueError("swa_delay must lie in [0, 1]")
-
-    def build(self, task: Task) -> Smoothed:
-        """Train one network from two frozen ones of its own architecture."""
-        return Smoothed(task.network(), task.teacher("standard"), task.teacher("robust"))
-
-    def loss(self, nets: Smoothed, batch: Batch, step: Step) -> Tensor:
-        """Return cross-entropy and both distillation terms, all on adversarial images."""
-        x_adv = step.craft(batch.x, lambda x: ce_sum(nets.target(x), batch.y))
-        logits = nets.target(x_adv)
-        loss = self.ce * ce_mean(logits, batch.y)
-        for weight, teacher in ((self.kd_standard, nets.standard), (self.kd_robust, nets.robust)):
-            soft = softmax(step.predict(teacher, x_adv) / self.temperature)
-            loss = loss + weight * self.temperature**2 * ce_mean(logits / self.temperature, soft)
-        return loss
-
-    def after_epoch(self, nets: Smoothed, step: Step) -> None:
-        """Average epochs from `swa_delay` after the first drop on, equally, and re-estimate batch norm."""
-        if step.progress >= step.first_drop + self.swa_delay:
-            n = nets.count.double()
-            nets.absorb(n / (n + 1), buffers=False)
-            step.refresh_bn(nets.average)
-
-    def deployed(self, nets: Smoothed) -> nn.Module:
-        """Deploy the average once there is one."""
-        return nets.average if nets.count else nets.target

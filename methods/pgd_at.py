@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum
 from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
-from advbench.benchmark.weights import EMA
+from advbench.benchmark.weights import EMA, SWA
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,17 @@ class PGDATEMA(EMA[OneNetwork], PGDAT):
         label="PGD-AT+EMA",
         family="averaging",
         differs=(*PGDAT.card.differs, "Weights and statistics are averaged, which the paper does not do."),
+    )
+
+
+@dataclass(frozen=True)
+class PGDATSWA(SWA[OneNetwork], PGDAT):
+    """L = CE(z(x'), y); deployed: the equal average of the epochs from `swa_delay` after the first drop on."""
+
+    card = replace(
+        PGDAT.card,
+        name="pgd_at_swa",
+        label="PGD-AT+SWA",
+        family="averaging",
+        differs=(*PGDAT.card.differs, "Epochs are averaged as KD+SWA's release does, which the paper does not do."),
     )

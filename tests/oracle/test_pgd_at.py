@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from advbench.methods.pgd_at import PGDAT, PGDATEMA
+from advbench.methods.pgd_at import PGDAT, PGDATEMA, PGDATSWA
 
 
 @pytest.mark.parametrize("release_bn", [False, True])
@@ -45,3 +45,24 @@ def test_the_averaged_row_trains_as_pgd_at_and_deploys_the_average(stage, formul
         torch.testing.assert_close(value, average[name], rtol=1e-12, atol=1e-14)
     with pytest.raises(ValueError, match="decay must lie between 0 and 1"):
         PGDATEMA(decay=1.0)
+
+
+def test_the_row_with_swa_averages_epochs_after_the_first_drop(stage, monkeypatch):
+    s = stage(PGDATSWA(swa_delay=0.25))
+    refreshed = []
+    monkeypatch.setattr(s.step, "refresh_bn", refreshed.append)
+    visited = []
+    for epoch in range(4):
+        s.step.start_epoch(epoch / 4)
+        s.update()
+        s.method.after_epoch(s.nets, s.step)
+        visited.append(s.nets.target[0].weight.detach().clone())
+        assert (s.method.deployed(s.nets) is s.nets.average) == (epoch == 3), "first drop 1/2, delay 1/4"
+    s.step.start_epoch(0.9)
+    s.update()
+    s.method.after_epoch(s.nets, s.step)
+    expected = (visited[-1] + s.nets.target[0].weight.detach()) / 2
+    torch.testing.assert_close(s.nets.average[0].weight, expected, rtol=1e-12, atol=1e-14)
+    assert refreshed == [s.nets.average] * 2
+    with pytest.raises(ValueError, match="swa_delay must lie in"):
+        PGDATSWA(swa_delay=1.5)
