@@ -205,12 +205,15 @@ class BoardFindings:
         ]
 
     def agreement(self) -> PublishedOrder:
-        """Correlate mean AutoAttack with what sources print for the same data, threat and an 18-layer network."""
+        """Correlate mean AutoAttack with what sources print for the same data, threat and an 18-layer network.
+
+        Rows that may not be ranked are left out.
+        """
         rows: list[PublishedRow] = []
         last = {row.key: row for row in self.table.rows if row.checkpoint == "last"}
         for method, row in reversed(self._rows.items()):
             figure = _anchor(method, self)
-            if figure is None or figure.autoattack is None:
+            if figure is None or row.cells["rank"].state in {"withheld", "unranked"}:
                 continue
             of = last.get(row.key, row) if figure.checkpoint in {"last", "final"} else row
             if (ours := of.cells[METRIC].mean) is not None:

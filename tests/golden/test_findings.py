@@ -66,7 +66,8 @@ def test_what_costs_no_more_is_named(found):
 def test_one_seed_speaks_of_networks_and_missing_rows_are_missing(make_record):
     page = findings.write(board(make_record, ("pgd_at", "sglr"), seeds=(0,)))
     assert "one network each" in page
-    assert "DYNAT against PGD-AT: not measured here." in page
+    assert "SGLR against TE in AutoAttack: not measured here." in page
+    assert "no row of DYNAT." in page
     assert "none: too few seeds" in page
     few = findings.BoardFindings([*board(make_record, ("pgd_at",), seeds=(0, 1)), make_record("sglr")])
     assert few.compare("sglr", "pgd_at").verdict == few.gap("sglr", "pgd_at").verdict == "untested"
