@@ -1,6 +1,7 @@
 """What is published in this repository comes from its published records: tables, the demo and its plot."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import published
 from advbench.benchmark.runs.suites import DEFAULT_METHODS
 from advbench.leaderboards import board
+from advbench.leaderboards.table import Table
 from advbench.leaderboards.writers import markdown
 from advbench.reports import findings, tradeoff
 from advbench.reports.drawing.style import save
@@ -17,6 +19,7 @@ from advbench.reports.drawing.style import save
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "leaderboards" / "records"
 BEGIN, END = "<!-- demo: begin -->\n", "<!-- demo: end -->\n"
+PICTURE = "<!-- board: begin -->\n", "<!-- board: end -->\n"
 SHOWN = ("rank", "method", "checkpoint", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "passes", "hours")
 
 
@@ -57,6 +60,35 @@ def test_the_documentation_shows_the_demo_as_recorded(demo):
         text = expected
     assert text == expected, "run: ADVBENCH_UPDATE_GOLDEN=1 pytest tests/golden/test_published.py"
     assert (ROOT / "docs" / "figures" / "demo.png").stat().st_size > 10_000
+
+
+def picture(front: Table | None) -> str:
+    """What README shows: the trade-off of the front board as soon as it has records, until then the demo's."""
+    name, where, figure = "digits-linf-full/1", "this is the demo's", "docs/figures/demo.png"
+    shown = "digits-linf/2"
+    if front is not None:
+        name = shown = front.protocol
+        figure = f"leaderboards/tables/{front.protocol.replace('/', '-')}-tradeoff.png"
+        where = "this is its plot"
+    return (
+        f"The board to quote is [{name}](leaderboards/tables/{name.replace('/', '-')}.md); {where}.\n\n"
+        f"![Clean accuracy against AutoAttack on {shown}]({figure})\n"
+    )
+
+
+def test_the_readme_shows_the_board_of_real_images_as_soon_as_it_has_records(demo):
+    boards = [board.build(several) for several in board.group(board.load_records(RECORDS)).values()]
+    front = boards[0] if boards[0].protocol.startswith(f"{board.FRONT}/") else None
+    page = ROOT / "README.md"
+    text = page.read_text("utf-8")
+    before, rest = text.split(PICTURE[0])
+    _, after = rest.split(PICTURE[1])
+    expected = f"{before}{PICTURE[0]}{picture(front)}{PICTURE[1]}{after}"
+    if os.environ.get("ADVBENCH_UPDATE_GOLDEN"):
+        page.write_text(expected, "utf-8")
+        text = expected
+    assert text == expected, "run: ADVBENCH_UPDATE_GOLDEN=1 pytest tests/golden/test_published.py"
+    assert "cifar10-linf-lite-1-tradeoff.png" in picture(replace(demo, protocol="cifar10-linf-lite/1"))
 
 
 def test_the_findings_are_what_the_records_say():
