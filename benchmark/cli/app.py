@@ -54,6 +54,8 @@ COMMANDS = (
     "doctor",
 )
 """The commands in the order of the help; each lies in the file of its name, as the function of its name."""
+EXTRAS = {"train": ("torch", "torchvision", "pyautoattack", "safetensors", "sklearn")}
+"""Extra of the package → the modules that come with it."""
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 SPINS = "3000"
 """How long OpenMP's threads spin before they sleep: set before torch loads, here and so in the workers.
@@ -151,12 +153,21 @@ def explain(error: BaseException) -> tuple[int, str]:
         message += f" (see {context.command_path} --help)" if context is not None else ""
     elif isinstance(error, ValueError | RuntimeError) and type(error).__module__.startswith("advbench."):
         code = REFUSED
+    elif isinstance(error, ModuleNotFoundError) and without(error):
+        code, message = REFUSED, without(error)
     elif isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         message = f"{place}{(error.strerror or message).lower()}; are the path, its permissions and its space right?"
     else:
         message = f"{type(error).__name__}: {error}; this is a bug: run again with --debug and report what it shows"
     return code, message
+
+
+def without(error: ModuleNotFoundError) -> str:
+    """Say how to install what the core installation does without; empty for another module, whose absence is a bug."""
+    module = (error.name or "").partition(".")[0]
+    extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
+    return "" if extra is None else f"{module} is not installed, which this needs: pip install 'advbench[{extra}]'"
 
 
 def configure_logging(level: int, *, tracebacks: bool) -> None:

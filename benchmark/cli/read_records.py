@@ -115,11 +115,24 @@ class RecordSource:
         return Refused(f"{place}: no records{of}; `advbench run-all` makes some, --records reads another folder")
 
 
+def _source(protocol: "Protocol | None", records: Path | None, store_root: Path | None) -> RecordSource:
+    """Return the source that options name: without any, the published records where there is no store."""
+    from advbench.benchmark.runs.store import default_root
+    from advbench.leaderboards.board import PUBLISHED
+
+    if records == Path("published") and not records.exists():
+        records = PUBLISHED
+    elif records is None and store_root is None and not default_root().is_dir():
+        click.echo(f"note: there are no runs in {default_root()}: these are the published records", err=True)
+        records = PUBLISHED
+    return RecordSource(protocol, records, store_root)
+
+
 def records_options(only: str = "Only this one.  [default: every protocol that has records]") -> Option:
     """Return the options that say which records are read; the command gets them as `source`."""
-    words = "Records folder to read instead of the store, such as leaderboards/records."
+    words = "Records folder to read instead of the store; published: those that come with advbench, as where no run is."
     records = click.option("--records", type=PATH, help=words)
-    return gather("source", RecordSource, protocol_option(help=only), records, store_folder)
+    return gather("source", _source, protocol_option(help=only), records, store_folder)
 
 
 def labels_of(record: "Record", data_root: Path | None) -> "tuple[Labels, tuple[str, ...]] | None":

@@ -10,7 +10,35 @@ from pathlib import Path
 
 import pytest
 
+from advbench.benchmark.cli.app import EXTRAS
+
 PACKAGES = ("api", "benchmark", "leaderboards", "methods", "reports")
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+absent = sys.argv[1:]
+sys.meta_path.insert(0, Absent)
+from advbench.benchmark.cli import main
+
+def run(line, code=0):
+    try:
+        main(line.split())
+    except SystemExit as end:
+        assert end.code == code, (line, end.code)
+
+run("leaderboard --protocol digits-linf-full/1")
+run("plot tradeoff --protocol digits-linf-full/1 --out figures")
+run("site --protocol digits-linf-full/1 --out site")
+run("train trades", 2)
+"""
 
 
 def installed(path: Path) -> Path:
@@ -24,8 +52,8 @@ def pyproject(root: Path) -> dict:
 
 
 @pytest.fixture(scope="session")
-def wheel(root: Path, tracked: list[Path], plain_environment, tmp_path_factory) -> list[str]:
-    """Names of the files in a wheel built from a copy of the tracked files, where no left-over can get in."""
+def wheel(root: Path, tracked: list[Path], plain_environment, tmp_path_factory) -> Path:
+    """A wheel built from a copy of the tracked files, where no left-over can get in."""
     source = tmp_path_factory.mktemp("source")
     for path in tracked:
         (source / path).parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +67,13 @@ def wheel(root: Path, tracked: list[Path], plain_environment, tmp_path_factory) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = (source / "dist").glob("*.whl")
-    with zipfile.ZipFile(built) as archive:
+    return built
+
+
+@pytest.fixture(scope="session")
+def inside(wheel) -> list[str]:
+    """Names of the files in the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
         return archive.namelist()
 
 
@@ -59,24 +93,24 @@ def test_the_benchmark_package_itself_is_empty(root):
     assert (root / "benchmark/__init__.py").read_text(encoding="utf-8").strip() == ""
 
 
-def test_the_wheel_holds_advbench_alone(wheel):
-    top = {name.split("/")[0] for name in wheel if ".dist-info/" not in name}
+def test_the_wheel_holds_advbench_alone(inside):
+    top = {name.split("/")[0] for name in inside if ".dist-info/" not in name}
     assert top == {"advbench"}
 
 
-def test_the_wheel_holds_all_code_protocols_and_type_markers(wheel, modules, tracked):
+def test_the_wheel_holds_all_code_protocols_and_type_markers(inside, modules, tracked):
     data = [path for path in tracked if path.match("benchmark/protocols/*.toml")]
     data += [path for path in tracked if path.parts[:2] == ("leaderboards", "records") and path.suffix == ".json"]
     data += [Path(package, "py.typed") for package in PACKAGES]
-    assert {installed(path).as_posix() for path in (*modules, *data)} <= set(wheel)
+    assert {installed(path).as_posix() for path in (*modules, *data)} <= set(inside)
 
 
-def test_the_wheel_holds_no_tables_or_figures_and_only_published_records(wheel):
-    inside = [name for name in wheel if name.startswith(("advbench/leaderboards/", "advbench/reports/"))]
-    assert not [name for name in inside if {"tables", "figures"} & set(name.split("/")[2:-1])]
-    assert not [name for name in wheel if name.endswith((".png", ".pdf", ".safetensors"))]
+def test_the_wheel_holds_no_tables_or_figures_and_only_published_records(inside):
+    shown = [name for name in inside if name.startswith(("advbench/leaderboards/", "advbench/reports/"))]
+    assert not [name for name in shown if {"tables", "figures"} & set(name.split("/")[2:-1])]
+    assert not [name for name in inside if name.endswith((".png", ".pdf", ".safetensors"))]
     records = "advbench/leaderboards/records/"
-    assert not [name for name in wheel if name.endswith(".json") and not name.startswith(records)]
+    assert not [name for name in inside if name.endswith(".json") and not name.startswith(records)]
 
 
 def test_the_top_package_imports_nothing_that_is_slow(root):
@@ -88,10 +122,28 @@ def test_the_top_package_imports_nothing_that_is_slow(root):
 
 
 def test_dependencies_keep_their_caps(pyproject):
-    dependencies = pyproject["project"]["dependencies"]
-    assert "torch>=2.6,<2.14" in dependencies
-    assert "torchvision>=0.21,<0.29" in dependencies
+    dependencies, extras = pyproject["project"]["dependencies"], pyproject["project"]["optional-dependencies"]
+    assert {"torch>=2.6,<2.14", "torchvision>=0.21,<0.29"} <= set(extras["train"])
     assert any(name.startswith("scipy") for name in dependencies)
-    extras = pyproject["project"]["optional-dependencies"]
-    assert extras["robustbench"] == ["robustbench==1.1.1", "setuptools>=77.0.3,<82"]
-    assert "advbench[robustbench,slurm]" in extras["test"]
+    assert extras["robustbench"] == ["advbench[train]", "robustbench==1.1.1", "setuptools>=77.0.3,<82"]
+    assert "advbench[train,robustbench,slurm]" in extras["test"]
+
+
+def test_an_installed_wheel_makes_a_table_a_figure_and_the_site_without_torch(wheel, tmp_path, plain_environment):
+    """Outside the repository, without a store: the published records come with the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *(name for modules in EXTRAS.values() for name in modules)],
+        cwd=tmp_path / "elsewhere",
+        env={**plain_environment, "PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "digits-linf-full/1" in done.stdout
+    assert "error: torch is not installed, which this needs: pip install 'advbench[train]'" in done.stderr
+    made = {path.suffix for path in (tmp_path / "elsewhere").rglob("*")}
+    assert {".html", ".png"} <= made

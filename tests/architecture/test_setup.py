@@ -83,7 +83,7 @@ def test_it_is_done_once_and_again_when_pyproject_changes(place):
 
 def test_the_demo_installs_no_test_tools(place):
     assert setup(place, "demo").returncode == 0
-    assert asked(place)[0].endswith("--editable .")
+    assert asked(place)[0].endswith("--editable .[train]")
     assert setup(place, "test").returncode == 0
     assert len(asked(place)) == 2
 
