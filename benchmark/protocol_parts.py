@@ -103,7 +103,8 @@ class Data:
         name: data set, one of `advbench datasets`.
         validation: images held out of the training set for checkpoint selection.
         split_seed: seed of the permutation that cuts the split.
-        augment: "crop-flip" (zero padding by `pad`, random crop, flip), "none", or "resized-crop-flip" (ImageNet).
+        augment: "crop-flip" (zero padding by `pad`, random crop, flip), "autoaugment" and "cutmix" (either after it),
+            "none", or "resized-crop-flip" (ImageNet).
         pad: pixels of zero padding before the crop.
         test: size of the test set cut from data without an official one (digits); 0 means the official test set.
         train_limit: use only this many training images (user protocols; 0: all).
@@ -118,7 +119,7 @@ class Data:
     name: str
     validation: Count
     split_seed: Natural = 0
-    augment: Literal["crop-flip", "none", "resized-crop-flip"] = "crop-flip"
+    augment: Literal["crop-flip", "none", "resized-crop-flip", "autoaugment", "cutmix"] = "crop-flip"
     pad: Natural = 4
     test: Natural = 0
     train_limit: Natural = 0

@@ -1,10 +1,12 @@
-"""Augmentation as tensor operations, every random draw given: zero-padded crop with flip, and random resized crop."""
+"""Augmentation, every random draw given: zero-padded crop with flip, AutoAugment, CutMix, random resized crop."""
 
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from advbench.benchmark import torchvision_import
 
 
 def crop_flip(images: Tensor, index: Tensor, shift: Tensor, flip: Tensor, pad: int) -> Tensor:
@@ -29,6 +31,43 @@ def crop_flip(images: Tensor, index: Tensor, shift: Tensor, flip: Tensor, pad: i
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     crops = images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
     return crops * inside[..., None]
+
+
+def autoaugment(images: Tensor, seed: int) -> Tensor:
+    """Apply torchvision's AutoAugment with the policies found on CIFAR-10 (Cubuk et al., CVPR 2019) to each image.
+
+    Args:
+        images: (B, H, W, C) uint8.
+        seed: of the draws; the global generators are left as they were.
+    """
+    v2 = torchvision_import.module("torchvision.transforms.v2")
+    policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's generator of the CPU
+        torch.manual_seed(seed)
+        return torch.stack([policy(image) for image in images.permute(0, 3, 1, 2)]).permute(0, 2, 3, 1)
+
+
+def cutmix(images: Tensor, draws: Tensor) -> Tensor:
+    """Paste a box of the next image of the batch over each (Yun et al., ICCV 2019), at most half of it.
+
+    CutMix mixes labels by area. Methods here take one label an image, so the pasted part never exceeds one half, and
+    the label stays that of the larger part.
+
+    Args:
+        images: (B, H, W, C), any type.
+        draws: (3, B) uniform in [0, 1): mixing share, centre's row and column.
+    """
+    height, width = images.shape[1:3]
+    side = torch.minimum(
+        draws[0], 1 - draws[0]
+    ).sqrt()  # of a uniform share, Beta(1, 1), the image keeps the larger part
+    inside = []
+    for length, centre in ((height, draws[1]), (width, draws[2])):
+        size, place = (side * length).long(), torch.arange(length, device=images.device)
+        first = (centre * length).long() - size // 2  # a box beyond the edge is cut off there, as in the release
+        inside.append((place >= first[:, None]) & (place < (first + size)[:, None]))
+    box = inside[0][:, :, None, None] & inside[1][:, None, :, None]
+    return torch.where(box, images.roll(1, 0), images)
 
 
 def resized_crop_box(width: int, height: int, draws: Sequence[float]) -> tuple[int, int, int, int]:

@@ -73,7 +73,7 @@ def load(
     folder = data_root(root)
     if spec.name == "imagenet":
         return _imagenet(spec, folder, device)
-    if spec.name == "digits" and spec.augment == "crop-flip":
+    if spec.name == "digits" and spec.augment not in {"none", "resized-crop-flip"}:
         raise DataError('a mirrored digit is another digit: set data.augment = "none"')
     raw = _raw(spec.name, folder, online=download)
     raw = chosen(raw, spec)

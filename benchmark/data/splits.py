@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from advbench.benchmark.data.augmentation import crop_flip
+from advbench.benchmark.data.augmentation import autoaugment, crop_flip, cutmix
 from advbench.benchmark.data.sources import DataError, Labelled
 
-Augment = Literal["crop-flip", "none", "resized-crop-flip"]
+Augment = Literal["crop-flip", "none", "resized-crop-flip", "autoaugment", "cutmix"]
 Indices = Tensor | Sequence[int] | None
 
 
@@ -93,7 +93,7 @@ class InMemory(Split):
             images: the whole set.
             chosen: (N,) indices into it.
             scale: pixel value that means 1.0.
-            augment: what `epoch` does; "crop-flip" or "none".
+            augment: what `epoch` does; not "resized-crop-flip".
             pad: pixels of zero padding before the crop.
             device: where they shall lie.
         """
@@ -123,9 +123,16 @@ class InMemory(Split):
             return
         shift = torch.randint(0, 2 * self.pad + 1, (2, len(order)), generator=generator)
         flip = torch.randint(0, 2, (len(order),), generator=generator) == 1
-        order, shift, flip = (draws.to(self.labels.device) for draws in (order, shift, flip))
+        batches = len(order) // size if self.augment == "autoaugment" else 0
+        seeds = torch.randint(2**62, (batches,), generator=generator).tolist()
+        mix = torch.rand((3, len(order)), generator=generator) if self.augment == "cutmix" else shift
+        order, shift, flip, mix = (draws.to(self.labels.device) for draws in (order, shift, flip, mix))
         for start in range(0, len(order), size):
             part = slice(start, start + size)
             index = order[part]
             pixels = crop_flip(self.images, index, shift[:, part], flip[part], self.pad)
+            if self.augment == "autoaugment":
+                pixels = autoaugment(pixels, seeds[start // size])
+            elif self.augment == "cutmix":
+                pixels = cutmix(pixels, mix[:, part])
             yield self._scaled(pixels), self.labels[index], index

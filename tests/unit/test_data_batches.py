@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from advbench.benchmark.data import registry
-from advbench.benchmark.data.augmentation import crop_flip, resized_crop_box
+from advbench.benchmark.data.augmentation import autoaugment, crop_flip, cutmix, resized_crop_box
 from advbench.benchmark.data.sources import DataError, Labelled
 from advbench.benchmark.data.splits import InMemory
 from advbench.benchmark.protocol import Data, published
@@ -109,7 +109,37 @@ def test_an_augmented_epoch_is_made_of_crops_of_its_images():
     assert {flip for _, _, flip in seen} == {False, True}
 
 
-@pytest.mark.parametrize("augment", ["none", "crop-flip"])
+def test_cutmix_pastes_a_box_of_the_next_image_over_at_most_half():
+    images = torch.arange(1, 5, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 8, 6, 3)
+    draws = torch.tensor([[0.5, 0.25, 0.9, 0.0], [0.5, 0.0, 0.5, 0.5], [0.5, 0.5, 0.99, 0.5]])
+    mixed = cutmix(images, draws)
+    for i, (share, row, column) in enumerate(draws.T.tolist()):
+        side = min(share, 1 - share) ** 0.5
+        high, wide = int(8 * side), int(6 * side)
+        top, left = int(8 * row) - high // 2, int(6 * column) - wide // 2
+        for y in range(8):
+            for x in range(6):
+                inside = top <= y < top + high and left <= x < left + wide
+                assert mixed[i, y, x].tolist() == 3 * [int(images[i - 1 if inside else i, 0, 0, 0])]
+        assert (mixed[i] == images[i]).double().mean() >= 0.5
+    assert (mixed[0] != images[0]).any()
+    assert torch.equal(mixed[3], images[3])
+
+
+def test_autoaugment_changes_images_one_by_one_and_no_global_stream():
+    images = torch.from_numpy(made_up(8, 16, 16).x)
+    images[1:] = images[0]
+    state = torch.get_rng_state()
+    found = autoaugment(images, 7)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert found.shape == images.shape
+    assert found.dtype == torch.uint8
+    assert len({image.numpy().tobytes() for image in found}) > 2
+    assert torch.equal(found, autoaugment(images, 7))
+    assert not torch.equal(found, autoaugment(images, 8))
+
+
+@pytest.mark.parametrize("augment", ["none", "crop-flip", "autoaugment", "cutmix"])
 def test_the_generator_decides_everything(augment):
     def epoch(seed):
         torch.manual_seed(torch.seed() % 1000)  # the global stream must not matter
@@ -119,11 +149,12 @@ def test_the_generator_decides_everything(augment):
     assert not torch.equal(epoch(0), epoch(1))
 
 
-def test_an_epoch_leaves_the_generator_where_it_is_whatever_is_read():
+@pytest.mark.parametrize("augment", ["crop-flip", "autoaugment", "cutmix"])
+def test_an_epoch_leaves_the_generator_where_it_is_whatever_is_read(augment):
     states = []
     for read in (1, 5):
         generator = torch.Generator().manual_seed(0)
-        epoch = split("crop-flip", 2).epoch(8, generator)
+        epoch = split(augment, 2).epoch(8, generator)
         for _ in range(read):
             next(epoch)
         states.append(generator.get_state())
