@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVa
 import torch
 from torch import Tensor, nn
 
+from advbench.benchmark.recipe import Recipe as Recipe  # noqa: PLC0414 (authors import it from here)
+
 N = TypeVar("N", bound=nn.Module)
 T = TypeVar("T")
 Objective = Callable[[Tensor], Tensor]
@@ -49,6 +51,7 @@ class Card:
         attacks: networks that the inner maximisation differentiates; each has the protocol's steps.
         blends: whether weights of trained networks are set by `Step.blend`; the board says so.
         forwards: passes per training image at ten inner steps, in forwards F; several where they change in training.
+        recipe: how the authors train where a protocol trains otherwise; its rows are a division of their own.
         differs: what differs from the release and why, a sentence each.
         notes: what a reader of the board must know about the row, a short clause each ("own inner step").
     """
@@ -67,6 +70,7 @@ class Card:
     attacks: int = 1
     blends: bool = False
     forwards: float | tuple[float, ...] = ()
+    recipe: Recipe | None = None
     differs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -295,6 +299,10 @@ class Method(ABC, Generic[N]):
         return dataclasses.asdict(self)
 
 
-def knob(default: T, source: str) -> T:
-    """Declare a hyper-parameter: its default and where that comes from (paper, release, or our decision)."""
-    return dataclasses.field(default=default, metadata={"source": source})
+def knob(default: T, source: str, tune: tuple[T, ...] = ()) -> T:
+    """Declare a hyper-parameter: its default and where that comes from (paper, release, or our decision).
+
+    `tune`: values among which the tuned division draws, the same for every data set; of a method's knobs at most three
+    have them.
+    """
+    return dataclasses.field(default=default, metadata={"source": source, "tune": tune})

@@ -36,6 +36,7 @@ from advbench.benchmark.protocol_parts import (
     Training,
     unless,
 )
+from advbench.benchmark.recipe import Recipe
 
 __all__ = [
     "Attacks",
@@ -97,6 +98,41 @@ class Protocol:
         """Return the protocol as plain JSON data, fractions as "a/b"."""
         plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
         return plain
+
+    def differing(self, recipe: Recipe) -> Recipe | None:
+        """Return what of a recipe is not the protocol's own training; None if nothing is."""
+        training, data = self.training, self.data
+        own = Recipe(
+            lr=training.schedule.peak,
+            weight_decay=training.weight_decay,
+            epochs=training.epochs,
+            drops=training.schedule.drops if training.schedule.kind == "piecewise" else None,
+            augment=data.augment,
+            pad=data.pad,
+        )
+        changed = {name: value for name, value in recipe.plain().items() if value != getattr(own, name)}
+        return Recipe(**changed) if changed else None
+
+    def trained_by(self, recipe: Recipe | None) -> "Protocol":
+        """Return the protocol with a recipe in place of its training: what a trainer follows; its digest is no board's.
+
+        Raises:
+            ProtocolError: for a recipe that fits no training under this protocol; one line.
+        """
+        if recipe is None:
+            return self
+        given, plain = recipe.plain(), self.canonical()
+        training, data = plain["training"], plain["data"]
+        if "drops" in given:
+            training["schedule"] = {
+                "kind": "piecewise",
+                "peak": training["schedule"]["peak"],
+                "drops": given.pop("drops"),
+            }
+        for name, value in given.items():
+            part, key = {"lr": (training["schedule"], "peak")}.get(name, (data if name in data else training, name))
+            part[key] = value
+        return Protocol.from_plain(plain, f"{self.name} by the recipe {recipe}")
 
     @property
     def digest(self) -> str:

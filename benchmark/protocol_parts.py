@@ -53,6 +53,8 @@ Engine = Literal["pyautoattack", "reference", "exact"]
 
 NORMS = {"linf": "L∞", "l2": "L2"}
 """What the norms of a threat are called."""
+TUNED_LR, TUNED_DECAY = (0.05, 0.1, 0.2), (2e-4, 5e-4, 1e-3, 3.5e-3)
+Several = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 def unless(default: object) -> Any:  # noqa: ANN401 (what pydantic.Field returns)
@@ -198,7 +200,8 @@ class Training:
     """The recipe every method is trained under: SGD, schedule, batch and inner budget.
 
     `weight_decay` applies to every parameter; the last incomplete batch of an epoch is dropped. `precision` "bf16" is
-    bf16 autocast where the hardware computes in bf16, and fp32 elsewhere; the record has what was used.
+    bf16 autocast where the hardware computes in bf16, and fp32 elsewhere; the record has what was used. `tuned_lr` and
+    `tuned_weight_decay` are the peak rates and decays that the tuned division draws from, beside a method's own knobs.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -209,6 +212,8 @@ class Training:
     momentum: Positive = 0.9
     weight_decay: Positive = 5e-4
     precision: Annotated[Literal["fp32", "bf16"], unless("fp32")] = "fp32"
+    tuned_lr: Annotated[Several, unless(TUNED_LR)] = TUNED_LR
+    tuned_weight_decay: Annotated[Several, unless(TUNED_DECAY)] = TUNED_DECAY
 
     def __post_init__(self) -> None:
         """Refuse drops after the end of training."""

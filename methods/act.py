@@ -18,10 +18,10 @@ class ACT(Method[TwoNetworks]):
     x' = argmax (1 - a) CE_mean(z_s(x'), y) + a KL_sum(p_g(x) || p_s(x')) at temperature 1.
     """
 
-    alpha_target: float = knob(0.9, "release")
-    alpha_guide: float = knob(0.9, "release")
+    alpha_target: float = knob(0.9, "release", tune=(0.5, 0.7, 0.9))
+    alpha_guide: float = knob(0.9, "release", tune=(0.5, 0.7, 0.9))
     alpha_attack: float = knob(0.9, "release")
-    temperature: float = knob(4.0, "release")
+    temperature: float = knob(4.0, "release", tune=(1.0, 2.0, 4.0))
     attack_ce_per_sample: bool = knob(False, "release: a mean of CE beside a sum of KL; True sums both (ours)")
     card = Card(
         name="act",

@@ -23,8 +23,12 @@ class AdaAD(Method[Taught]):
     The attack differentiates through student and teacher alike.
     """
 
-    alpha: float = knob(1.0, "release; the paper's value per data set is not in the release; paper not consulted")
-    scale: float = knob(0.1, "release at C = 10 (mean over images and classes); times C/10: its 1 at C = 100")
+    alpha: float = knob(
+        1.0, "release; the paper's value per data set is not in the release; paper not consulted", tune=(0.5, 0.75, 1.0)
+    )
+    scale: float = knob(
+        0.1, "release at C = 10 (mean over images and classes); times C/10: its 1 at C = 100", tune=(0.03, 0.1, 0.3)
+    )
     card = Card(
         name="adaad",
         label="AdaAD",

@@ -19,8 +19,8 @@ from advbench.benchmark.method import Batch, Card, Method, Step, Task, Taught, k
 class ARD(Method[Taught]):
     """L = alpha T² scale KL(p_T(x)^(1/T) || p(x')^(1/T)) + (1 − alpha) CE(z(x), y), x' = argmax CE(z(x'), y)."""
 
-    alpha: float = knob(1.0, "release")
-    temperature: float = knob(30.0, "release")
+    alpha: float = knob(1.0, "release", tune=(0.5, 0.9, 1.0))
+    temperature: float = knob(30.0, "release", tune=(5.0, 10.0, 30.0))
     scale: float = knob(0.1, "release at C = 10 (mean over images and classes); kept at every C (ours: C/10 times it)")
     card = Card(
         name="ard",

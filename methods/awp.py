@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Recipe, Step, Task, knob
 from advbench.benchmark.weights import perturbed_step
 
 
@@ -50,7 +50,7 @@ class AWP(Method[OneNetwork]):
 class ATAWP(AWP):
     """L = CE(z(x'), y) at perturbed weights, x' = argmax CE(z(x'), y)."""
 
-    gamma: float = knob(0.01, "paper; release (AT_AWP)")
+    gamma: float = knob(0.01, "paper; release (AT_AWP)", tune=(0.002, 0.005, 0.01, 0.02))
     warmup: float = knob(0.0, "release: none; fraction of training without perturbation")
     release_bn: bool = knob(False, "ours: the release's unused clean forward only moves batch-norm statistics")
     card = Card(
@@ -65,6 +65,7 @@ class ATAWP(AWP):
         code="https://github.com/csdongxian/AWP",
         family="weight perturbation",
         forwards=26,
+        recipe=Recipe(lr=0.1, weight_decay=5e-4, epochs=200, drops=(100, 150)),
         differs=("Crafts in eval mode, unnormalised; no forward of x after each step, which release_bn adds.",),
     )
 
@@ -85,9 +86,9 @@ class ATAWP(AWP):
 class TRADESAWP(AWP):
     """L = CE(z(x), y) + beta KL(p(x) || p(x')) at perturbed weights, x' = argmax KL(p(x) || p(x'))."""
 
-    gamma: float = knob(0.005, "paper; release (trades_AWP)")
+    gamma: float = knob(0.005, "paper; release (trades_AWP)", tune=(0.002, 0.005, 0.01, 0.02))
     warmup: float = knob(9 / 200, "release: epoch 10 of 200, counted from 1; fraction of training without perturbation")
-    beta: float = knob(6.0, "release")
+    beta: float = knob(6.0, "release", tune=(1.0, 3.0, 6.0, 9.0))
     card = replace(
         ATAWP.card,
         name="trades_awp",

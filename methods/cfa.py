@@ -20,9 +20,11 @@ class CFA(Method[Averaged]):
     Deployed: an average of those epochs in which the worst class kept enough robust accuracy.
     """
 
-    lam: float = knob(0.5, "release (README, AT)")
+    lam: float = knob(0.5, "release (README, AT)", tune=(0.25, 0.5, 1.0))
     begin: float = knob(10 / 200, "release: epoch 10 of 200; the whole radius before")
-    threshold: float = knob(0.2, "release (README, AT): least robust accuracy of a class for an epoch to be averaged")
+    threshold: float = knob(
+        0.2, "release (README, AT): least robust accuracy of a class for an epoch to be averaged", tune=(0.1, 0.2, 0.3)
+    )
     decay: float = knob(0.88, "release: of the average, per epoch")
     card = Card(
         name="cfa",

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, kl_elements, kl_sum, mse_elements
-from advbench.benchmark.method import Batch, Card, Method, Step, Task, TwoNetworks, knob
+from advbench.benchmark.method import Batch, Card, Method, Recipe, Step, Task, TwoNetworks, knob
 
 Adversarial = Literal["mse", "kl_fwd", "kl_rev", "mse+kl_rev"]
 Clean = Literal["none", "kl_diff", "kl_fwd", "kl_rev", "mse"]
@@ -44,8 +44,12 @@ class D2R(Method[TwoNetworks]):
 
     adv_term: Adversarial = knob("mse+kl_rev", "release; the rest: the paper's function space")  # noqa: RUF009 (frozen)
     clean_term: Clean = knob("kl_diff", "release; the rest: the paper's function space")  # noqa: RUF009 (frozen)
-    adv_weight: float = knob(30.0, "release, for every number of classes: weight of KL in adv_term")
-    clean_weight: float = knob(20.0, "release, for every number of classes: weight of KL in clean_term")
+    adv_weight: float = knob(
+        30.0, "release, for every number of classes: weight of KL in adv_term", tune=(10.0, 30.0, 60.0)
+    )
+    clean_weight: float = knob(
+        20.0, "release, for every number of classes: weight of KL in clean_term", tune=(5.0, 20.0, 60.0)
+    )
     rescale: bool = knob(False, "ours: multiply both weights by C/10, so that an image keeps its strength at every C")
     card = Card(
         name="d2r",
@@ -59,6 +63,7 @@ class D2R(Method[TwoNetworks]):
         code="https://github.com/lusti-Yu/D2R",
         family="two networks",
         forwards=30,
+        recipe=Recipe(lr=0.1, weight_decay=2e-4, epochs=100, drops=(75, 90)),
         differs=(
             "The KLs are exact; the release adds 1e-5 inside one of their logarithms.",
             "The guide is the protocol's, by default the target's (release: its command line's); paper not consulted.",

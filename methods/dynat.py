@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Method, Step, Task, TwoNetworks, knob
+from advbench.benchmark.method import Batch, Card, Method, Recipe, Step, Task, TwoNetworks, knob
 from advbench.benchmark.weights import perturbed_step
 
 Inner = Literal["dyn_ce", "trades_kl", "gt_ce"]
@@ -36,7 +36,7 @@ def craft(inner: Inner, nets: TwoNetworks, batch: Batch, z_g: Tensor, step: Step
 class DYNAT(Method[TwoNetworks]):
     """L = CE(z_g(x), y) + beta CE(z_s(x'), ŷ), x' = argmax CE(z_s(x'), ŷ), ŷ = argmax z_g(x)."""
 
-    beta: float = knob(1.0, f"release; {BETA}")
+    beta: float = knob(1.0, f"release; {BETA}", tune=(0.5, 1.0, 2.0))
     inner: Inner = knob("dyn_ce", "release; trades_kl: AWP release; gt_ce: ours")  # noqa: RUF009 (frozen)
     extra_clean_forward: bool = knob(True, "release: an unused target(x) moves the deployed batch-norm statistics")
     guide_lead: int = knob(0, "ours (release: 0): epochs in which the guide trains alone, before its labels are used")
@@ -53,6 +53,7 @@ class DYNAT(Method[TwoNetworks]):
         code="https://github.com/lusti-Yu/Dynamic-label",
         family="two networks",
         forwards=27,
+        recipe=Recipe(lr=0.1, weight_decay=2e-4, epochs=100, drops=(75, 90)),
         differs=(ONCE, GUIDE, FIRST),
     )
 
@@ -92,7 +93,7 @@ class DYNATAWP(Method[TwoNetworks]):
     x' = argmax KL(p_s(x) || p_s(x')); the weights are moved up CE(z_s(x), y) + ascent_beta KL(p_s(x) || p_s(x')).
     """
 
-    beta: float = knob(0.2, f"AWP release; {BETA}")
+    beta: float = knob(0.2, f"AWP release; {BETA}", tune=(0.1, 0.2, 0.5))
     gamma: float = knob(0.005, "AWP release: size of the perturbation of a layer relative to its norm")
     ascent_beta: float = knob(6.0, "AWP release")
     warmup: float = knob(9 / 100, "AWP release (epoch 10 of 100, counted from 1): fraction of training unperturbed")

@@ -16,7 +16,7 @@ from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Tas
 class FGSMRS(Method[OneNetwork]):
     """L = CE(z(x'), y), x' = one sign step up CE from a uniform start in the ball, projected onto it."""
 
-    step_size: float = knob(1.25, "paper: 10/255 at eps 8/255; in units of eps")
+    step_size: float = knob(1.25, "paper: 10/255 at eps 8/255; in units of eps", tune=(0.75, 1.0, 1.25))
     card = Card(
         name="fgsm_rs",
         label="FGSM-RS",

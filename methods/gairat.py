@@ -17,7 +17,7 @@ from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Tas
 class GAIRAT(Method[OneNetwork]):
     """L = mean w_i CE(z(x'_i), y_i), w_i ∝ 1 + tanh(lam + 5 (1 − 2 kappa_i/K)); kappa_i of K iterates are right."""
 
-    lam: float = knob(-1.0, "release")
+    lam: float = knob(-1.0, "release", tune=(-1.0, 0.0, 1.0))
     start: float = knob(59 / 120, "release: epoch 60 of 120, counted from 1; equal weights before")
     card = Card(
         name="gairat",

@@ -36,7 +36,9 @@ class Generalist(Method[Learners]):
     """
 
     decay: float = knob(0.999, "release")
-    last: float = knob(0.4, "release: b is 1 up to two thirds of training, then falls linearly to it")
+    last: float = knob(
+        0.4, "release: b is 1 up to two thirds of training, then falls linearly to it", tune=(0.2, 0.4, 0.6)
+    )
     start: float = knob(75 / 120, "release: epoch 75 of 120, counted from 1")
     every: int = knob(5, "release: epochs, not rescaled to the length of training")
     card = Card(

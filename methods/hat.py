@@ -18,8 +18,10 @@ from advbench.benchmark.method import Batch, Card, Method, Step, Task, Taught, k
 class HAT(Method[Taught]):
     """L = CE(z(x), y) + beta KL(p(x) || p(x')) + gamma CE(z(x_h), argmax H(x')), x_h = x + h (x' − x), not clipped."""
 
-    beta: float = knob(2.5, "release, CIFAR-10 ResNet-18, here for every data set (README: 3.5 with extra data)")
-    gamma: float = knob(0.5, "release, CIFAR-10 ResNet-18")
+    beta: float = knob(
+        2.5, "release, CIFAR-10 ResNet-18, here for every data set (README: 3.5 with extra data)", tune=(1.0, 2.5, 6.0)
+    )
+    gamma: float = knob(0.5, "release, CIFAR-10 ResNet-18", tune=(0.25, 0.5, 1.0))
     h: float = knob(2.0, "release: how far beyond x' the helper examples lie, in perturbations")
     card = Card(
         name="hat",

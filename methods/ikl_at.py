@@ -22,10 +22,12 @@ class IKLAT(Method[Averaged]):
     first 1/C. x' = argmax KL(p(x) || p(x')) in a ball that grows to the whole. Deployed: an average over epochs.
     """
 
-    alpha: float = knob(4.0, "release, CIFAR-10 and CIFAR-100")
-    beta: float = knob(20.0, "release, CIFAR-10 and CIFAR-100")
+    alpha: float = knob(4.0, "release, CIFAR-10 and CIFAR-100", tune=(2.0, 4.0, 8.0))
+    beta: float = knob(20.0, "release, CIFAR-10 and CIFAR-100", tune=(10.0, 20.0, 40.0))
     temperature: float = knob(4.0, "release, CIFAR-10 and CIFAR-100: of the class means")
-    gamma: float = knob(0.005, "release: size of the perturbation of a layer relative to its norm")
+    gamma: float = knob(
+        0.005, "release: size of the perturbation of a layer relative to its norm", tune=(0.002, 0.005, 0.01)
+    )
     warmup: float = knob(9 / 200, "release: epoch 10 of 200, counted from 1; fraction of training without perturbation")
     decay: float = knob(0.9, "release (swa.py): of the average, per epoch")
     card = Card(

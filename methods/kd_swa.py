@@ -28,7 +28,7 @@ class Smoothed(OneNetwork):
 class SelfDistilled(Method[Smoothed]):
     """The network whose epochs KD+SWA averages: adversarial training with two teachers of its own architecture."""
 
-    ce: float = knob(0.3, "release")
+    ce: float = knob(0.3, "release", tune=(0.1, 0.3, 0.5))
     kd_standard: float = knob(0.1, "release")
     kd_robust: float = knob(0.6, "release")
     temperature: float = knob(2.0, "release")

@@ -23,10 +23,10 @@ class LASAT(Method[OneNetwork]):
     robust · PGD accuracy + clean · clean accuracy, both of a copy of the target one step ahead.
     """
 
-    label: float = knob(0.7, "release: probability of the true class in smoothed labels")
+    label: float = knob(0.7, "release: probability of the true class in smoothed labels", tune=(0.6, 0.7, 0.9))
     interval: int = knob(20, "release: batches between updates of the strategy")
-    robust: float = knob(4.0, "release: R2_param")
-    clean: float = knob(2.0, "release: R3_param")
+    robust: float = knob(4.0, "release: R2_param", tune=(2.0, 4.0, 8.0))
+    clean: float = knob(2.0, "release: R3_param", tune=(1.0, 2.0, 4.0))
     ahead: float = knob(0.1, "release: the current learning rate, which is 0.1 at first; here always")
     rate: float = knob(1e-3, "release: 1e-4 where the target begins with 0.1; factor for the strategy")
     card = Card(

@@ -6,7 +6,7 @@ from math import inf
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, kl_mean, kl_sum, mse_elements
-from advbench.benchmark.method import Batch, Card, Method, Step, Task, TwoNetworks, knob
+from advbench.benchmark.method import Batch, Card, Method, Recipe, Step, Task, TwoNetworks, knob
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,9 @@ class LBGAT(Method[TwoNetworks]):
     Nothing is detached: the guide is drawn towards logits that the target can hold under attack.
     """
 
-    beta: float = knob(6.0, "release's default (LBGAT6); 0 is LBGAT0, all that the authors publish for CIFAR-10")
+    beta: float = knob(
+        6.0, "release's default (LBGAT6); 0 is LBGAT0, all that the authors publish for CIFAR-10", tune=(0.0, 3.0, 6.0)
+    )
     card = Card(
         name="lbgat",
         label="LBGAT",
@@ -30,6 +32,7 @@ class LBGAT(Method[TwoNetworks]):
         code="https://github.com/dvlab-research/LBGAT",
         family="two networks",
         forwards=30,
+        recipe=Recipe(lr=0.1, weight_decay=2e-4, epochs=100, drops=(75, 90)),
         differs=(
             "The guide is the protocol's, by default the target's; the release has ResNet-18 beside WideResNet-34.",
             "The release's first epoch is at learning rate 0.02, the next at 0.1: the schedule is the protocol's.",

@@ -6,14 +6,18 @@ from math import inf
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_each, softmax
-from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Recipe, Step, Task, knob
 
 
 @dataclass(frozen=True)
 class MART(Method[OneNetwork]):
     """L = CE(z(x'), y) - log(1 - max_{k≠y} p_k(x')) + beta KL(p(x) || p(x')) (1 - p_y(x)), x' = argmax CE(z(x'), y)."""
 
-    beta: float = knob(5.0, "release, ResNet-18; its WideResNet-34-10 has 6: set it under WideResNet protocols")
+    beta: float = knob(
+        5.0,
+        "release, ResNet-18; its WideResNet-34-10 has 6: set it under WideResNet protocols",
+        tune=(1.0, 3.0, 5.0, 9.0),
+    )
     card = Card(
         name="mart",
         label="MART",
@@ -26,6 +30,7 @@ class MART(Method[OneNetwork]):
         code="https://github.com/YisenWang/MART",
         family="reweighting",
         forwards=26,
+        recipe=Recipe(lr=0.01, weight_decay=3.5e-3, epochs=120, drops=(74, 89, 99)),
         differs=("KL from log-softmax; the release floors log p(x') at log 1e-12, below which it gives no gradient.",),
     )
 

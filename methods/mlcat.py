@@ -22,8 +22,10 @@ class MLCATWP(Method[OneNetwork]):
     Each gradient is taken at w + v, v being that of the sum so far.
     """
 
-    threshold: float = knob(1.5, "release")
-    gamma: float = knob(0.01, "release: ||v|| / ||w||, all convolution and linear weights as one vector")
+    threshold: float = knob(1.5, "release", tune=(0.5, 1.0, 1.5, 2.0))
+    gamma: float = knob(
+        0.01, "release: ||v|| / ||w||, all convolution and linear weights as one vector", tune=(0.005, 0.01, 0.02)
+    )
     ascents: int = knob(10, "release")
     card = Card(
         name="mlcat",
@@ -74,7 +76,7 @@ class MLCATWP(Method[OneNetwork]):
 class MLCATLS(Method[OneNetwork]):
     """L = mean max(l_i, threshold), l_i = CE(z(x'_i), y_i): images below the threshold give no gradient."""
 
-    threshold: float = knob(1.5, "release")
+    threshold: float = knob(1.5, "release", tune=(0.5, 1.0, 1.5, 2.0))
     detach_weight: bool = knob(False, "ours: True scales the gradient of l_i below the threshold by threshold / l_i")
     card = replace(
         MLCATWP.card,

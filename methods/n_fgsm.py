@@ -16,8 +16,8 @@ from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Tas
 class NFGSM(Method[OneNetwork]):
     """L = CE(z(x'), y), x' = one sign step up CE from x + U(−noise eps, noise eps), clipped to [0,1] but to no ball."""
 
-    noise: float = knob(2.0, "paper; release: in units of eps")
-    step_size: float = knob(1.0, "paper; release: in units of eps")
+    noise: float = knob(2.0, "paper; release: in units of eps", tune=(1.0, 2.0, 3.0))
+    step_size: float = knob(1.0, "paper; release: in units of eps", tune=(0.75, 1.0, 1.25))
     card = Card(
         name="n_fgsm",
         label="N-FGSM",

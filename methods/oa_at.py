@@ -27,11 +27,13 @@ class OAAT(Method[Averaged]):
     """
 
     beta: float = knob(1.5, "release, ResNet-18 (WideResNet: 2)")
-    beta_final: float = knob(3.0, "release")
-    mix: float = knob(0.2, "release, ResNet-18 (WideResNet: 0.45)")
+    beta_final: float = knob(3.0, "release", tune=(1.5, 3.0, 6.0))
+    mix: float = knob(0.2, "release, ResNet-18 (WideResNet: 0.45)", tune=(0.0, 0.2, 0.45))
     mix_radius: float = knob(1.5, "release, ResNet-18 (WideResNet: 1): in radii, cut to the protocol's ceiling")
     lpips: float = knob(1.0, "release")
-    gamma: float = knob(0.005, "release: size of the perturbation of a layer relative to its norm")
+    gamma: float = knob(
+        0.005, "release: size of the perturbation of a layer relative to its norm", tune=(0.002, 0.005, 0.01)
+    )
     warmup: float = knob(9 / 200, "release: epoch 10, counted from 1, of 200; fraction without perturbation")
     decay: float = knob(0.995, "release: of the average, per step (0.9996 and 0.9998 begin at three quarters)")
     card = Card(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, ce_sum
-from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Recipe, Step, Task, knob
 from advbench.benchmark.weights import EMA, SWA
 
 
@@ -30,6 +30,7 @@ class PGDAT(Method[OneNetwork]):
         code="https://github.com/locuslab/robust_overfitting",
         family="adversarial training",
         forwards=23,
+        recipe=Recipe(lr=0.1, weight_decay=5e-4, epochs=200, drops=(100, 150)),
         differs=(
             "Crafts in eval mode (Rice et al. in train mode): Pang et al. (ICLR 2021) find it no worse.",
             "No forward of x after each step to move batch-norm statistics; release_bn adds one, before the step.",
@@ -54,11 +55,16 @@ class PGDAT(Method[OneNetwork]):
 class PGDATEMA(EMA[OneNetwork], PGDAT):
     """L = CE(z(x'), y); deployed: w̄ ← d w̄ + (1 − d) w after each step t = 0, 1, …, d = min(decay, (t+1)/(t+10))."""
 
-    decay: float = knob(0.995, "ours: OA-AT's release averages with it, SEAT, which is this with 0.999, with another")
+    decay: float = knob(
+        0.995,
+        "ours: OA-AT's release averages with it, SEAT, which is this with 0.999, with another",
+        tune=(0.99, 0.995, 0.999),
+    )
     card = replace(
         PGDAT.card,
         name="pgd_at_ema",
         label="PGD-AT+EMA",
+        recipe=None,
         family="averaging",
         differs=(*PGDAT.card.differs, "Weights and statistics are averaged, which the paper does not do."),
     )

@@ -30,7 +30,7 @@ class Individual(Method[OneNetwork]):
 class SEAT(EMA[OneNetwork], Individual):
     """L = CE(z(x'), y); deployed: w̄ ← d w̄ + (1 − d) w after each step t = 0, 1, …, d = min(decay, (t+1)/(t+10))."""
 
-    decay: float = knob(0.999, "release")
+    decay: float = knob(0.999, "release", tune=(0.99, 0.995, 0.999))
     card = Card(
         name="seat",
         label="SEAT",

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from advbench.benchmark.losses import ce_mean, ce_sum, kl_mean, kl_sum, softmax
-from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Recipe, Step, Task, knob
 
 ABSENT = "not in the release; paper not consulted"
 MIXED = (
@@ -25,8 +25,10 @@ class SGLR(Method[OneNetwork]):
 
     start: float = knob(89 / 200, "release (epoch 90 of 200, counted from 1): fraction of training with hard labels")
     decay: float = knob(0.9, "release; per visit, not rescaled to the number of epochs")
-    clean: float = knob(0.2, "release: share of the clean output")
-    refined: float = knob(1.0, f"ours: label = refined t + (1 - refined) one-hot; the paper's r is {ABSENT}")
+    clean: float = knob(0.2, "release: share of the clean output", tune=(0.0, 0.2, 0.5))
+    refined: float = knob(
+        1.0, f"ours: label = refined t + (1 - refined) one-hot; the paper's r is {ABSENT}", tune=(0.5, 0.8, 1.0)
+    )
     card = Card(
         name="sglr",
         label="SGLR",
@@ -39,6 +41,7 @@ class SGLR(Method[OneNetwork]):
         code="https://github.com/devicerxx/SGLS",
         family="label refinement",
         forwards=(23, 24),
+        recipe=Recipe(lr=0.1, weight_decay=5e-4, epochs=200, drops=(100, 150)),
         differs=(MIXED,),
     )
 
@@ -81,11 +84,14 @@ class SGLR(Method[OneNetwork]):
 class TRADESSGLR(SGLR):
     """L = CE(z(x), t) + beta KL(p(x) || p(x')): t as in SGLR, x' = argmax KL(p(x) || p(x')) from a uniform start."""
 
-    beta: float = knob(6.0, f"TRADES; release's compiled default: 1; the paper's is {ABSENT}")
+    beta: float = knob(
+        6.0, f"TRADES; release's compiled default: 1; the paper's is {ABSENT}", tune=(1.0, 3.0, 6.0, 9.0)
+    )
     card = replace(
         SGLR.card,
         name="trades_sglr",
         label="TRADES-SGLR",
+        recipe=None,
         forwards=27,
         differs=(
             MIXED,

@@ -17,7 +17,11 @@ from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Tas
 class TE(Method[OneNetwork]):
     """L = CE(z(x'), y) + w mean_{B,C} (p(x') − t)², x' = argmax of it; t = e / Σ e, e ← decay e + (1 − decay) p(x)."""
 
-    weight: float = knob(300.0, "release, at every C; here times C/10 (ours: the mean over classes shrinks with C)")
+    weight: float = knob(
+        300.0,
+        "release, at every C; here times C/10 (ours: the mean over classes shrinks with C)",
+        tune=(100.0, 300.0, 1000.0),
+    )
     decay: float = knob(0.9, "release")
     start: float = knob(89 / 200, "release: epoch 90 of 200, counted from 1; w rises as weight·exp(−5 (1 − ramp)²)")
     end: float = knob(149 / 200, "release: epoch 150 of 200, counted from 1; w = weight from here on")
@@ -87,7 +91,7 @@ class TRADESTE(TE):
     x' = argmax beta KL(p(x) || p(x')) + w mean (p(x') − t)².
     """
 
-    beta: float = knob(6.0, "release")
+    beta: float = knob(6.0, "release", tune=(1.0, 3.0, 6.0, 9.0))
     card = replace(TE.card, name="trades_te", label="TRADES-TE", forwards=27, differs=())
 
     def __post_init__(self) -> None:

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from advbench.benchmark.losses import ce_mean, kl_mean, kl_sum
-from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Step, Task, knob
+from advbench.benchmark.method import Batch, Card, Method, OneNetwork, Recipe, Step, Task, knob
 
 
 @dataclass(frozen=True)
 class TRADES(Method[OneNetwork]):
     """L = CE(z(x), y) + beta KL(p(x) || p(x')), x' = argmax KL(p(x) || p(x'))."""
 
-    beta: float = knob(6.0, "paper, Table 5; release")
+    beta: float = knob(6.0, "paper, Table 5; release", tune=(1.0, 3.0, 6.0, 9.0))
     release_bn: bool = knob(False, "ours: the release's third forward (x again) only moves batch-norm statistics")
     card = Card(
         name="trades",
@@ -28,6 +28,7 @@ class TRADES(Method[OneNetwork]):
         code="https://github.com/yaodongyu/TRADES",
         family="regularised",
         forwards=27,
+        recipe=Recipe(lr=0.1, weight_decay=2e-4, epochs=80, drops=(74,)),
         differs=("Two train-mode forwards (x', x) for the release's three (x, x', x); release_bn adds the third.",),
     )
 

@@ -24,6 +24,7 @@ from advbench.benchmark.files import without_steering
 
 COMMANDS = (
     "run-all",
+    "tune",
     "train",
     "evaluate",
     "work",

@@ -225,12 +225,18 @@ class SuiteWords:
     methods: tuple[str, ...] | None
     seeds: tuple[int, ...] | None
     settings: tuple[str, ...]
+    own_recipe: bool
     suite: Path | None
+
+    @property
+    def words(self) -> bool:
+        """Whether the command line names any suite without a file."""
+        return bool(self.protocols or self.methods or self.seeds or self.settings or self.own_recipe)
 
     @property
     def given(self) -> bool:
         """Whether the command line names any suite."""
-        return bool(self.suite or self.protocols or self.methods or self.seeds or self.settings)
+        return bool(self.suite or self.words)
 
     def read(self) -> "Suite":
         """Return the suite.
@@ -243,9 +249,11 @@ class SuiteWords:
 
         if self.suite is None:
             protocols = self.protocols or (resolve(DEFAULT_PROTOCOL),)
-            return suites.from_words(protocols, self.methods or ("default",), self.seeds or (), self.settings)
-        if self.protocols or self.methods or self.seeds or self.settings:
-            raise Refused("--suite says it all: leave out --protocol, --methods, --seeds and --set, or the suite")
+            methods, seeds = self.methods or ("default",), self.seeds or ()
+            return suites.from_words(protocols, methods, seeds, self.settings, own_recipe=self.own_recipe)
+        if self.words:
+            options = "--protocol, --methods, --seeds, --set and --own-recipe"
+            raise Refused(f"--suite says it all: leave out {options}, or the suite")
         return suites.from_file(self.suite)
 
 
@@ -256,6 +264,7 @@ suite_options = gather(
     methods_option(help="Names, all, or default.  [default: default]"),
     click.option("--seeds", type=SEEDS, help="Such as 0,1,2 or 0-2.  [default: the protocol's]"),
     click.option("--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="A hyper-parameter; repeatable."),
+    flag("--own-recipe", help="Train as each card says the authors do: own division."),
     click.option("--suite", type=FILE, help="Read all of the above from a TOML file."),
 )
 

@@ -149,9 +149,9 @@ def labels_of(record: "Record", data_root: Path | None) -> "tuple[Labels, tuple[
 
 
 def _measured(record: "Record") -> bool:
-    """Whether anything was measured on a checkpoint of a run, or it diverged before there was one."""
+    """Whether a run is no trial and anything was measured of it, or it diverged before there was a checkpoint."""
     attacked = any(checkpoint.evaluation.columns for checkpoint in record.checkpoints.values())
-    return attacked or record.training.diverged is not None
+    return record.division != "trial" and (attacked or record.training.diverged is not None)
 
 
 @dataclass(frozen=True)

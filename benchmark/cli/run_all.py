@@ -48,6 +48,7 @@ def run_all(*, asked: SuiteWords, where: Where, out: Path | None, dry_run: bool,
       advbench run-all
       advbench run-all --protocol cifar10-linf-short --methods pgd_at,trades --seeds 0
       advbench run-all --protocol mine.toml --methods trades --set trades.beta=3.0
+      advbench run-all --protocol cifar10-linf --methods mart,trades --own-recipe
       advbench run-all --suite paper.toml --jobs 2 --dry-run
       advbench run-all --suite paper.toml --executor slurm --partition gpu --gpus-per-node 1 --time 8:00:00
       advbench run-all --suite paper.toml --executor slurm --profile cluster.toml --parallel 16 --detach

@@ -39,8 +39,8 @@ def submit(
     folders: dict[str, RunFolder] = {}
     for word in runs:
         name = word.replace("-", "_")
-        named = [folder for folder in store.folders() if folder.spec.method == name] or [store.find(word)]
-        folders |= {folder.id: folder for folder in named}
+        of_method = [folder for folder in store.folders() if folder.spec.method == name and not folder.spec.trial]
+        folders |= {folder.id: folder for folder in of_method or [store.find(word)]}
     methods = {folder.spec.method for folder in folders.values()}
     sources = {discovery.source_file(discovery.load(method)) for method in methods}
     records = bundle.submit(

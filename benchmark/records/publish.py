@@ -19,16 +19,22 @@ class PublishError(ValueError):
 
 
 def variant(record: Record) -> str:
-    """Return a folder name for method and changed hyper-parameters: "trades", "trades-beta-3.0"."""
-    changed = record.method.changed
+    """Return a folder name for a row: "trades", "trades-beta-3.0", "trades-tuned-6x1", "mart-own-recipe"."""
+    changed = {} if record.tuning else record.method.changed  # one place for whatever setting tuning chooses
+    name = record.method.name
+    if record.tuning:
+        budget = record.tuning.budget
+        name += f"-tuned-{budget.settings}x{budget.seeds}"
+    elif record.recipe:
+        name += "-own-recipe"
     if not changed:
-        return record.method.name
+        return name
     text = "-".join(f"{key}-{value}" for key, value in sorted(changed.items()))
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", text)
     if safe != text or len(safe) > 80:  # two variants must not share a name
         digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
         safe = f"{safe[:80]}-{digest}"
-    return f"{record.method.name}-{safe}"
+    return f"{name}-{safe}"
 
 
 def destination(record: Record, root: Path) -> Path:
@@ -58,6 +64,10 @@ def publish(
     taken: dict[Path, str] = {}
     due: list[tuple[Path, Record, Correction | None]] = []
     for record in records:
+        if record.division == "trial":
+            raise PublishError(
+                f"run {record.run}: a trial of tuning, which is on no board; publish the tuned row's runs"
+            )
         path = destination(record, root)
         if path in taken:
             raise PublishError(f"{path}: runs {taken[path]} and {record.run} claim the same place: publish one of them")

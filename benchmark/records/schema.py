@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from advbench.benchmark.files import read_json
 from advbench.benchmark.protocol import Protocol, explain
+from advbench.benchmark.protocol_parts import unless
+from advbench.benchmark.recipe import Recipe
+from advbench.benchmark.records.tuning import Tuning
 
 Bits = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Scalar = bool | int | float | str
@@ -21,6 +24,8 @@ Count = Annotated[int, Field(ge=0)]
 Images = Annotated[int, Field(ge=0, le=10**8)]
 Seconds = Annotated[float, Field(ge=0)]
 CheckpointName = Literal["best", "last"]
+Division = Literal["closed", "tuned", "own-recipe", "open", "trial"]
+"""The part of a board that a record belongs to, each ranked within itself; a trial of tuning is on none."""
 COLUMNS = ("clean", "pgd20", "pgd100", "cw", "autoattack")
 """The measured columns in the order of every table; "worst" is their conjunction."""
 STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -318,20 +323,38 @@ class Record(Part):
     SCHEMA: ClassVar[int] = 1
     schema_version: Literal[1] = 1
     run: str
-    """Identity of the run: first 16 hex digits of the sha256 of (protocol, method, hyper-parameters, seed)."""
+    """Identity of the run: first 16 hex digits of the sha256 of what `runs.job.RunSpec` holds."""
     created: str
     """UTC time of writing, ISO 8601."""
     protocol: Protocol
     protocol_name: str
     protocol_digest: Sha256
     official: bool
-    division: Literal["closed", "open"] = "closed"
+    division: Division = "closed"
+    recipe: Annotated[Recipe | None, unless(None)] = None
+    """What differs from the protocol's training, in the tuned and own-recipe divisions."""
+    tuning: Annotated[Tuning | None, unless(None)] = None
+    """How the settings were chosen, in the tuned division."""
     network: str
     method: MethodIdentity
     seed: Count
     data: DataProvenance
     training: TrainingRecord
     checkpoints: dict[CheckpointName, Checkpoint] = {}
+
+    @model_validator(mode="after")
+    def _in_its_division(self) -> Self:
+        """Keep what was trained otherwise out of the closed division, and the test set out of trials."""
+        given = bool(self.recipe), bool(self.tuning)
+        due = {"closed": (False, False), "own-recipe": (True, False), "tuned": (given[0], True)}
+        if given != due.get(self.division, given):
+            raise ValueError(f"division: {self.division} does not fit its recipe and tuning")
+        best = self.tuning and self.tuning.best
+        if best and (best.recipe, best.hyperparameters) != (self.recipe, self.method.changed):
+            raise ValueError("tuning: the settings are not those of the chosen trial")
+        if self.division == "trial" and any(one.evaluation.columns for one in self.checkpoints.values()):
+            raise ValueError("division: a trial of tuning must not be attacked on test images")
+        return self
 
     @property
     def selection_text(self) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 from advbench.benchmark.files import MOST_JSON, MOST_TOML, file_sha256, read_json, write_bytes
 from advbench.benchmark.records.publish import destination
 from advbench.benchmark.records.schema import CHECKPOINTS, Record, RecordError
+from advbench.benchmark.records.tuning import FILE as TUNING
 from advbench.benchmark.review.adapter import source_rules
 from advbench.benchmark.review.consistency import differing, name, validate
 from advbench.benchmark.review.finding import Finding
@@ -95,7 +96,7 @@ def submit(
         record = folder.record()
         if record is None:
             raise BundleError(f"{folder.path}: no whole record; `advbench evaluate {folder.id[:8]}` makes it")
-        record = record.model_copy(update={"division": "open" if open_division else "closed"})
+        record = record.model_copy(update={"division": "open"} if open_division else {})
         records.append(record)
         files[destination(record, Path("records")).as_posix()] = record.dumps().encode()
         place = f"runs/{folder.path.parent.name}/{folder.path.name}"
@@ -121,6 +122,8 @@ def submit(
 def _parts(folder: RunFolder, *, weights: bool) -> Iterator[Path]:
     yield folder.path / "run.json"
     yield folder.path / "training.json"
+    if (folder.path / TUNING).exists():
+        yield folder.path / TUNING
     yield from sorted((folder.path / "evaluation").rglob("*.jsonl"))
     if weights:
         yield from (file for file in map(folder.weights, CHECKPOINTS) if file.exists())
@@ -217,7 +220,7 @@ def inspect(bundle: Bundle) -> tuple[Finding, ...]:
             found.append(Finding("forged record", "refused", name(record), message))
         else:
             found += against_run(folder, record)
-        if record.division == "closed" and bundle.extra_data != NONE:
+        if record.division != "open" and bundle.extra_data != NONE:
             message = f"extra data declared ({bundle.extra_data}): submit --open"
             found.append(Finding("division", "refused", name(record), message))
     sources = {f"methods/{file.name}": file.read_bytes() for file in bundle.sources}

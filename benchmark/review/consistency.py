@@ -14,7 +14,8 @@ from advbench.benchmark.records.schema import COLUMNS, STAGES, Checkpoint, Evalu
 from advbench.benchmark.review.adapter.baseline_bands import baselines
 from advbench.benchmark.review.finding import Finding
 from advbench.benchmark.runs.job import RunSpec
-from advbench.benchmark.runs.plan import sizes
+from advbench.benchmark.runs.plan import MethodFacts, PlanError, sizes
+from advbench.benchmark.runs.tuning import RECIPE_KNOBS, candidates, tuning_seeds
 
 FAR_ABOVE = 0.15
 """This far above the best baseline's band an accuracy under AutoAttack is too good to be believed unseen."""
@@ -52,17 +53,45 @@ def _protocol(record: Record) -> Iterator[Finding]:
         yield _refused(another, place, message)
     if protocol.name in published() and not protocol.official:
         yield _refused(another, place, "it changes a published protocol and keeps its name")
-    if record.division == "closed" and protocol.data.extra:
+    if record.division != "open" and protocol.data.extra:
         yield _refused("division", place, "a protocol with extra data belongs to the open division: submit --open")
-    elif record.division == "closed" and not protocol.official:
+    elif record.division != "open" and not protocol.official:
         yield _refused("division", place, "a protocol of one's own belongs to the open division: submit --open")
     teachers = {role: teacher.run for role, teacher in record.training.teachers.items()}
-    spec = RunSpec(protocol, record.method.name, record.method.hyperparameters, record.seed, teachers)
-    if spec.id != record.run:
-        message = "its run identity is not that of its protocol, hyper-parameters, seed and teachers"
+    spec = RunSpec(
+        protocol,
+        record.method.name,
+        record.method.hyperparameters,
+        record.seed,
+        teachers,
+        recipe=record.recipe,
+        budget=record.tuning.budget if record.tuning else None,
+    )
+    if spec.id != record.run or record.division not in {spec.division, "open"}:
+        message = "its run identity is not that of its protocol, settings, division, seed and teachers"
         yield _refused("identity", place, message)
-    yield from _training(record, protocol)
+    if record.recipe and protocol.differing(record.recipe) != record.recipe:
+        yield _refused("recipe", place, "its recipe repeats the protocol's training")
+    yield from _training(record, protocol.trained_by(record.recipe))
     yield from _data(record, protocol)
+    yield from _tuned(record, protocol)
+
+
+def _tuned(record: Record, protocol: Protocol) -> Iterator[Finding]:
+    """The trials of a tuned row are the default and the draws of the digest, with seeds that are not the board's."""
+    tuning, place = record.tuning, name(record)
+    if tuning is None:
+        return
+    own = {knob: values for knob, values in tuning.space.items() if knob not in RECIPE_KNOBS}
+    given = [(trial.hyperparameters, trial.recipe) for trial in tuning.trials]
+    try:
+        due = candidates(protocol, record.method.name, MethodFacts(tuning.defaults, tunable=own), tuning.budget)
+        drawn = [(dict(request.hyperparameters), request.recipe) for request in due]
+    except PlanError as error:
+        yield _refused("tuning", place, str(error))
+        return
+    if drawn != given or tuning.seeds != tuning_seeds(protocol, tuning.budget):
+        yield _refused("tuning", place, "its trials are not the default and the draws of the protocol, on tuning seeds")
 
 
 def _training(record: Record, protocol: Protocol) -> Iterator[Finding]:

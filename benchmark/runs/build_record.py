@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from advbench.benchmark.files import TornError, read_sealed
 from advbench.benchmark.records.flags import TrainingFacts
 from advbench.benchmark.records.outcomes import merge
 from advbench.benchmark.records.schema import (
@@ -15,6 +17,7 @@ from advbench.benchmark.records.schema import (
     Record,
 )
 from advbench.benchmark.records.shard_result import EvaluationError, ShardResult
+from advbench.benchmark.records.tuning import FILE
 from advbench.benchmark.runs.run_folder import MeasuredShard, RunFolder, StoreError, Trained
 
 
@@ -40,7 +43,9 @@ def build_record(folder: RunFolder) -> Record:
             "protocol_name": protocol.name,
             "protocol_digest": protocol.digest,
             "official": protocol.official,
-            "division": "open" if protocol.data.extra else "closed",
+            "division": "open" if protocol.data.extra and not folder.spec.trial else folder.spec.division,
+            "recipe": folder.spec.recipe,
+            "tuning": _tuning(folder),
             "network": protocol.network,
             "method": trained.method,
             "seed": folder.spec.seed,
@@ -49,6 +54,17 @@ def build_record(folder: RunFolder) -> Record:
             "checkpoints": checkpoints,
         }
     )
+
+
+def _tuning(folder: RunFolder) -> Any:  # noqa: ANN401 (JSON data, which the record reads)
+    """Return how the settings of a tuned run were chosen; None for other runs."""
+    if folder.spec.budget is None:
+        return None
+    try:
+        return read_sealed(folder.path / FILE)
+    except (OSError, TornError):
+        hint = f"`advbench tune {folder.spec.method}` writes it"
+        raise StoreError(f"{folder.path / FILE}: missing or torn, so nothing says how it was tuned; {hint}") from None
 
 
 def _evaluation(folder: RunFolder, checkpoint: CheckpointName, trained: Trained) -> Evaluation:

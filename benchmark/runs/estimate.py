@@ -53,8 +53,8 @@ class Estimate:
 class History:
     """What work took so far in a store."""
 
-    training: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    """Seconds of training by protocol digest and method."""
+    training: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)
+    """Seconds of training by protocol digest, method and epochs."""
     attacks: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """Seconds per shard by protocol digest and family."""
     rates: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
@@ -72,7 +72,8 @@ class History:
         place, digest = (protocol.network, protocol.data.name), protocol.digest
         record = scan.trained.training
         if record.diverged is None and record.seconds:
-            self.training.setdefault((digest, folder.spec.method), []).append(record.seconds)
+            key = digest, folder.spec.method, record.epochs
+            self.training.setdefault(key, []).append(record.seconds)
             if record.curve:
                 best = max(row.robust or 0.0 for row in record.curve)
                 self.robust.setdefault((digest, folder.spec.method), []).append(best)
@@ -108,7 +109,7 @@ def passes(job: Job, catalogue: Catalogue, known: History | None = None) -> floa
             return None
         attacks = 2 if protocol.selection.measure == "worst" else 1
         validation = protocol.data.validation * (attacks * (2 * protocol.selection.steps + 1) + 1)
-        return protocol.training.epochs * (counts[0] * each + validation)
+        return job.run.training.training.epochs * (counts[0] * each + validation)
     images = min(len(job.shards) * protocol.attacks.shard, counts[1] if counts is not None else 1 << 62)
     if not images:
         return None
@@ -134,7 +135,7 @@ def estimate(job: Job, catalogue: Catalogue, known: History, machine: Machine) -
     """Return what one job will take."""
     protocol = job.run.protocol
     if job.kind == "train":
-        same = known.training.get((protocol.digest, job.run.method))
+        same = known.training.get((protocol.digest, job.run.method, job.run.training.training.epochs))
         if same:
             return Estimate(median(same), "measured")
     else:

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
+from pydantic import TypeAdapter
+
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.records.schema import Scalar
+from advbench.benchmark.recipe import Budget, Recipe
+from advbench.benchmark.records.schema import Division, Scalar
+
+_READ: dict[str, TypeAdapter[Any]] = {"recipe": TypeAdapter(Recipe), "budget": TypeAdapter(Budget)}
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,9 @@ class RunSpec:
     """One run: a method with all its hyper-parameters, under a protocol, with a seed.
 
     `method` is a method's name. `hyperparameters` holds every field of the method, defaults included. `teachers` maps
-    each role of the method to the identity of the teacher's run: another teacher makes another student.
+    each role of the method to the identity of the teacher's run: another teacher makes another student. `recipe` is
+    what differs from the protocol's training; `budget` what tuning spent to choose the settings, of a run that shows
+    them; a `trial` is a training that tuning chooses from, which is never attacked.
     """
 
     protocol: Protocol
@@ -28,6 +35,26 @@ class RunSpec:
     hyperparameters: dict[str, Scalar]
     seed: int
     teachers: dict[str, str] = dataclasses.field(default_factory=dict)
+    recipe: Recipe | None = None
+    budget: Budget | None = None
+    trial: bool = False
+
+    @property
+    def division(self) -> Division:
+        """The part of the board that the run belongs to; a trial is on none."""
+        if self.trial:
+            return "trial"
+        return "tuned" if self.budget else "own-recipe" if self.recipe else "closed"
+
+    @property
+    def twin(self) -> "RunSpec | None":
+        """The run of the closed division that a tuned run repeats to the bit; None where settings differ from any."""
+        return dataclasses.replace(self, budget=None) if self.budget and not self.recipe else None
+
+    @cached_property
+    def training(self) -> Protocol:
+        """The protocol as the run's training follows it: with its recipe, if it has one."""
+        return self.protocol.trained_by(self.recipe)
 
     @cached_property
     def id(self) -> str:
@@ -38,23 +65,32 @@ class RunSpec:
 
     @property
     def label(self) -> str:
-        """A name for people: "digits-linf/1 trades seed 0"."""
-        return f"{self.protocol.name} {self.method} seed {self.seed}"
+        """A name for people: "digits-linf/1 trades seed 0", with division and recipe where it is not closed."""
+        more = "" if self.division == "closed" else f" ({self.division}{f', {self.recipe}' if self.recipe else ''})"
+        return f"{self.protocol.name} {self.method} seed {self.seed}{more}"
 
     def to_plain(self) -> dict[str, Any]:
-        """Return JSON data."""
+        """Return JSON data; what makes a run other than closed is there only where it is."""
+        more = {
+            "recipe": self.recipe and self.recipe.plain(),
+            "budget": self.budget and dataclasses.asdict(self.budget),
+            "trial": self.trial,
+        }
         return {
             "protocol": self.protocol.canonical(),
             "method": self.method,
             "hyperparameters": dict(self.hyperparameters),
             "seed": self.seed,
             "teachers": dict(self.teachers),
+            **{name: value for name, value in more.items() if value},
         }
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Self:
         """Read what `to_plain` wrote."""
-        return cls(**{**plain, "protocol": Protocol.from_plain(plain["protocol"], "job")})
+        read = {"protocol": Protocol.from_plain(plain["protocol"], "job")}
+        read |= {name: kind.validate_python(plain[name]) for name, kind in _READ.items() if name in plain}
+        return cls(**{**plain, **read})
 
 
 @dataclass(frozen=True)

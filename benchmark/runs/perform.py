@@ -32,6 +32,7 @@ from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.plan import MethodFacts
 from advbench.benchmark.runs.run_folder import MeasuredShard, RunFolder, Trained, Weights
 from advbench.benchmark.runs.store import Store
+from advbench.benchmark.runs.tuning import adopt
 from advbench.benchmark.training import trainer
 
 __all__ = ["Progress", "WorkError", "build_record", "catalogue", "identify", "perform"]
@@ -68,7 +69,10 @@ def catalogue() -> dict[str, MethodFacts]:
 
 def _facts(method: type[Method[Any]]) -> MethodFacts:
     defaults = discovery.make(method.card.name).hyperparameters()
-    return MethodFacts(defaults, dict(method.requires), max(method.card.phases, default=None))
+    tunable = {each.name: values for each in fields(method) if (values := each.metadata.get("tune"))}
+    return MethodFacts(
+        defaults, dict(method.requires), max(method.card.phases, default=None), tunable, method.card.recipe
+    )
 
 
 def _declared(method: Method[Any]) -> Iterator[str]:
@@ -200,7 +204,8 @@ class _Worker:
                     return False
                 if folder.training_json() is not None:
                     log.warning("%s: its weights are gone or torn: training what is missing", spec.label)
-                folder.finish_training(self._trained(spec, folder))
+                if spec.twin is None or not adopt(self.store.folder(spec.twin), folder):
+                    folder.finish_training(self._trained(spec, folder))
             if free:
                 folder.retire("train")
         return True
@@ -209,10 +214,10 @@ class _Worker:
         method = discovery.make(spec.method, spec.hyperparameters)
         if method.hyperparameters() != spec.hyperparameters:
             raise WorkError(f"{spec.method} has other hyper-parameters than when this job was planned: plan again")
-        dataset = _dataset(spec.protocol.data, self.data_root, self.device)
+        dataset = _dataset(spec.training.data, self.data_root, self.device)
         # Before training: the source may change meanwhile.
-        epochs = spec.protocol.training.epochs
-        steps = epochs * (len(dataset.train) // spec.protocol.training.batch)
+        epochs = spec.training.training.epochs
+        steps = epochs * (len(dataset.train) // spec.training.training.batch)
         identity = identify(method, (epochs, steps))
         write_bytes(folder.path / "adapter.py", discovery.source_text(discovery.source_file(type(method))))
         loaded = {role: self._teacher(spec, run_id, dataset) for role, run_id in sorted(spec.teachers.items())}
@@ -235,7 +240,7 @@ class _Worker:
         def run() -> TrainingRecord:
             return trainer.train(
                 method,
-                spec.protocol,
+                spec.training,
                 dataset,
                 seed=spec.seed,
                 folder=folder.path,
@@ -297,6 +302,8 @@ class _Worker:
 
     def evaluate(self, job: Job, folder: RunFolder) -> bool:
         """Attack the missing shards of a job; return False if somebody else is at some of them."""
+        if job.run.trial:
+            raise WorkError(f"{job.run.label} is a trial of tuning, which must not see the test set")
         trained = folder.trained()
         if trained is None:
             raise WorkError(f"{job.run.label} is not trained yet: train it first")

@@ -12,6 +12,7 @@ from typing import Literal, cast
 
 from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.protocol import Data, Protocol
+from advbench.benchmark.recipe import Budget, Recipe
 from advbench.benchmark.records.schema import CHECKPOINTS, FAMILIES, CheckpointName, Scalar
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.run_folder import RunFolder, Scan, Trained
@@ -32,11 +33,15 @@ class MethodFacts:
         hyperparameters: every hyper-parameter with its default.
         requires: frozen teachers, role → method name.
         forwards: passes per training image in forwards F, or None where the method does not say.
+        tunable: hyper-parameters that tuning may set, each with its values.
+        recipe: how the method's authors train, where they say so.
     """
 
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     requires: Mapping[str, str] = field(default_factory=dict)
     forwards: float | None = None
+    tunable: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+    recipe: Recipe | None = None
 
 
 Catalogue = Mapping[str, MethodFacts]
@@ -44,10 +49,13 @@ Catalogue = Mapping[str, MethodFacts]
 
 @dataclass(frozen=True)
 class MethodRequest:
-    """A method with the hyper-parameters that differ from its defaults: one row of a board."""
+    """A method with what differs from its defaults: one row of a board, or a trial; see `RunSpec`."""
 
     name: str
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    budget: Budget | None = None
+    trial: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run the suite needs. A teacher that is no row of the suite is trained but not evaluated."""
+    """A run the suite needs. A trial, or a teacher that is no row of the suite, is trained but not evaluated."""
 
     spec: RunSpec
     evaluated: bool
@@ -136,7 +144,8 @@ class _Group:
     seed: int
     catalogue: Catalogue
     found: dict[str, PlannedRun]
-    teachers: dict[str, str] = field(default_factory=dict)
+    teachers: dict[tuple[str, bool], str] = field(default_factory=dict)
+    """Runs of teachers by method and whether they are for trials."""
 
     def add(self, request: MethodRequest, students: tuple[str, ...] = ()) -> str:
         """Add a run, and before it its teachers; return its id."""
@@ -146,13 +155,26 @@ class _Group:
         hyperparameters = complete(request.name, request.hyperparameters, self.catalogue)
         teachers = {}
         for role, teacher in sorted(self.catalogue[request.name].requires.items()):
-            if teacher not in self.teachers:
-                self.teachers[teacher] = self.add(MethodRequest(teacher), chain)
-            teachers[role] = self.teachers[teacher]
-        spec = RunSpec(self.protocol, request.name, hyperparameters, self.seed, teachers)
+            key = teacher, request.trial
+            if key not in self.teachers:
+                self.teachers[key] = self.add(MethodRequest(teacher, trial=request.trial), chain)
+            teachers[role] = self.teachers[key]
+        spec = RunSpec(
+            self.protocol,
+            request.name,
+            hyperparameters,
+            self.seed,
+            teachers,
+            recipe=None if request.recipe is None else self.protocol.differing(request.recipe),
+            budget=request.budget,
+            trial=request.trial,
+        )
+        if request.recipe and spec.recipe is None and not request.trial:
+            hint = "without its own recipe it is the same run, of the closed division"
+            raise PlanError(f"{request.name}: its recipe is that of {self.protocol.name}; {hint}")
         identity = spec.id
         is_row = not students or (identity in self.found and self.found[identity].evaluated)
-        self.found[identity] = PlannedRun(spec, evaluated=is_row)
+        self.found[identity] = PlannedRun(spec, evaluated=is_row and not spec.trial)
         return identity
 
 
@@ -241,7 +263,7 @@ class _Surveyor:
             reason = "" if at is None else f"its loss was not finite at epoch {at.epoch}, step {at.step}"
             return WorkStatus(job, "done", reason, done=1)
         self.untrained.add(spec.id)
-        if spec.method in PEERS and spec.seed == PEER_SEED:
+        if spec.method in PEERS and spec.seed == PEER_SEED and spec.division == "closed":
             self.peers.setdefault(spec.protocol.digest, []).append(job.id)
         lost = next((self.impossible[teacher] for teacher in teachers if teacher in self.impossible), None)
         if lost is not None:

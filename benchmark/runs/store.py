@@ -7,6 +7,7 @@
         best.safetensors, last.safetensors
         training.json            what training did, sha256 of the weights; while it is missing the run is not trained
         evaluation/<checkpoint>/<family>.jsonl      one line for each shard of test images
+        tuning.json              of a tuned run: how its settings were chosen
         record.json, record.json.sha256             the record, derived from the above
         failures/<job>.json      why a job failed last time, and its log
         logs/<job>.log
@@ -83,7 +84,7 @@ class Store:
                 if trained is None or trained.method.changed or "best" not in trained.checkpoints:
                     continue
                 with contextlib.suppress(StoreError):
-                    if folder.spec.protocol.digest == protocol.digest:
+                    if folder.spec.protocol.digest == protocol.digest and folder.spec.division == "closed":
                         yield folder, trained
 
     def folders(self) -> Iterator[RunFolder]:

@@ -24,6 +24,7 @@ class RequestError(ValueError):
 class _Row(Part):
     name: str
     set: dict[str, Scalar] = Field(default={})
+    own_recipe: bool = False
 
 
 class _SuiteFile(Part):
@@ -46,15 +47,24 @@ def method_names(wanted: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def request(name: str, settings: Mapping[str, object]) -> MethodRequest:
+def request(name: str, settings: Mapping[str, object], *, own_recipe: bool = False) -> MethodRequest:
     """Return a row of a board: a method with some hyper-parameters set, read by their types.
+
+    Args:
+        name: of the method.
+        settings: hyper-parameters that differ from the defaults.
+        own_recipe: whether it is trained as its card says that the authors train.
 
     Raises:
         MethodError: for a name or value that does not fit; the message lists the right ones.
+        RequestError: if the card names no recipe.
     """
     method = discovery.make(name, settings)
     values: dict[str, Scalar] = method.hyperparameters()
-    return MethodRequest(method.card.name, {key: values[key] for key in settings})
+    if own_recipe and method.card.recipe is None:
+        raise RequestError(f"{method.card.name}: its card names no recipe of its own; name methods that have one")
+    recipe = method.card.recipe if own_recipe else None
+    return MethodRequest(method.card.name, {key: values[key] for key in settings}, recipe)
 
 
 def settings_by_method(settings: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -73,7 +83,12 @@ def settings_by_method(settings: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def from_words(
-    protocols: Iterable[Protocol], methods: Iterable[str], seeds: tuple[int, ...], settings: Iterable[str]
+    protocols: Iterable[Protocol],
+    methods: Iterable[str],
+    seeds: tuple[int, ...],
+    settings: Iterable[str],
+    *,
+    own_recipe: bool = False,
 ) -> Suite:
     """Return the suite of a command line.
 
@@ -86,11 +101,12 @@ def from_words(
     for name in changed:
         if name not in names:
             raise RequestError(f"--set {name}.…: {name} is not among the methods of this run: {', '.join(names)}")
-    return Suite(_different(protocols), tuple(request(name, changed.get(name, {})) for name in names), seeds)
+    requests = tuple(request(name, changed.get(name, {}), own_recipe=own_recipe) for name in names)
+    return Suite(_different(protocols), requests, seeds)
 
 
 def from_file(path: Path) -> Suite:
-    """Read a suite file: `protocols`, `seeds` (optional) and one `[[method]]` with `name` and `set` for each row.
+    """Read a suite file: `protocols`, `seeds` (optional), one `[[method]]` with `name`, `set`, `own_recipe` for a row.
 
     Protocol files are looked for beside the suite file.
 
@@ -109,7 +125,7 @@ def from_file(path: Path) -> Suite:
     requests: list[MethodRequest] = []
     for number, row in enumerate(plain.method):
         try:
-            requests.append(request(row.name, row.set))
+            requests.append(request(row.name, row.set, own_recipe=row.own_recipe))
         except ValueError as error:
             raise RequestError(f"{path}: method.{number}: {error}") from None
     if len(set(map(repr, requests))) != len(requests):

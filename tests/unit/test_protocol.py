@@ -174,6 +174,8 @@ CHOICES = {
     ("training", "precision"): ("fp32", "bf16"),
     ("training", "inner", "ceiling"): ("1", "3/2"),
     ("attacks", "engine"): ("pyautoattack", "exact"),
+    ("training", "tuned_lr"): ([0.05, 0.1, 0.2], [0.1]),
+    ("training", "tuned_weight_decay"): ([2e-4, 5e-4, 1e-3, 3.5e-3], [5e-4]),
     ("guide",): (None, "resnet18"),
     ("flags", "convergence_every"): (0, 50),
     ("flags", "convergence_targets"): (3, 9),

@@ -55,6 +55,8 @@ def render(method: type[Method[Any]], citation: str, published: Iterable[Mapping
         ("`best` is chosen by", f"{'PGD' if card.robust else 'clean accuracy'} on the validation split"),
         ("Frozen teachers", teachers or "none"),
     ]
+    if card.recipe is not None:
+        facts.append(("The authors' own recipe", str(card.recipe)))
     if method.update is not Method.update:
         facts.append(("Update", "its own (one optimiser step a batch all the same)"))
     if card.notes:
@@ -62,8 +64,16 @@ def render(method: type[Method[Any]], citation: str, published: Iterable[Mapping
     lines = [f"# {card.label}", "", _paragraph(method.__doc__), "", *_table(("", ""), facts), ""]
     fields = dataclasses.fields(method)
     if fields:
-        knobs = [(f"`{field.name}`", f"`{field.default}`", field.metadata.get("source", "")) for field in fields]
-        lines += ["## Hyper-parameters", "", *_table(("name", "default", "source"), knobs), ""]
+        knobs = [
+            (
+                f"`{field.name}`",
+                f"`{field.default}`",
+                field.metadata.get("source", ""),
+                ", ".join(f"{value:g}" for value in field.metadata.get("tune", ())),
+            )
+            for field in fields
+        ]
+        lines += ["## Hyper-parameters", "", *_table(("name", "default", "source", "tuned among"), knobs), ""]
     if card.differs:
         lines += ["## What differs from the release, and why", "", *(f"- {reason}" for reason in card.differs), ""]
     results = [

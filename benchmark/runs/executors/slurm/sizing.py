@@ -81,7 +81,8 @@ def refuse_short(jobs: Sequence[Job], expected: Mapping[str, Estimate], profile:
         estimate = expected[job.id]
         if estimate.seconds is None or (estimate.basis == "assumed" and not tried):
             continue
-        unit, parts = ("epoch", job.run.protocol.training.epochs) if job.kind == "train" else ("shard", len(job.shards))
+        epochs = job.run.training.training.epochs
+        unit, parts = ("epoch", epochs) if job.kind == "train" else ("shard", len(job.shards))
         needed = estimate.seconds / max(1, parts)
         if needed > room * (_DOUBT if estimate.basis == "assumed" else 1.0):
             raise ProfileError(
