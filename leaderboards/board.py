@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from advbench.benchmark.records.rank_sets import POOLED_DF, Ranking, rank
 from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.benchmark.records.statistics import Correct, Interval
 from advbench.benchmark.records.stochastic_order import LEAST, stochastic_ranks
+from advbench.leaderboards import divisions
 from advbench.leaderboards.cells import CAUTION, PARETO
 from advbench.leaderboards.exclusions import cautions, invalid, withholding
 from advbench.leaderboards.measures import Variant, columns, test_images
@@ -70,7 +71,7 @@ def front_first(name: str) -> tuple[bool, str]:
 
 
 def build(records: Sequence[Record], protocol: Protocol | None = None, *, history: Iterable[Correction] = ()) -> Table:
-    """Make the board of records that were all made under one protocol digest.
+    """Make the board of records that were all made under one protocol digest, each division a part ranked by itself.
 
     Args:
         records: any number of methods, variants and seeds.
@@ -81,6 +82,25 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
         BoardError: for records of two protocols, two records of one run, or neither records nor a protocol.
     """
     protocol = _one_protocol(records, protocol)
+    closed, *others = divisions.split(records).items()
+    changes = tuple(change for change in history if change.digest == protocol.digest)
+    table = _table(closed[1], protocol, history=changes)
+    defaults = {
+        variant.identity.name: variant for variant in _variants(closed[1], protocol) if not variant.identity.changed
+    }
+    parts = (_table(several, protocol, part=heading, closed=defaults) for heading, several in others)
+    return replace(table, parts=tuple(parts))
+
+
+def _table(
+    records: Sequence[Record],
+    protocol: Protocol,
+    *,
+    history: tuple[Correction, ...] = (),
+    part: str = "",
+    closed: Mapping[str, Variant] | None = None,
+) -> Table:
+    """Make one part of a board; `closed` are the rows of the closed division that others are compared with."""
     variants = _variants(records, protocol)
     barred = {variant.key: why for variant in variants if (why := _barred(variant, records))}
     outcomes = {variant.key: _outcomes(variant) for variant in variants if variant.key not in barred}
@@ -97,6 +117,9 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
         rows += [_row(variant, checkpoint, *about) for checkpoint in CHECKPOINTS]
     for row in rows if orders else ():
         row.cells["stochastic"] = orders.get(row.key, NO_ORDER) if row.checkpoint == "best" else NO_ORDER
+    known = {variant.key: variant for variant in variants}
+    for row in rows if part else ():
+        row.cells.update(divisions.cells(known[row.key], row.checkpoint, closed or {}, hour))
     table = Table(
         protocol=protocol.name,
         digest=protocol.digest,
@@ -105,16 +128,20 @@ def build(records: Sequence[Record], protocol: Protocol | None = None, *, histor
         network=protocol.network,
         threat=protocol.threat.text,
         images=test_images(records),
-        columns=columns(
-            standard=classes >= 10,
-            hour=hour,
-            teachers=any(record.training.teachers for record in records),
-            stochastic=bool(orders),
+        columns=(
+            *columns(
+                standard=classes >= 10,
+                hour=hour,
+                teachers=any(record.training.teachers for record in records),
+                stochastic=bool(orders),
+            ),
+            *(divisions.columns(records, hour) if part else ()),
         ),
         rows=tuple(rows),
         marks=board_marks(records, protocol, ranking),
         ranking=ranking,
-        history=tuple(change for change in history if change.digest == protocol.digest),
+        history=history,
+        part=part,
     )
     return replace(table, notes=explain(table, variants, protocol))
 
@@ -138,10 +165,12 @@ def _one_protocol(records: Sequence[Record], protocol: Protocol | None) -> Proto
 
 
 def _variants(records: Sequence[Record], protocol: Protocol) -> list[Variant]:
-    """Group records by method, hyper-parameters, network and division."""
+    """Group records by method, hyper-parameters, network, division and recipe."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         plain = [record.method.name, record.method.hyperparameters, record.network, record.division]
+        if record.recipe:
+            plain.append(record.recipe.plain())
         found[json.dumps(plain, sort_keys=True)].append(record)
     for several in found.values():
         for seed, times in Counter(record.seed for record in several).items():
@@ -152,13 +181,18 @@ def _variants(records: Sequence[Record], protocol: Protocol) -> list[Variant]:
 
 
 def _labels(variants: Sequence[Variant]) -> dict[str, str]:
-    """Name the rows; variants that their labels do not tell apart get a digest of their hyper-parameters."""
-    times = Counter(variant.identity.row for variant in variants)
-    return {
-        variant.key: variant.identity.row
-        if times[variant.identity.row] == 1
-        else f"{variant.identity.row} [{hashlib.sha256(variant.key.encode()).hexdigest()[:6]}]"
+    """Name the rows; variants that their labels do not tell apart get a digest of their hyper-parameters.
+
+    The settings of tuned rows stand in a column of their own.
+    """
+    names = {
+        variant.key: variant.identity.label if variant.records[0].tuning else variant.identity.row
         for variant in variants
+    }
+    times = Counter(names.values())
+    return {
+        key: name if times[name] == 1 else f"{name} [{hashlib.sha256(key.encode()).hexdigest()[:6]}]"
+        for key, name in names.items()
     }
 
 
@@ -289,8 +323,7 @@ def _row(variant: Variant, checkpoint: str, rank: Cell, label: str, hour: str) -
         if cells[key].state == "measured":
             cells[key] = replace(cells[key], sign=CAUTION, reason=f"caution: {', '.join(names)}")
     identity = variant.identity
-    division = "open" if any(record.division == "open" for record in variant.records) else "closed"
-    extra = variant.protocol.data.extra
+    division, extra = variant.records[0].division, variant.protocol.data.extra
     clauses = {"overrides update": identity.overrides_update, "open division": division == "open"}
     clauses |= {extra.text: True} if extra else {}
     return Row(
@@ -316,5 +349,9 @@ def _marks(variant: Variant, checkpoint: str) -> tuple[str, ...]:
         "collapsed": bool(variant.collapsed),
         "invalid": any(invalid(record, variant.evaluation(record, checkpoint)) for record in variant.records),
         "caution": bool(cautions(evaluations, limits)),
+        "precision": any(
+            record.training.environment.precision == "fp32" != variant.protocol.training.precision
+            for record in variant.records
+        ),
     }
     return tuple(mark for mark, holds in found.items() if holds)

@@ -167,12 +167,17 @@ def tidy(records: list[Record], boards: list[Record]) -> pd.DataFrame:
     ranks = {
         run: row.cells["rank"].interval or (None, None)
         for several in group(boards).values()
-        for row in build(several).rows
+        for part in build(several).whole
+        for row in part.rows
         if row.checkpoint == "best"
         for run in row.runs
     }
     lines = [
-        line for several in group(records).values() for record in several for line in _lines(record, *ranks[record.run])
+        line
+        for several in group(records).values()
+        for record in several
+        if record.run in ranks  # a trial of tuning is on no board
+        for line in _lines(record, *ranks[record.run])
     ]
     return pd.DataFrame(lines, columns=list(DTYPES)).astype(DTYPES)
 

@@ -68,6 +68,11 @@ class Variant:
             interval = Interval(100 * low, 100 * high)
         return self.cell([None if share is None else 100 * share for share in shares], interval)
 
+    def by_seed(self, checkpoint: str) -> dict[int, float]:
+        """Return AutoAttack accuracies in percent by seed, of the seeds that have one."""
+        pairs = zip(self.seeds, self.evaluations(checkpoint), strict=True)
+        return {seed: 100 * share for seed, each in pairs if (share := each.accuracy("autoattack")) is not None}
+
     def ratio(self, checkpoint: str) -> Cell:
         """Return NRR in percent, per seed and then averaged."""
         return self.cell([_ratio(evaluation) for evaluation in self.evaluations(checkpoint)])

@@ -8,6 +8,7 @@ from advbench.benchmark.records.schema import CHECKPOINTS, Record
 from advbench.benchmark.records.stochastic_order import THRESHOLD
 from advbench.leaderboards import correction_notes
 from advbench.leaderboards.cells import CAUTION, PARETO
+from advbench.leaderboards.divisions import notes as division_notes
 from advbench.leaderboards.measures import ACCURACIES, Variant, data_marks, on_cpu
 from advbench.leaderboards.table import MARKS, Note, Table
 from advbench.leaderboards.writers.escaping import display
@@ -16,6 +17,7 @@ SIGNS = {
     "masking": "signs of gradient masking that doubt AutoAttack's figure: numbers kept, no rank if on best",
     "collapsed": "a seed has collapsed; what was measured of it stays in the mean",
     "invalid": "evaluation not valid: not ranked",
+    "precision": "trained in fp32, for want of hardware that computes in the bf16 of the protocol",
     "caution": "doubted by a raised flag that leaves the rank: it is no evidence against AutoAttack, or too few images",
 }
 POWER = 0.8
@@ -49,6 +51,7 @@ def explain(table: Table, variants: Sequence[Variant], protocol: Protocol) -> tu
         _data(records),
         Note("An image counts as robust if the network is right on it and on the attack's output; accuracies in %."),
         _spread(table, variants),
+        *division_notes(variants),
         *_ranking(table, protocol),
         Note(
             "NRR: natural-robust ratio 2·clean·AA/(clean + AA), per seed, then averaged.",

@@ -13,7 +13,7 @@ from advbench.leaderboards.writers.escaping import display
 Names = str | Iterable[str] | None
 """One name, several, or None for no filter."""
 Day = str | date | None
-DIVISIONS = ("closed", "open")
+DIVISIONS = ("closed", "tuned", "own-recipe", "open")
 ATTRIBUTES = ("family", "year", "date")
 """What rows can be sorted by beside their columns."""
 Item = TypeVar("Item")
@@ -31,7 +31,7 @@ class Filters(TypedDict, total=False):
         family: of methods, such as "regularised".
         since: rows whose newest record was written on this day (ISO text or `date`) or later.
         until: rows whose newest record was written on this day or earlier.
-        division: "closed" or "open".
+        division: "closed", "tuned", "own-recipe" or "open".
         sort: "KEY", "KEY:asc" or "KEY:desc", where the key is a column, "family", "year" (of the paper) or "date".
         top: only this many methods, the first ones of the order.
     """

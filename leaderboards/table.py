@@ -11,7 +11,7 @@ from typing import Unpack
 from advbench.benchmark.records.corrections import Correction
 from advbench.benchmark.records.rank_sets import Ranking
 from advbench.leaderboards.cells import BoardError, Cell, Column, Shown, show
-from advbench.leaderboards.selection import Filters, Selection, hidden, named, ordered, traits_of
+from advbench.leaderboards.selection import Filters, Names, Selection, hidden, named, ordered, traits_of
 from advbench.leaderboards.table_rows import ELSEWHERE, EXTERNAL, MARKS, Beside, Note, Quoted, Row
 
 __all__ = [
@@ -52,6 +52,8 @@ class Table:
         history: corrections of its records, oldest first; the notes name the newest.
         published: quoted numbers that match dataset, network and threat; see `published_numbers.beside`.
         external: networks that others trained, attacked under the protocol; see `external_rows.beside`.
+        part: heading of a part of a board; empty for the closed division, which is the board itself.
+        parts: the other divisions of the board, each ordered and ranked within itself.
     """
 
     protocol: str
@@ -69,6 +71,8 @@ class Table:
     history: tuple[Correction, ...] = ()
     published: tuple[Quoted, ...] = ()
     external: tuple[Quoted, ...] = ()
+    part: str = ""
+    parts: tuple["Table", ...] = ()
 
     def _repr_html_(self) -> str:
         """Return the board with its notes as HTML: what a notebook shows. Every name is escaped."""
@@ -80,8 +84,18 @@ class Table:
 
     @property
     def title(self) -> str:
-        """The protocol with the marks of the board."""
-        return f"{self.protocol} ({', '.join(self.marks)})" if self.marks else self.protocol
+        """The protocol with the part and the marks of the board."""
+        return f"{self.name} ({', '.join(self.marks)})" if self.marks else self.name
+
+    @property
+    def name(self) -> str:
+        """The protocol, and the part if it is one."""
+        return f"{self.protocol}, {self.part}" if self.part else self.protocol
+
+    @property
+    def whole(self) -> tuple["Table", ...]:
+        """The board and its parts, as writers show them: without the board where only parts have rows."""
+        return (self, *self.parts) if self.rows or self.beside or not self.parts else self.parts
 
     @property
     def decimals(self) -> int:
@@ -112,9 +126,15 @@ class Table:
         Notes about rows that are left out go with them. Best and last of a method stay together, at the place of best;
         what has no value to be sorted by comes last. A board of another data set or network has no row left.
 
+        The same is selected from its parts; those without a row left are dropped.
+
         Raises:
             BoardError: if a column, method, family, checkpoint, day, division or sort key is not there.
         """
+        return select_all([self], **filters)[0]
+
+    def _select(self, filters: Filters) -> "Table":
+        """Return the selection of this table alone."""
         wanted = Selection.read(filters)
         columns, sort = filters.get("columns"), filters.get("sort")
         rows: tuple[Row, ...] = ()
@@ -139,28 +159,53 @@ class Table:
 def select_all(tables: Sequence[Table], **filters: Unpack[Filters]) -> list[Table]:
     """Select from several boards as `Table.select` does; of several, those without a row left are dropped.
 
-    A method or family has to be on one of the boards only.
+    A method, family, column or sort key has to be on one of the boards or their parts only.
 
     Raises:
-        BoardError: as `Table.select`, for a method or family that is on none of the boards.
+        BoardError: as `Table.select`, for what is on none of the boards.
     """
-    if len(tables) == 1:
-        return [tables[0].select(**filters)]
-    methods, family = named(filters.get("methods")), named(filters.get("family"))
-    traits = [[traits_of(row) for row in table.rows] for table in tables]
-    there = [{name for row in rows for name in row.names} for rows in traits]
-    families = [{row.family.casefold() for row in rows} for rows in traits]
-    for kind, names, known in (("method", methods, there), ("family", family, families)):
-        for low, name in (names or {}).items():
-            if not any(low in some for some in known):
-                raise BoardError(f"no {kind} {name!r} on any of these boards")
+    every = [part for table in tables for part in (table, *table.parts)]
+    narrowed = iter(_narrowed(every, filters) if len(every) > 1 else [filters])
     chosen = []
-    for table, here, of in zip(tables, there, families, strict=True):
-        narrowed = filters.copy()
+    for table in tables:
+        own, *parts = [part._select(next(narrowed)) for part in (table, *table.parts)]  # noqa: SLF001 (of its class)
+        chosen.append(replace(own, parts=tuple(part for part in parts if part.rows)))
+    return chosen if len(tables) == 1 else [table for table in chosen if table.rows or table.parts]
+
+
+def _narrowed(tables: Sequence[Table], filters: Filters) -> list[Filters]:
+    """Return filters for each of several tables, without the names that only others know.
+
+    Raises:
+        BoardError: for a method, family, column or sort key that none of them knows.
+    """
+    traits = [[traits_of(row) for row in table.rows] for table in tables]
+    keys = [{column.key for column in table.columns} for table in tables]
+    every = set().union(*keys)
+    methods = _known(
+        "method", filters.get("methods"), [{name for row in rows for name in row.names} for rows in traits]
+    )
+    family = _known("family", filters.get("family"), [{row.family.casefold() for row in rows} for rows in traits])
+    columns, sort = filters.get("columns"), (filters.get("sort") or "").partition(":")[0]
+    found = []
+    for place, known in enumerate(keys):
+        each = filters.copy()
         if methods is not None:
-            narrowed["methods"] = [name for low, name in methods.items() if low in here]
+            each["methods"] = methods[place]
         if family is not None:
-            narrowed["family"] = [name for low, name in family.items() if low in of]
-        if narrowed.get("methods") != [] and narrowed.get("family") != []:
-            chosen.append(table.select(**narrowed))
-    return [table for table in chosen if table.rows]
+            each["family"] = family[place]
+        if columns is not None:
+            each["columns"] = [key for key in columns if key in known or key not in every]
+        if sort in every - known:
+            each["sort"] = None
+        found.append(each)
+    return found
+
+
+def _known(kind: str, wanted: Names, there: Sequence[set[str]]) -> list[list[str]] | None:
+    """Return those of the wanted names that each board knows, in casefolded sets; None for no filter."""
+    names = named(wanted)
+    for low, name in (names or {}).items():
+        if not any(low in known for known in there):
+            raise BoardError(f"no {kind} {name!r} on any of these boards")
+    return None if names is None else [[name for low, name in names.items() if low in known] for known in there]

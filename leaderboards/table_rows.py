@@ -7,7 +7,7 @@ from typing import NamedTuple
 from advbench.benchmark.records.schema import MethodIdentity
 from advbench.leaderboards.cells import CAUTION, Cell, Column, rank_text
 
-MARKS = {"masking": "†", "collapsed": "‡", "invalid": "§", "caution": CAUTION}
+MARKS = {"masking": "†", "collapsed": "‡", "invalid": "§", "precision": "‖", "caution": CAUTION}
 """Footnote signs in every format: after a method's name what is wrong with the row, after a number what doubts it."""
 ELSEWHERE = "As published, not measured here"
 """Heading of quoted numbers in every format."""
@@ -43,7 +43,7 @@ class Row:
         seeds, runs: of the records, in the same order.
         notes: short clauses about the row.
         date: day (UTC, ISO) on which the newest of the records was written.
-        division: "closed" or "open".
+        division: of its records, see `Division`.
     """
 
     key: str

@@ -78,6 +78,7 @@ class PGDATSWA(SWA[OneNetwork], PGDAT):
         PGDAT.card,
         name="pgd_at_swa",
         label="PGD-AT+SWA",
+        recipe=None,
         family="averaging",
         differs=(*PGDAT.card.differs, "Epochs are averaged as KD+SWA's release does, which the paper does not do."),
     )

@@ -37,7 +37,7 @@ def writer(
 
     writers: dict[str, Callable[[Sequence[Table]], str]] = {
         "terminal": lambda tables: "".join(
-            terminal.write(table, width=_width(), decimals=decimals) for table in tables
+            terminal.write(part, width=_width(), decimals=decimals) for table in tables for part in table.whole
         ),
         "markdown": lambda tables: "\n".join(markdown.write(table, decimals=decimals) for table in tables),
         "csv": lambda tables: "".join(csv.write(table) for table in tables),
@@ -64,7 +64,8 @@ def print_board(table: "Table", decimals: int | None = None) -> None:
         from advbench.leaderboards.writers import terminal
 
         screen = console()
-        screen.print(terminal.render(table, width=screen.width, decimals=decimals))
+        for part in table.whole:
+            screen.print(terminal.render(part, width=screen.width, decimals=decimals))
     else:
         click.echo(writer("terminal", decimals)([table]), nl=False)
 
@@ -84,7 +85,7 @@ def stale_files(tables: "Sequence[Table]", folder: Path) -> list[Path]:
 
 def _has(table: "Table", kind: str) -> bool:
     """Whether a board is written in a format: LaTeX sets ranked rows, the others external rows alone, too."""
-    return bool(table.rows or (table.external and kind != "latex"))
+    return bool(table.rows or table.parts or (table.external and kind != "latex"))
 
 
 def write_files(table: "Table", folder: Path, formats: Iterable[str] = FORMATS, *, plots: bool = True) -> list[Path]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from advbench.leaderboards.table import Table
     from advbench.leaderboards.writers.latex import Layout
 
+DIVISION = click.Choice(["closed", "tuned", "own-recipe", "open"])
+"""Those of `selection.DIVISIONS`, which is slower to import than help may be."""
 BLOCKS = {"best-last": "rows", "side-by-side": "columns", "per-attack": "attacks"}
 """What `--blocks` calls the blocks of `Layout`."""
 
@@ -95,7 +97,7 @@ choice_options = gather(
     click.option("--family", type=NAMES, help='Only methods of these families: "two networks".'),
     click.option("--since", metavar="DAY", help="Only rows recorded on this day or later, such as 2026-01-31."),
     click.option("--until", metavar="DAY", help="Only rows recorded on this day or earlier."),
-    click.option("--division", type=click.Choice(["closed", "open"]), help="Only rows of this division."),
+    click.option("--division", type=DIVISION, help="Only rows of this division."),
     click.option(
         "--sort",
         metavar="KEY[:asc|desc]",

@@ -54,6 +54,7 @@ def add(out: dict[str, bytes], shown: Board, links: Links) -> list[str]:
         root="../",
         here="boards",
         board=view(shown.table, links) | {"notices": notices},
+        parts=[view(part, links, suffix=f"-{place}") for place, part in enumerate(shown.table.parts, start=2)],
         downloads=[
             (kind, [(file.name, f"{shown.slug}.{file.ending}", len(file.text.encode())) for file in group])
             for kind, group in groupby(files, key=lambda file: file.kind)

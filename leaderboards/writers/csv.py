@@ -24,7 +24,8 @@ def write(table: Table) -> str:
     header = list(_fields(table, None, None))
     writer = csv.DictWriter(out, fieldnames=header, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_fields(table, row, None) for row in table.rows)
+    for part in table.whole:
+        writer.writerows(_fields(table, row, None) for row in part.rows)
     writer.writerows(_fields(table, None, one) for part in table.beside for one in part.rows)
     return out.getvalue()
 
@@ -32,8 +33,14 @@ def write(table: Table) -> str:
 def _fields(table: Table, row: Row | None, quoted: Quoted | None) -> dict[str, str]:
     """Return the fields of a measured or of a quoted row; which there are depends on the table alone."""
     fields: dict[str, str] = {}
-    for column in table.columns:
-        cell = row.cells[column.key] if row else quoted.cell(column.key) if quoted else Cell()
+    columns = {column.key: column for part in reversed(table.whole) for column in part.columns}
+    first = [column.key for part in table.whole for column in part.columns]
+    for column in [columns[key] for key in dict.fromkeys(first)]:
+        cell = Cell()
+        if row:
+            cell = row.cells.get(column.key, Cell(state="not applicable"))
+        elif quoted:
+            cell = quoted.cell(column.key)
         told = _cell(cell, column)
         if quoted and quoted.origin == "as published" and f"{column.key}_n" in told:
             told[f"{column.key}_n"] = ""  # no source says of how many seeds

@@ -9,13 +9,16 @@ SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
 
 
 def write(table: Table, *, decimals: int | None = None) -> str:
-    """Return the board as Markdown: title, table, notes as a list.
+    """Return the board and its parts as Markdown: of each title, table, notes as a list.
 
     Args:
         table: the board, or a selection of it.
         decimals: places of accuracies; by default as many as the test set supports.
     """
-    places = table.decimals if decimals is None else decimals
+    return "\n".join(_part(each, each.decimals if decimals is None else decimals) for each in table.whole)
+
+
+def _part(table: Table, places: int) -> str:
     lines = [f"### {escape(table.title)}", ""]
     if table.rows:
         aligned = ["---" if column.kind == "text" else "---:" for column in table.columns]

@@ -13,6 +13,8 @@ from advbench.leaderboards.table import Beside, Cell, Column, Row, Table, show
 
 COLUMNS = ("rank", "method", "checkpoint", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "seeds")
 """What fits a terminal; the files hold every column."""
+PART = ("settings", "default", "gain")
+"""What the tuned and own-recipe divisions show beside that."""
 LEAST = ("method", "autoattack", "clean", "checkpoint", "rank")
 """What a narrow terminal keeps longest, the last named goes first; the method always stays."""
 _NAME = 12
@@ -27,7 +29,8 @@ def render(table: Table, *, width: int, decimals: int | None = None) -> Group:
     """
     places = table.decimals if decimals is None else decimals
     keys = {column.key for column in table.columns}
-    shown = table.select(columns=COLUMNS) if keys > set(COLUMNS) else table
+    wanted = (*COLUMNS, *(key for key in PART if key in keys))
+    shown = table.select(columns=wanted) if keys > set(wanted) else table
     below = [note.text for note in shown.notes]
     columns = list(shown.columns)
     grid = _grid(shown, columns, places, spread=True)

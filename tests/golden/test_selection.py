@@ -76,7 +76,7 @@ class TestFilters:
         ("wanted", "message"),
         [
             ({"family": "magic"}, "no family 'magic' on this board; families: adversarial training, label refinement"),
-            ({"division": "half"}, "no division 'half'; there are: closed, open"),
+            ({"division": "half"}, "no division 'half'; there are: closed, tuned, own-recipe, open"),
             ({"since": "yesterday"}, "since: 'yesterday' is no day; write it as 2026-12-31"),
             ({"since": "2026-02-01", "until": "2026-01-01"}, "no day is since 2026-02-01 and until 2026-01-01"),
             ({"sort": "beauty"}, "cannot sort by 'beauty'; keys: family, year, date, rank"),

@@ -19,7 +19,7 @@ def write(
         decimals: places of accuracies; by default as many as the test set supports.
         title: of the page.
     """
-    boards = [tables] if isinstance(tables, Table) else list(tables)
+    boards = [part for table in ([tables] if isinstance(tables, Table) else tables) for part in table.whole]
     files = static()
     return (
         environment()

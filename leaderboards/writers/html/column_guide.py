@@ -11,6 +11,8 @@ GROUPS = {
 """Groups of columns that a reader can hide; "core" columns always show."""
 GROUP_OF = {
     **dict.fromkeys(("rank", "stochastic", "method", "checkpoint", "clean", "autoattack", "seeds"), "core"),
+    **dict.fromkeys(("settings", "default", "gain"), "core"),
+    **dict.fromkeys(("trial_hours", "trial_passes"), "cost"),
     **dict.fromkeys(("pgd20", "pgd100", "cw", "worst", "nrr"), "attacks"),
     **dict.fromkeys(("gap_pgd20", "gap_autoattack"), "gap"),
     **dict.fromkeys(("hours", "teacher_hours", "memory", "passes", "parameters", "trained"), "cost"),
@@ -37,6 +39,12 @@ MEANING = {
     "passes": "Training passes per image in forwards F: an input gradient counts 1F, weight gradients 2F.",
     "parameters": "Parameters of the network that is attacked.",
     "trained": "Parameters trained, helper networks included.",
+    "settings": "What differs from the method's defaults and the protocol's training.",
+    "default": "AutoAttack of the row with default settings, which the closed division ranks.",
+    "gain": "AutoAttack tuned minus with default settings, per seed, then averaged.",
+    "best_of": "Expected validation accuracy of the best of k = 1, 2, … settings drawn from the trials.",
+    "trial_hours": "Wall time of the trials' training, beside the row's own.",
+    "trial_passes": "Passes of the trials' training in millions of forwards of one image.",
     "flags": "Signs of a broken evaluation; raised ones withhold the rank, or mark the columns they doubt (¶).",
     "data": "Whether the checksums of the official files matched.",
 }

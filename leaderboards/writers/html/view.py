@@ -57,8 +57,11 @@ def view(table: Table, links: Links | None = None, *, decimals: int | None = Non
     groups = {group(column) for column in table.columns} | {"evidence"}
     return {
         "suffix": suffix,
-        "name": table.protocol,
+        "name": table.name,
+        "protocol": table.protocol,
+        "anchor": table.digest[:16] + (suffix if table.part else ""),
         "digest": table.digest,
+        "divisions": ("all", "closed", "open") if not table.part else ("all", *{row.division for row in table.rows}),
         "protocol_page": links.protocol if links else "",
         "marks": table.marks,
         "dataset": display(table.dataset),

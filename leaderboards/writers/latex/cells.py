@@ -8,7 +8,7 @@ from advbench.leaderboards.table import Cell, Column, Quoted, Row, show
 from advbench.leaderboards.writers.escaping import latex_escape
 from advbench.leaderboards.writers.latex.layout import Layout
 
-SIGNS = {"masking": r"\dag", "collapsed": r"\ddag", "invalid": r"\S"}
+SIGNS = {"masking": r"\dag", "collapsed": r"\ddag", "invalid": r"\S", "precision": r"$\|$"}
 
 
 class CellSource(NamedTuple):

@@ -22,12 +22,15 @@ GAPS = {r"\footnotesize": "4pt", r"\scriptsize": "3pt"}
 """Size of a table → half the space between its columns."""
 LETTER = 2.6
 """Points that a letter of the notes takes on average."""
+PART = ("settings", "default", "gain")
+"""Columns of the tuned and own-recipe divisions that a paper's table shows."""
 APART = "Each protocol is ranked by itself: bold and underlined rows are so within their own block of rows."
 
 
 def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
     """Return a float with the board, or with several boards as groups of rows, each under its data set and network.
 
+    Every other division of a board has a float of its own behind it, labelled with its number.
     The document needs booktabs (unless the style is plain) and graphicx; the table is scaled down only if it is wider
     than the column. Rows of several boards are never ranked together.
 
@@ -40,6 +43,13 @@ def write(tables: Table | Sequence[Table], layout: Layout | None = None) -> str:
     boards = [tables] if isinstance(tables, Table) else list(tables)
     if layout.methods is not None:
         boards = select_all(boards, methods=layout.methods)
+    if parts := [part for board in boards for part in board.parts]:
+        layout = replace(layout, methods=None)
+        whole = [replace(board, parts=()) for board in boards if board.rows]
+        labels = [f"{layout.label}-{number}" for number in range(1, len(parts) + 1)]
+        floats = [write(whole, layout)] if whole else []
+        floats += [write(part, replace(layout, label=label)) for part, label in zip(parts, labels, strict=True)]
+        return "\n".join(floats)
     boards = _ordered([board for board in boards if board.rows], layout)
     if not boards:
         raise BoardError("no rows to make a LaTeX table of; train and evaluate first, or choose other rows")
@@ -72,6 +82,7 @@ def _default(boards: Sequence[Table], layout: Layout) -> tuple[str, ...]:
         there = tuple(column.key for column in board.columns)
         if not set(keys) <= set(there):
             return there
+    keys = (*keys, *(column.key for column in boards[0].columns if column.key in PART))
     if layout.blocks == "attacks" and not layout.transpose:
         gaps = [f"gap_{key}" for key in keys]
         return (*keys, *(column.key for column in boards[0].columns if column.key in gaps))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-PER_CHECKPOINT = {"clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "flags"}
+PER_CHECKPOINT = {"clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "flags", "default", "gain"}
 """Columns that differ between best and last; the others belong to the method."""
 SINGLE = ("clean", "pgd20", "cw", "autoattack", "gap_autoattack")
 DOUBLE = ("rank", "clean", "pgd20", "pgd100", "cw", "autoattack", "worst", "nrr", "gap_autoattack")
