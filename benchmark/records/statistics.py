@@ -50,6 +50,14 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None, len(array))
 
 
+def span(values: Sequence[float]) -> tuple[Interval, float]:
+    """Return the span of n values, and the chance (n − 1)/(n + 1) that it holds one more, exchangeable with them.
+
+    Distribution-free: each of n + 1 exchangeable values is as likely the least, or the greatest, of all.
+    """
+    return Interval(min(values), max(values)), (len(values) - 1) / (len(values) + 1)
+
+
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Return Wilson's score interval of a proportion (Wilson 1927, without continuity correction).
 
