@@ -91,7 +91,7 @@ def draw(found: MethodAgreement, *, title: str, layout: FigureLayout = PAPER) ->
     rows = len(found.rows)
     beside = not layout.paper or rows <= 8
     tall = max(1.5, min(0.24 * rows, 0.14 * rows + 1.0) if layout.paper else 0.125 * rows) + 0.9
-    with figure(layout.inches(PAGE), tall + (0 if beside else 1.5), layout.style) as made:
+    with figure(layout.inches(PAGE), tall + (0 if beside else 1.5), layout) as made:
         if beside:
             left, right = made.subplots(1, 2, width_ratios=[3, 2])
         else:

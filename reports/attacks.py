@@ -15,6 +15,8 @@ from advbench.reports.drawing.points import footnote, name_of
 from advbench.reports.drawing.style import PAGE, PAPER, TALL, FigureLayout, ReportError, caption, figure, scaled
 
 ATTACKS = COLUMNS[1:]
+BESIDE = 12
+"""Methods up to which the matrix of the attacks stands beside them: beside more it would leave a page half empty."""
 _PARTS = (
     # Right under all attacks, fooled first by each of them, wrong when clean: from light to dark, each with its hatch.
     ("#ffffff", ""),
@@ -86,8 +88,9 @@ def draw(found: Fooled, *, title: str = "best", layout: FigureLayout = PAPER) ->
     """Draw the matrix of the attacks beside what each of them adds for every method; `title` names the checkpoint."""
     names = [name_of(attack) for attack in found.attacks]
     tall = max(1.9, 0.8 + (0.175 if layout.paper else 0.125) * len(found.rows))
-    stacked = layout.width == "single"
-    with figure(layout.inches(PAGE), min(TALL, tall + (1.9 if stacked else 0.4)), layout.style) as made:
+    narrow = layout.width == "single"
+    stacked = narrow or len(found.rows) > BESIDE
+    with figure(layout.inches(PAGE), min(TALL, tall + (1.9 if stacked else 0.4)), layout) as made:
         if stacked:
             above, below = made.subplots(2, 1, height_ratios=[1.3, tall - 0.5])
         else:
@@ -109,7 +112,7 @@ def draw(found: Fooled, *, title: str = "best", layout: FigureLayout = PAPER) ->
         below.set_xlim(0, 100)
         below.set_xlabel("test images (%)")
         below.grid(visible=False)
-        made.legend(loc="outside upper right", ncols=2 if stacked else 6, handlelength=1.6, columnspacing=1.0)
+        made.legend(loc="outside upper right", ncols=2 if narrow else 6, handlelength=1.6, columnspacing=1.0)
         share = 0.8 if stacked else 0.4
         caption(above, f"fooled by row, also by column (%), {title}", footnote(found.rows), share=share)
         heat(above, 100 * found.also, rows=names, columns=names)

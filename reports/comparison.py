@@ -238,7 +238,7 @@ def draw(found: Contrast, *, layout: FigureLayout = PAPER) -> Figure:
         ordered = ordered[: NAMED // 2] + ordered[-NAMED // 2 :]
     overall, top = found.overall, len(ordered) + 0.3
     ends = [100 * end for end in overall.interval or ()]
-    with figure(*layout.listed(len(ordered) + 1, head=1.1), layout.style) as made:
+    with figure(*layout.listed(len(ordered) + 1, head=1.1), layout) as made:
         axes = made.add_subplot()
         for height, part in enumerate(ordered):
             colour = BLUE if part.a >= part.b else ORANGE

@@ -32,7 +32,7 @@ def draw(table: Table, *, against: str = "passes", robust: str = "autoattack", l
         raise ReportError("hours of GPUs and of CPUs do not share an axis; draw --against passes")
     shown, aside = split(points(table, against, robust))
     across = layout.inches(COLUMN if len(shown) <= CROWD else 0.8 * PAGE)
-    with figure(across, 0.55 * across + 1, layout.style) as made:
+    with figure(across, 0.55 * across + 1, layout) as made:
         axes = made.add_subplot()
         corners = [(point.x.value, point.y.value) for point in pareto(shown, less_is_better_x=True)]
         front = [*corners[:1], *(corner for a, b in pairwise(corners) for corner in ((b[0], a[1]), b))]

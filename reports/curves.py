@@ -71,7 +71,7 @@ def draw(groups: Mapping[str, Sequence[Record]], *, layout: FigureLayout = PAPER
     columns = _columns(len(methods), layout)
     rows = math.ceil(len(methods) / columns)
     across = layout.inches(PAGE if columns > 2 else COLUMN if columns == 1 else PAGE * 0.7)
-    with figure(across, 0.65 + (1.45 if layout.paper else 1.0) * rows, layout.style) as made:
+    with figure(across, 0.65 + (1.45 if layout.paper else 1.0) * rows, layout) as made:
         grid = made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         flat: list[Axes] = list(grid.ravel())
         drawn: set[_Curve] = set()

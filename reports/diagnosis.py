@@ -35,7 +35,7 @@ def draw(found: Mapping[str, Any], *, layout: FigureLayout = PAPER) -> Figure:
         raise ReportError("this is no diagnosis; `advbench diagnose` makes one")
     single = layout.width == "single"
     tall = TALL if single else 4.9 if layout.paper else 3.9
-    with figure(layout.inches(PAGE), tall, layout.style) as made:
+    with figure(layout.inches(PAGE), tall, layout) as made:
         panels = made.subplots(6, 1) if single else made.subplots(2, 3)
         for axes, (title, panel) in zip(panels.flat, _PANELS.items(), strict=True):
             panel(axes, found)

@@ -38,7 +38,7 @@ def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAP
         raise ReportError(f"no method of {table.protocol} has {robust} on both checkpoints; evaluate first")
     pairs.sort(key=lambda pair: pair[1].value)
     rows = [row for row, _, _ in pairs]
-    with figure(*layout.listed(len(pairs), head=0.75), layout.style) as made:
+    with figure(*layout.listed(len(pairs), head=0.75), layout) as made:
         axes = made.add_subplot()
         for height, (_, *both) in enumerate(pairs):  # bars beside the arrow, not on it: of best above, of last below
             for point, offset in zip(both, (0.22, -0.22), strict=True):

@@ -72,7 +72,7 @@ def draw(table: ClassTable, *, title: str, layout: FigureLayout = PAPER) -> Figu
     names = [table.classes[number] for number in order]
     bars = len(table.rows) <= len(FILLS)
     height = 2.2 if bars else 0.9 + (0.19 if layout.paper else 0.13) * len(table.rows)
-    with figure(layout.inches(PAGE), height, layout.style) as made:
+    with figure(layout.inches(PAGE), height, layout) as made:
         axes = made.add_subplot()
         caption(axes, f"{about} (%)", footnote(table.rows), share=0.85)
         if bars:

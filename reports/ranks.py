@@ -22,7 +22,7 @@ def draw(table: Table, *, layout: FigureLayout = PAPER) -> Figure:
     if not rows:
         raise ReportError(f"{table.protocol} has no ranks yet: too few seeds to tell methods apart")
     column = table.column("autoattack")
-    with figure(*layout.listed(len(rows), head=1.2), layout.style) as made:
+    with figure(*layout.listed(len(rows), head=1.2), layout) as made:
         axes = made.add_subplot()
         for place, row in enumerate(rows, 1):
             colour, marker = FAMILY_COLOURS.get(row.identity.family, OTHER)

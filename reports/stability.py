@@ -33,7 +33,7 @@ def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAP
         for place, row in enumerate(ordered, 1):
             places[row.key].append(place)
     across, tall = layout.listed(len(rows), head=1.2)
-    with figure(across, tall, layout.style) as made:
+    with figure(across, tall, layout) as made:
         axes = made.add_subplot()
         for row in rows:
             colour, marker = FAMILY_COLOURS.get(row.identity.family, OTHER)

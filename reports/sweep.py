@@ -128,7 +128,7 @@ def draw(some: Sequence[Curve], *, layout: FigureLayout = PAPER) -> Figure:
     chosen = list(some) if len(networks) == 1 else [_strongest(name, some) for name in networks]
     attacks = {curve.attack for curve in chosen}
     across = layout.inches(COLUMN)
-    with figure(across, 0.62 * across + 0.5 + 0.12 * len(chosen), layout.style) as made:
+    with figure(across, 0.62 * across + 0.5 + 0.12 * len(chosen), layout) as made:
         axes = made.add_subplot()
         whole = _unit(axes, chosen)
         for number, (curve, (colour, line, marker)) in enumerate(zip(chosen, cycle(STROKES), strict=False)):

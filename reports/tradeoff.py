@@ -24,7 +24,7 @@ def draw(table: Table, *, robust: str = "autoattack", layout: FigureLayout = PAP
     shown, aside = split(points(table, "clean", robust), ("x", "y"))
     crowded = len(shown) > CROWD
     across = layout.inches(0.8 * PAGE if crowded else COLUMN)
-    with figure(across, 0.6 * across + 1, layout.style) as made:
+    with figure(across, 0.6 * across + 1, layout) as made:
         axes = made.add_subplot()
         axes.set_xlabel("Clean accuracy (%)")
         axes.set_ylabel(f"{table.column(robust).label} accuracy (%)")

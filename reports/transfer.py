@@ -25,7 +25,7 @@ def draw(found: Mapping[str, Any], *, layout: FigureLayout = PAPER) -> Figure:
     if shares.shape != (len(names) + 1, len(names)):
         raise ReportError(f"{len(names)} networks, but accuracies of shape {shares.shape}; make the matrix anew")
     tall = 1.1 + (0.2 if layout.paper else 0.13) * (len(names) + 1)
-    with figure(layout.inches(min(PAGE, 2.4 + 0.4 * len(names))), tall, layout.style) as made:
+    with figure(layout.inches(min(PAGE, 2.4 + 0.4 * len(names))), tall, layout) as made:
         axes = made.add_subplot()
         axes.set_ylabel("examples made on")
         axes.set_xlabel("judged by")

@@ -1,7 +1,7 @@
 """`advbench plot`: from records, and from results beside the board, to figures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from advbench.benchmark.cli.console import file_name
 from advbench.benchmark.cli.options import (
     NAMES,
     PATH,
+    POSITIVE,
     Option,
     checkpoint_option,
     column_option,
@@ -60,6 +61,8 @@ ASKED = {
     "compare": ("column", "checkpoint"),
 }
 """Kind of figure → options that change what it shows, beside those of the page: they are part of its file's name."""
+ROWS = 40
+"""Methods that a figure with a line or panel for each of them holds legibly on one page."""
 USUAL = {"column": "autoattack", "checkpoint": "best", "against": "passes", "style": "paper", "width": "auto"}
 """Option → its default, which names of files leave out."""
 DRAWN = {"evaluation off the board": ("eps",), "diagnosis": ("eps", "diagnosis"), "transfer": ("transfer",)}
@@ -110,13 +113,15 @@ class FigureRequest:
     width: "Width"
     formats: tuple[str, ...]
     data_root: Path | None
+    font: str
+    top: int | None
 
     @property
     def layout(self) -> "FigureLayout":
         """The page that all figures are for."""
         from advbench.reports.drawing.style import FigureLayout
 
-        return FigureLayout(self.style, self.width)
+        return FigureLayout(self.style, self.width, self.font)
 
     @property
     def title(self) -> str:
@@ -127,10 +132,11 @@ class FigureRequest:
 
     def file(self, name: str, kind: str) -> Path:
         """Return the path without an ending of a figure: two requests that differ do not share a file."""
-        asked = [getattr(self, option) for option in (*ASKED.get(kind, ()), "style", "width")]
-        usual = [USUAL[option] for option in (*ASKED.get(kind, ()), "style", "width")]
-        parts = [value for value, default in zip(asked, usual, strict=True) if value != default]
+        asked = {option: getattr(self, option) for option in (*ASKED.get(kind, ()), "style", "width")}
+        parts = [value for option, value in asked.items() if value != USUAL[option]]
         methods = (self.methods or ()) if kind in FIGURES else ()
+        if self.top is not None and kind in FIGURES:
+            parts.append(f"top{self.top}")
         return self.out / file_name("-".join([name, kind, *methods, *parts]))
 
 
@@ -154,6 +160,8 @@ request_options = gather(
         "Columns of the page: 3.25 or 6.875 inches, or what the content needs.",
     ),
     click.option("--formats", type=NAMES, default="png,pdf", show_default=True, help="Among png, pdf, svg."),
+    click.option("--font", default="DejaVu Sans", show_default=True, help="A family that is installed: the paper's."),
+    click.option("--top", type=POSITIVE, help=f"Only this many methods.  [default: {ROWS} where each has a line]"),
 )
 
 
@@ -222,7 +230,13 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
 
     whole = board.build(every)
     table = whole if request.methods is None else whole.select(methods=request.methods)
-    groups = on_board(table, every, request.checkpoint)
+    table, listed = table.select(top=request.top), table.select(top=request.top or ROWS)
+    title, rows = request.title, len({row.key for row in table.rows})
+    if (shown := len({row.key for row in listed.rows})) < rows:
+        cut = f"the first {shown} of {rows} methods"
+        click.echo(f"note: {cut} are drawn where each has a line; --top draws others", err=True)
+        title, listed = f"{title}, {cut}", replace(listed, marks=(*listed.marks, cut))
+    groups = on_board(listed, every, request.checkpoint)
     records = [record for several in groups.values() for record in several]
     column, checkpoint, layout = request.column, request.checkpoint, request.layout
 
@@ -245,19 +259,19 @@ def _of_records(every: "Sequence[Record]", request: FigureRequest) -> Figures:
 
     def classes() -> "Figure":
         found = perclass.by_class(by_row(groups, checkpoint, column), *_labels(records, request))
-        return perclass.draw(found, title=request.title, layout=layout)
+        return perclass.draw(found, title=title, layout=layout)
 
     figures: dict[str, Callable[[], Figure]] = {
         "tradeoff": lambda: tradeoff.draw(table, robust=column, layout=layout),
-        "overfitting": lambda: overfitting.draw(table, robust=column, layout=layout),
+        "overfitting": lambda: overfitting.draw(listed, robust=column, layout=layout),
         "curves": lambda: curves.draw(groups, layout=layout),
         "cost": lambda: cost.draw(table, against=request.against, robust=column, layout=layout),
-        "ranks": lambda: ranks.draw(table, layout=layout),
-        "stability": lambda: stability.draw(table, robust=column, layout=layout),
+        "ranks": lambda: ranks.draw(listed, layout=layout),
+        "stability": lambda: stability.draw(listed, robust=column, layout=layout),
         "classes": classes,
         "attacks": lambda: attacks.draw(attacks.fooled(by_attack(groups, checkpoint)), title=checkpoint, layout=layout),
         "agreement": lambda: agreement.draw(
-            agreement.agree(by_row(groups, checkpoint, column)), title=request.title, layout=layout
+            agreement.agree(by_row(groups, checkpoint, column)), title=title, layout=layout
         ),
         "compare": compared,
     }

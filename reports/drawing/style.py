@@ -1,5 +1,6 @@
 """The look of every figure: sizes of pages and type, fonts that embed, captions, keys, and how it is saved."""
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 
 from advbench.reports.drawing.colours import FAMILY_COLOURS, GREY, INK, OTHER
 
 Style = Literal["paper", "slides"]
 Width = Literal["auto", "single", "double"]
+PLAIN = "DejaVu Sans"
+"""The font that comes with matplotlib; it stands in for the signs that another one lacks."""
 FORMATS = ("pdf", "png", "svg")
 COLUMN, PAGE, TALL = 3.25, 6.875, 8.8
 """Inches: one column of a two-column paper, both of them, and the height of a page's text."""
@@ -29,8 +33,6 @@ class ReportError(ValueError):
 
 
 _BASE: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "text.parse_math": False,  # names of methods and classes are the users': "$" is a dollar sign
     "pdf.fonttype": 42,  # TrueType: venues refuse the Type 3 fonts of the default
     "ps.fonttype": 42,
@@ -86,13 +88,15 @@ class FigureLayout:
     Attributes:
         style: sizes of type and figure, those of a paper or of slides.
         width: columns it takes; "auto" is what its content needs.
+        font: a family that is installed, such as that of the paper.
 
     Raises:
-        ReportError: for a style or width that is none of these.
+        ReportError: for a style or width that is none of these, or a font that is not installed.
     """
 
     style: Style = "paper"
     width: Width = "auto"
+    font: str = PLAIN
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -101,6 +105,9 @@ class FigureLayout:
         ):
             if value not in known:
                 raise ReportError(f"no {name} {value!r}; choose {', '.join(known)}")
+        if self.font != PLAIN and self.font not in (installed := get_font_names()):
+            near = difflib.get_close_matches(self.font, installed, 3, 0.4)
+            raise ReportError(f"no font {self.font!r} is installed; near it: {', '.join(near) or PLAIN}")
 
     @property
     def paper(self) -> bool:
@@ -146,14 +153,14 @@ class StyledFigure(Figure):
 
 
 @contextmanager
-def figure(width: float, height: float, style: Style = "paper") -> Iterator[StyledFigure]:
+def figure(width: float, height: float, layout: FigureLayout = PAPER) -> Iterator[StyledFigure]:
     """Make a figure of a size in inches of paper (slides are twice as large), no higher than a page.
 
     What is drawn on it inside the context has its style.
     """
-    settings = {**_BASE, **_SIZES[style]}
+    settings = {**_BASE, **_SIZES[layout.style], "font.family": list(dict.fromkeys((layout.font, PLAIN)))}
     with mpl.rc_context(settings):
-        size = (width * _SCALE[style], min(TALL, height) * _SCALE[style])
+        size = (width * _SCALE[layout.style], min(TALL, height) * _SCALE[layout.style])
         made = StyledFigure(figsize=size, layout="constrained")
         made.settings = settings
         FigureCanvasAgg(made)

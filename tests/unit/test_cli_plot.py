@@ -1,6 +1,7 @@
 """`advbench plot` on the command line: kinds, results, and what it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from advbench.benchmark.cli import main
 from advbench.benchmark.cli.plot import DRAWN, FIGURES, OF_RESULTS, FigureRequest, plot
 from advbench.benchmark.records.schema import Record
 from advbench.leaderboards import board
+from advbench.reports.drawing.style import FigureLayout, ReportError, figure
 from advbench.reports.results import KINDS
 from advbench.reports.row_outcomes import on_board
 
@@ -73,7 +75,9 @@ def test_methods_and_columns_are_chosen(kind, tmp_path):
 
 
 def test_figures_that_differ_do_not_share_a_file():
-    usual = FigureRequest(None, "autoattack", "best", "passes", Path("f"), "paper", "auto", ("png",), None)
+    usual = FigureRequest(
+        None, "autoattack", "best", "passes", Path("f"), "paper", "auto", ("png",), None, "DejaVu Sans", None
+    )
     others = [
         replace(usual, **{option: value})
         for option, value in (("against", "hours"), ("column", "cw"), ("style", "slides"), ("methods", ("trades", "b")))
@@ -85,6 +89,21 @@ def test_figures_that_differ_do_not_share_a_file():
     first, second = (replace(usual, methods=names).file("p", "attacks") for names in (many, many[1:]))
     assert first != second
     assert len(first.name) <= 80
+
+
+def test_what_is_too_much_for_a_page_is_cut_and_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("advbench.benchmark.cli.plot.ROWS", 3)
+    result = CliRunner().invoke(main, ["plot", "attacks", *FEW, "--out", str(tmp_path)])
+    assert re.search(r"the first 3 of \d\d methods are drawn", result.stderr)
+    assert run("attacks", *FEW, "--out", tmp_path, "--top", 2) == ["digits-linf-1-attacks-top2.png"]
+
+
+def test_fonts_are_those_that_are_installed():
+    with pytest.raises(ReportError, match="no font 'DejaVu Sarif' is installed; near it: DejaVu Serif"):
+        FigureLayout(font="DejaVu Sarif")
+    with figure(2, 1, FigureLayout(font="DejaVu Serif")) as made:
+        text = made.add_subplot().set_title("x")
+    assert text.get_fontname() == "DejaVu Serif"
 
 
 def test_results_are_drawn_by_what_they_are(sweep, transferred, tmp_path):
