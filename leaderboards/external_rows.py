@@ -6,7 +6,7 @@ from dataclasses import replace
 from advbench.benchmark.records.external import ExternalRecord
 from advbench.benchmark.records.statistics import Interval, wilson
 from advbench.leaderboards.exclusions import summarize_flags, withholding
-from advbench.leaderboards.measures import ACCURACIES
+from advbench.leaderboards.measures import ACCURACIES, data_marks
 from advbench.leaderboards.table import EXTERNAL, MARKS, Cell, Note, Quoted, Table, decimals
 
 
@@ -44,6 +44,7 @@ def _quote(row: ExternalRecord) -> Quoted:
             "method": Cell(text=label),
             "checkpoint": Cell(text="as given"),
             **{column: _accuracy(row, column) for column in ACCURACIES},
+            "data": Cell(text=", ".join(data_marks(row)) or "verified"),
             "flags": Cell(text=summarize_flags([evaluation])),
         },
         decimals=decimals(evaluation.columns["clean"].n),

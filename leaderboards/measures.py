@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from advbench.benchmark.protocol import Protocol
+from advbench.benchmark.records.external import ExternalRecord
 from advbench.benchmark.records.schema import COLUMNS, Checkpoint, Evaluation, Record
 from advbench.benchmark.records.statistics import Interval, natural_robust_ratio, wilson
 from advbench.leaderboards.exclusions import collapse, summarize_flags
@@ -175,7 +176,7 @@ def on_cpu(record: Record) -> bool:
     return record.training.environment.device == "cpu"
 
 
-def data_marks(record: Record) -> tuple[str, ...]:
+def data_marks(record: Record | ExternalRecord) -> tuple[str, ...]:
     """Return what is not as it should be with the data of a record: "unverified", "subset"."""
     data = record.protocol.data
     subset = bool(data.train_limit or data.test_limit)

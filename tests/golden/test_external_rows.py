@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import subprocess
 from datetime import date
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +18,7 @@ from advbench.benchmark.records.corrections import record_files
 from advbench.benchmark.records.external import ExternalRecord
 from advbench.benchmark.records.publish import publish
 from advbench.benchmark.records.schema import RecordError
+from advbench.benchmark.review import changed_records
 from advbench.leaderboards import board, external_rows
 from advbench.leaderboards.site import compose, load
 from advbench.leaderboards.writers import html, latex, markdown, terminal
@@ -150,6 +153,30 @@ def test_a_row_is_replaced_with_a_reason_which_the_board_shows(document, tmp_pat
     assert row.replaced[0].old == old
     shown = external_rows.beside(board.build([], published()["digits-linf-full/1"]), [row])
     assert any("replaced on 2026-01-02: said what it was trained on" in note.text for note in shown.notes)
+
+
+def test_a_pull_request_may_not_change_a_row_in_silence(document, tmp_path, monkeypatch):
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *who, *words], check=True, capture_output=True)
+
+    monkeypatch.chdir(tmp_path)
+    root, path = Path("records"), tmp_path / "d.json"
+    path.write_text(json.dumps(document))
+    git("init", "-q")
+    place = external.publish(external.read_evaluation(path, **ABOUT), root)
+    git("add", "records")
+    git("commit", "-q", "-m", "published")
+    before = place.read_bytes()
+    assert list(changed_records.silent_corrections("HEAD", root)) == []
+    external.publish(external.read_evaluation(path, **ABOUT, note="new"), root, reason="a note")
+    assert list(changed_records.silent_corrections("HEAD", root)) == []
+    assert changed_records.changed("HEAD", root) == [], "it is no record"
+    place.write_bytes(before.replace(b"MIT", b"GPL"))
+    (finding,) = changed_records.silent_corrections("HEAD", root)
+    assert "an external row was changed or removed" in finding.message
+    place.unlink()
+    assert len(list(changed_records.silent_corrections("HEAD", root))) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from advbench.benchmark.cli import main
 from advbench.benchmark.protocol import published
+from advbench.benchmark.records.publish import publish
 from advbench.leaderboards import published_numbers
 from advbench.reports import findings
 
@@ -79,6 +82,19 @@ def test_the_newest_official_version_is_shown(make_record):
     foreign = records[0].model_copy(update={"official": False, "protocol_digest": "0" * 64, "protocol_name": "mine/9"})
     names = [several[0].protocol_name for several in findings.newest([*records, foreign])]
     assert names == ["cifar10-linf/1", "digits-linf/2"]
+
+
+def test_the_command_writes_the_page_and_refuses_an_empty_folder(make_record, tmp_path):
+    publish([make_record("pgd_at"), make_record("trades")], tmp_path / "records")
+    words = ["findings", "--records", str(tmp_path / "records")]
+    printed = CliRunner().invoke(main, words)
+    assert printed.exit_code == 0
+    assert CliRunner().invoke(main, [*words, "--out", str(tmp_path / "new" / "page.md")]).exit_code == 0
+    assert (tmp_path / "new" / "page.md").read_text("utf-8") == printed.output
+    (tmp_path / "empty").mkdir()
+    refused = CliRunner().invoke(main, ["findings", "--records", str(tmp_path / "empty")])
+    assert refused.exit_code == 2
+    assert "no records" in refused.output
 
 
 def test_no_record_makes_a_page_that_says_so():
