@@ -41,6 +41,20 @@ def text(site: Site, name: str) -> str:
     return site.files[name].decode()
 
 
+def test_the_board_on_real_images_comes_first_and_alone_in_its_line(make_record):
+    records = [
+        make_record("pgd_at", protocol=name) for name in ("digits-linf/1", "cifar10-linf/1", "cifar10-linf-lite/1")
+    ]
+    front = text(compose(filed(records)), "index.html")
+    assert front.count('class="card front"') == 1
+    assert front.index('class="card front"') < front.index('class="card"')
+    assert re.findall(r'<h2><a href="boards/([a-z0-9-]+)-1-', front) == [
+        "cifar10-linf-lite",
+        "cifar10-linf",
+        "digits-linf",
+    ]
+
+
 def board_page(site: Site, record: Record) -> str:
     return text(site, f"boards/{board_slug(record.protocol_name, record.protocol_digest)}.html")
 
