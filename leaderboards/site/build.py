@@ -224,13 +224,14 @@ def _results(made: Sequence[Board]) -> dict[str, list[dict[str, Any]]]:
     """Return where each method stands: one entry per board and variant, best and last side by side."""
     found: dict[str, list[dict[str, Any]]] = {}
     for one in made:
-        last = {row.key: row for row in one.table.rows if row.checkpoint == "last"}
-        for row in one.table.rows:
+        pairs = [(table, row) for table in one.table.whole for row in table.rows]
+        last = {row.key: row for _, row in pairs if row.checkpoint == "last"}
+        for table, row in pairs:
             if row.checkpoint == "best":
-                entry = board_page.summarize_row(one.table, row) | {
-                    "board": one.table.protocol,
+                entry = board_page.summarize_row(table, row) | {
+                    "board": table.name,
                     "slug": one.slug,
-                    "last": board_page.summarize_row(one.table, last[row.key])["robust"] if row.key in last else "",
+                    "last": board_page.summarize_row(table, last[row.key])["robust"] if row.key in last else "",
                     "runs": [
                         {"seed": seed, "slug": file_names.slug(run)}
                         for seed, run in zip(row.seeds, row.runs, strict=True)

@@ -11,7 +11,7 @@ from advbench.benchmark.protocol import Protocol, ProtocolError, published
 from advbench.benchmark.recipe import Budget, Recipe, in_words
 from advbench.benchmark.records.schema import Record
 from advbench.benchmark.records.tuning import Trial, Tuning
-from advbench.benchmark.review import consistency
+from advbench.benchmark.review import bundle, consistency
 from advbench.benchmark.runs import perform, suites, tuning
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.perform import WorkError
@@ -198,6 +198,24 @@ def test_a_row_of_default_settings_takes_over_the_closed_run_and_says_how_it_was
     (refused,) = consistency._tuned(record.model_copy(update={"tuning": drawn}), protocol)
     assert "its trials are not the default and the draws" in refused.message
     assert Record.model_validate_json(record.dumps()) == record
+    bundle.submit([store.folder(run.spec)], store.root / "tuned.zip")
+    opened = bundle.unpack(store.root / "tuned.zip", store.root / "opened")
+    assert opened.records == (record,)
+    assert not list(bundle.against_run(opened.run(record), record))
+
+
+def test_an_own_recipe_is_followed_and_its_record_is_in_its_own_division(protocol, tmp_path):
+    store, known, recipe = Store(tmp_path), perform.catalogue(), Recipe(lr=0.05, epochs=2, drops=(1,))
+    suite = Suite((protocol,), (MethodRequest("trades", {}, recipe),), (0,))
+    (run,) = runs(suite, known)
+    perform.perform(plan(suite, store, known)[0], store.root)
+    record = store.folder(run.spec).record()
+    assert (record.division, record.recipe, record.protocol) == ("own-recipe", recipe, protocol)
+    assert [row.lr for row in record.training.curve] == pytest.approx([0.05, 0.005])
+    refused = [finding for finding in consistency.validate([record]) if finding.level == "refused"]
+    assert {finding.rule for finding in refused} == {"division", "missing attack"}  # an own protocol
+    closed = record.model_copy(update={"division": "closed"})
+    assert "identity" in {finding.rule for finding in consistency.validate([closed])}
 
 
 def trial(score: float | None) -> Trial:
