@@ -302,10 +302,11 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, floa
 
 
 def newest(records: Sequence[Record]) -> list[list[Record]]:
-    """Return the records of each official protocol's newest version that has any, the front board first."""
+    """Return the closed division of each official protocol's newest version that has any, the front board first."""
     found: dict[str, list[Record]] = {}
     versions: dict[str, int] = {}
-    for several in board.group(record for record in records if record.official).values():
+    closed = (record for record in records if record.official and record.division == "closed")
+    for several in board.group(closed).values():
         name, _, version = several[0].protocol_name.rpartition("/")
         if int(version) >= versions.get(name, 0):
             versions[name], found[name] = int(version), several

@@ -80,7 +80,10 @@ def test_the_newest_official_version_is_shown(make_record):
     versions = ("digits-linf/1", "digits-linf/2", "cifar10-linf/1")
     records = [make_record("pgd_at", protocol=name, images=100) for name in versions]
     foreign = records[0].model_copy(update={"official": False, "protocol_digest": "0" * 64, "protocol_name": "mine/9"})
-    names = [several[0].protocol_name for several in findings.newest([*records, foreign])]
+    tuned = [records[1].model_copy(update={"division": division}) for division in ("tuned", "open", "trial")]
+    found = findings.newest([*records, foreign, *tuned])
+    assert [len(several) for several in found] == [1, 1], "of the closed division alone"
+    names = [several[0].protocol_name for several in found]
     assert names == ["cifar10-linf/1", "digits-linf/2"]
 
 
