@@ -75,8 +75,6 @@ def _run(names: list[str], protocol: "Protocol", where: Where) -> "dict[str, lis
     if due:
         carry_out(due, where.means(), known)
     found, _ = RecordSource(protocol, store_root=where.store_root).load()
-    by_name = {
-        record.method.name: record for record in found if record.seed == protocol.seeds[0] and not record.method.changed
-    }
+    by_name = {record.method.name: record for record in found if record.seed == protocol.seeds[0] and record.plain}
     first = baseline_bands.judge_baselines(list(by_name.values()), protocol.name, official=protocol.official)
     return {name: [*first, *baseline_bands.judge(by_name.get(name))] for name in names}

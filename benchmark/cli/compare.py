@@ -92,9 +92,10 @@ def _side(reference: str, every: "list[Record]") -> "tuple[str, list[Record]]":
     named = [
         record
         for record in every
-        if wanted == record.method.name or reference in {record.method.row, record.method.label}
+        if record.division in {"closed", "open"}  # others are named by their runs
+        and (wanted == record.method.name or reference in {record.method.row, record.method.label})
     ]
-    exact = [record for record in named if record.method.row == reference or not record.method.changed]
+    exact = [record for record in named if record.method.row == reference or record.plain]
     found = exact or named
     if found:
         rows = sorted({record.method.row for record in found})

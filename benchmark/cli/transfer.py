@@ -62,6 +62,7 @@ def transfer(
         for folder in store.folders()
         if folder.path.parent.name == protocol.slug
         and folder.spec.protocol.digest == protocol.digest
+        and folder.spec.division == "closed"
         and (wanted is None or folder.spec.method in wanted)
         and seed in {None, folder.spec.seed}
         and (trained := folder.trained()) is not None

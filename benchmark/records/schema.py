@@ -357,6 +357,11 @@ class Record(Part):
         return self
 
     @property
+    def plain(self) -> bool:
+        """Whether it has the method's defaults and the protocol's training, and is neither tuned nor a trial."""
+        return not (self.method.changed or self.recipe or self.tuning or self.division == "trial")
+
+    @property
     def selection_text(self) -> str:
         """The rule that chose `best`, in words."""
         return describe_selection(self.training.selection, self.protocol.selection.steps)

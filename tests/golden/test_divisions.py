@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from advbench.benchmark.cli import compare
 from advbench.benchmark.protocol import resolve
 from advbench.benchmark.recipe import Recipe
 from advbench.benchmark.records.tuning import Trial, Tuning
@@ -169,3 +170,11 @@ def test_what_was_trained_in_fp32_where_the_protocol_wants_bf16_is_marked_in_eve
         assert "‖ trained in fp32" in text
     assert r"\textsuperscript{$\|$}" in latex.write(table)
     assert "precision" in csv_writer.write(table)
+
+
+def test_a_method_s_name_means_its_closed_row(records):
+    for name in ("pgd_at", "mart", "trades"):
+        _, found = compare._side(name, records)
+        assert [(record.division, record.seed) for record in found] == [("closed", seed) for seed in SEEDS]
+    plain = {record.run for record in records if record.plain}
+    assert plain == {record.run for record in records if record.division == "closed"}
