@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -211,6 +212,9 @@ def make(name: str, hyperparameters: Mapping[str, object] | None = None) -> Meth
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise MethodError(f"{name}.{key} = {value!r}: {message[0].lower()}{message[1:]}") from None
+        read = given[key]
+        if isinstance(read, float) and not math.isfinite(read):
+            raise MethodError(f"{name}.{key} = {value!r}: must be finite")
     try:
         return method(**given)
     except ValueError as error:

@@ -5,6 +5,7 @@ Every writer shows `show(...)` of the same cells, so that no two formats can dis
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Unpack
 
@@ -207,5 +208,7 @@ def _known(kind: str, wanted: Names, there: Sequence[set[str]]) -> list[list[str
     names = named(wanted)
     for low, name in (names or {}).items():
         if not any(low in known for known in there):
-            raise BoardError(f"no {kind} {name!r} on any of these boards")
+            near = get_close_matches(low, set().union(*there), 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise BoardError(f"no {kind} {name!r} on any of these boards{hint}")
     return None if names is None else [[name for low, name in names.items() if low in known] for known in there]

@@ -32,6 +32,11 @@ class TRADES(Method[OneNetwork]):
         differs=("Two train-mode forwards (x', x) for the release's three (x, x', x); release_bn adds the third.",),
     )
 
+    def __post_init__(self) -> None:
+        """Refuse a weight that would reward divergence."""
+        if self.beta < 0:
+            raise ValueError("beta must be 0 or more")
+
     def build(self, task: Task) -> OneNetwork:
         """Train one network."""
         return OneNetwork(task.network())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Failed, Refused
-from advbench.benchmark.cli.options import protocol_option, store_option
+from advbench.benchmark.cli.options import RUN, protocol_option, store_option
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Cancel jobs that wait or run on a cluster.")
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=RUN)
 @protocol_option("protocols", multiple=True, help="Only these.")
 @store_option
 def cancel(*, runs: tuple[str, ...], protocols: "tuple[Protocol, ...]", store: "Store") -> None:

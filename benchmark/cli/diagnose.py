@@ -8,6 +8,7 @@ import click
 from advbench.benchmark.cli.any_network import NETWORK_OPTIONS, NetworkRef, under_attack
 from advbench.benchmark.cli.console import file_name, write_result
 from advbench.benchmark.cli.options import (
+    RUN,
     Where,
     checkpoint_option,
     flag,
@@ -26,7 +27,9 @@ _SUBSET = 200
 
 
 @click.command(short_help="Examine one network, with plots.")
-@gather("network", NetworkRef, click.argument("network"), checkpoint_option(), *NETWORK_OPTIONS)
+@gather(
+    "network", NetworkRef, click.argument("network", metavar="NETWORK", type=RUN), checkpoint_option(), *NETWORK_OPTIONS
+)
 @flag("--no-autoattack", help="Leave out AutoAttack, the costliest part.")
 @subset_option
 @flag("--all-images", help=f"The whole test set.  [default: the first {_SUBSET} images]")

@@ -8,14 +8,14 @@ from advbench.benchmark.cli.any_network import NETWORK_OPTIONS, NetworkRef
 from advbench.benchmark.cli.app import Failed, Refused
 from advbench.benchmark.cli.cluster_options import cluster_options
 from advbench.benchmark.cli.off_board import ThreatOptions, attack_off_board, threat_options
-from advbench.benchmark.cli.options import FAMILIES, Where, attacks_option, either_checkpoint, gather, work_options
+from advbench.benchmark.cli.options import FAMILIES, RUN, Where, attacks_option, either_checkpoint, gather, work_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.runs.executors.slurm.sizing import Placement
 
 
 @click.command(short_help="Attack a trained run, or any network.")
-@gather("network", NetworkRef, click.argument("network", metavar="RUN"), either_checkpoint, *NETWORK_OPTIONS)
+@gather("network", NetworkRef, click.argument("network", type=RUN), either_checkpoint, *NETWORK_OPTIONS)
 @attacks_option
 @threat_options
 @work_options

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Failed
-from advbench.benchmark.cli.options import checkpoint_option, flag, gather, out_folder, store_folder
+from advbench.benchmark.cli.options import RUN, checkpoint_option, flag, gather, out_folder, store_folder
 from advbench.benchmark.cli.read_records import RecordRef, weights_option
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def export() -> None:
 
 
 @export.command(short_help="Claim, checkpoint and zoo entry for RobustBench.")
-@gather("ref", RecordRef, click.argument("record", metavar="RUN|RECORD"), checkpoint_option(), weights_option)
+@gather("ref", RecordRef, click.argument("record", metavar="RUN|RECORD", type=RUN), checkpoint_option(), weights_option)
 @click.option("--name", default="", help="Of the model.  [default: as in Zhang2019Theoretically_PRN18]")
 @flag("--additional-data", help="Data beside the protocol's were used.")
 @flag("--force", help="Export what the board would not rank; the footnote says why not.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.console import print_table
+from advbench.benchmark.cli.options import METHOD
 
 if TYPE_CHECKING:
     from advbench.benchmark.records.schema import MethodIdentity
@@ -33,7 +34,7 @@ def methods(ctx: click.Context) -> None:
 
 
 @methods.command("show")
-@click.argument("name")
+@click.argument("name", metavar="NAME", type=METHOD)
 def show_method(*, name: str) -> None:
     """Print the card of a method: paper, hyper-parameters, what differs from the release, published numbers.
 

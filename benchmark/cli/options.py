@@ -1,13 +1,15 @@
 """Options that several commands share, how their values are read, and the small objects that carry them."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from advbench.benchmark.cli.app import Refused
 
@@ -27,10 +29,17 @@ DEFAULT_PROTOCOL = "digits-linf"
 
 
 class Value(click.ParamType[Any]):
-    """A value that a function reads from its text; help shows it as `metavar`."""
+    """A value that a function reads from its text; help shows it as `metavar`, and shells complete it from `known`."""
 
-    def __init__(self, metavar: str, read: Callable[[str], object]) -> None:
-        self.name, self.read = metavar, read
+    def __init__(
+        self, metavar: str, read: Callable[[str], object], known: Callable[[], Iterable[str]] = tuple[str]
+    ) -> None:
+        self.name, self.read, self.known = metavar, read, known
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 (click's signature)
+        """Return the known names that begin as the last of a list does."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{name}") for name in self.known() if name.startswith(last)]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 (click's signature)
         """Return what help shows."""
@@ -72,9 +81,29 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-PROTOCOL = Value("NAME|FILE.toml", _protocol)
+def _known_protocols() -> Iterable[str]:
+    from advbench.benchmark.protocol import published
+
+    return published()
+
+
+def _known_methods() -> list[str]:
+    """Return the names on the cards of methods/, from their text: importing them would take seconds at every key."""
+    files = sorted(Path(__file__).parents[2].joinpath("methods").glob("*.py"))
+    found = (re.findall(r'\bname="(\w+)"', file.read_text(encoding="utf-8")) for file in files)
+    return sorted(name for names in found for name in names)
+
+
+def _known_runs() -> list[str]:
+    return [folder.id for folder in open_store(None).folders()]
+
+
+PROTOCOL = Value("NAME|FILE.toml", _protocol, _known_protocols)
 SEEDS = Value("LIST", _seeds)
 NAMES = Value("LIST", _names)
+METHOD = Value("METHOD", str, _known_methods)
+METHODS = Value("LIST", _names, _known_methods)
+RUN = Value("RUN", str, _known_runs)
 
 
 class OutPath(click.Path):
@@ -115,7 +144,7 @@ device = click.option(
 jobs = click.option("--jobs", type=POSITIVE, help="Jobs at once.  [default: one per GPU, else one per core]")
 protocol_option = partial(click.option, "--protocol", type=PROTOCOL)
 protocol_or_default = protocol_option(default=DEFAULT_PROTOCOL, show_default=True, help="Published name or TOML file.")
-methods_option = partial(click.option, "--methods", type=NAMES)
+methods_option = partial(click.option, "--methods", type=METHODS)
 checkpoint_option = partial(
     click.option,
     "--checkpoint",

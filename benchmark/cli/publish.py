@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.benchmark.cli.app import Refused
-from advbench.benchmark.cli.options import FILE, FOLDER, flag, gather, open_store, protocol_option, store_folder
+from advbench.benchmark.cli.options import FILE, FOLDER, RUN, flag, gather, open_store, protocol_option, store_folder
 from advbench.benchmark.cli.read_records import RecordSource, store_record
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ExternalOptions:
 
 
 @click.command(short_help="Copy records to where published boards read them.")
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, metavar="[RUNS]...", type=RUN)
 @protocol_option(help="Publish every finished run of this protocol.")
 @store_folder
 @click.option(

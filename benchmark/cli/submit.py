@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advbench.benchmark.cli.options import OUT_FILE, flag, method_option, store_option
+from advbench.benchmark.cli.options import OUT_FILE, RUN, flag, method_option, store_option
 
 if TYPE_CHECKING:
     from advbench.benchmark.runs.run_folder import RunFolder
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Collect finished runs into a bundle.")
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, metavar="RUNS...", type=RUN)
 @click.option("--out", type=OUT_FILE, required=True, help="The bundle, a zip file.")
 @click.option("--extra-data", default="none", show_default=True, help="Data beside the protocol's, in words.")
 @flag("--open", "open_division", help="Open division: own protocol file, or extra data.")

@@ -6,7 +6,7 @@ import click
 
 from advbench.benchmark.cli.app import Failed
 from advbench.benchmark.cli.cluster_options import cluster_options
-from advbench.benchmark.cli.options import SEEDS, Where, method_option, protocol_or_default, work_options
+from advbench.benchmark.cli.options import METHOD, SEEDS, Where, method_option, protocol_or_default, work_options
 
 if TYPE_CHECKING:
     from advbench.benchmark.protocol import Protocol
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Train a method without attacking it.")
-@click.argument("method")
+@click.argument("method", type=METHOD)
 @protocol_or_default
 @click.option("--seeds", type=SEEDS, default="0", show_default=True, help="Such as 0,1,2 or 0-2.")
 @method_option

@@ -14,6 +14,7 @@ from advbench.benchmark.cli.options import (
     FILE,
     OUT_FILE,
     POSITIVE,
+    RUN,
     Where,
     attacks_option,
     either_checkpoint,
@@ -44,7 +45,7 @@ class Extent:
 
 
 @click.command(short_help="Recompute what a record claims.")
-@gather("ref", RecordRef, click.argument("record"), either_checkpoint, weights_option)
+@gather("ref", RecordRef, click.argument("record", metavar="RECORD", type=RUN), either_checkpoint, weights_option)
 @gather(
     "extent",
     Extent,
@@ -79,7 +80,7 @@ def verify(
     \b
     Examples:
       advbench verify 3fa9
-      advbench verify leaderboards/records/3fa9.json --weights best.safetensors --checkpoint best --sample 100
+      advbench verify leaderboards/records/digits-linf-2/trades/seed0.json --weights best.safetensors --checkpoint best
       advbench verify 3fa9 --adversarial found.npz --out verdict.json
     """
     import torch

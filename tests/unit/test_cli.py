@@ -341,3 +341,27 @@ def test_threads_sleep_where_others_need_the_cores(monkeypatch):
     monkeypatch.delenv("GOMP_SPINCOUNT")
     advbench("protocols")
     assert int(os.environ["GOMP_SPINCOUNT"]) < 10_000
+
+
+def completed(line: str) -> set[str]:
+    """What a shell offers at the end of a line."""
+    from click.shell_completion import BashComplete
+
+    from advbench.benchmark.cli import main
+
+    words = line.split(" ")
+    found = BashComplete(main, {}, "advbench", "_ADVBENCH_COMPLETE").get_completions(words[1:-1], words[-1])
+    return {item.value for item in found}
+
+
+def test_shells_complete_methods_protocols_and_runs(tmp_path, monkeypatch):
+    from advbench.benchmark import discovery
+    from advbench.benchmark.cli.options import METHOD
+
+    assert tuple(METHOD.known()) == discovery.names()
+    assert completed("advbench train trades_a") == {"trades_awp"}
+    assert completed("advbench run-all --methods standard,mar") == {"standard,mart"}
+    assert "cifar10-linf/2" in completed("advbench leaderboard --protocol cifar10-linf")
+    monkeypatch.setenv("ADVBENCH_STORE", str(tmp_path))
+    (tmp_path / "digits-linf-2" / "trades-s0-0123456789abcdef").mkdir(parents=True)
+    assert completed("advbench evaluate 01") == {"0123456789abcdef"}

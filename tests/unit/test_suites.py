@@ -1,9 +1,11 @@
 """Suites from words and files."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from advbench.benchmark.discovery import MethodError
 from advbench.benchmark.protocol import ProtocolError, published
 from advbench.benchmark.runs import suites
 from advbench.benchmark.runs.plan import MethodRequest
@@ -95,3 +97,16 @@ def test_a_suite_without_methods_or_with_a_bad_protocol_is_refused(suite_file):
     suite_file.write_text(SUITE.replace("mine.toml", "gone.toml"), encoding="utf-8")
     with pytest.raises(ProtocolError, match=r"gone\.toml: cannot be read"):
         suites.from_file(suite_file)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"beta": "nan"}, "trades.beta = 'nan': must be finite"),
+        ({"beta": "inf"}, "must be finite"),
+        ({"beta": -3}, "trades: beta must be 0 or more"),
+    ],
+)
+def test_hyperparameters_that_mean_nothing_are_refused_before_training(setting, message):
+    with pytest.raises(MethodError, match=re.escape(message)):
+        suites.request("trades", setting)
