@@ -32,6 +32,7 @@ from advbench.benchmark.protocol_parts import (
     Natural,
     Schedule,
     Statistics,
+    TeacherFile,
     Threat,
     Training,
     unless,
@@ -51,6 +52,7 @@ __all__ = [
     "ProtocolError",
     "Schedule",
     "Statistics",
+    "TeacherFile",
     "Threat",
     "Training",
     "explain",
@@ -69,6 +71,7 @@ class Protocol:
     """One frozen protocol. `digest` identifies it; a correction is a new version under a new name.
 
     `guide` is the architecture of the second network of methods that train two; None: that of `network`.
+    `teachers` are frozen networks from elsewhere, in place of those that methods require for these roles.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -84,11 +87,14 @@ class Protocol:
     flags: FlagThresholds = field(default_factory=FlagThresholds)
     statistics: Statistics = field(default_factory=Statistics)
     guide: Annotated[str | None, unless(None)] = None
+    teachers: Annotated[tuple[TeacherFile, ...], unless(())] = ()
 
     def __post_init__(self) -> None:
         """Refuse a protocol without seeds or with a seed named twice."""
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must be a list of different integers, got {list(self.seeds)}")
+        if len({teacher.role for teacher in self.teachers}) != len(self.teachers):
+            raise ValueError("teachers: two of them have the same role")
 
     def shards(self, test_images: int) -> int:
         """Return into how many shards the test set is cut; the last may be short."""

@@ -133,6 +133,17 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherFile:
+    """A frozen teacher from elsewhere for one role of methods: weights of an architecture, a file in the data root."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    role: str
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
 class Threat:
     """The ball of the adversary: norm and radius in [0,1] pixel units, clipped to [0,1]."""
 

@@ -326,6 +326,8 @@ def _row(variant: Variant, checkpoint: str, rank: Cell, label: str, hour: str) -
     division, extra = variant.records[0].division, variant.protocol.data.extra
     clauses = {"overrides update": identity.overrides_update, "open division": division == "open"}
     clauses |= {extra.text: True} if extra else {}
+    taught = {teacher.method: teacher for teacher in variant.records[0].training.teachers.values() if not teacher.run}
+    clauses |= {f"teacher from elsewhere: {file}, sha256 {taught[file].sha256[:12]}": True for file in sorted(taught)}
     return Row(
         key=variant.key,
         checkpoint=checkpoint,

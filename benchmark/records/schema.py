@@ -180,7 +180,10 @@ class Epoch(Part):
 
 
 class Teacher(Part):
-    """A frozen teacher that was used: its run and its cost, which is added to the student's total."""
+    """A frozen teacher that was used: its run and its cost, which is added to the student's total.
+
+    One that the protocol names has no run: `method` is then its file, and what it cost is not known.
+    """
 
     method: str
     run: str

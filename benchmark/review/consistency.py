@@ -57,7 +57,7 @@ def _protocol(record: Record) -> Iterator[Finding]:
         yield _refused("division", place, "a protocol with extra data belongs to the open division: submit --open")
     elif record.division != "open" and not protocol.official:
         yield _refused("division", place, "a protocol of one's own belongs to the open division: submit --open")
-    teachers = {role: teacher.run for role, teacher in record.training.teachers.items()}
+    teachers = {role: teacher.run for role, teacher in record.training.teachers.items() if teacher.run}
     spec = RunSpec(
         protocol,
         record.method.name,

@@ -28,6 +28,7 @@ from advbench.benchmark.models import weight_files
 from advbench.benchmark.records.schema import CheckpointName, Epoch, MethodIdentity, Teacher, TrainingRecord
 from advbench.benchmark.runs import environment
 from advbench.benchmark.runs.build_record import build_record
+from advbench.benchmark.runs.external_teachers import external_teachers
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.plan import MethodFacts
 from advbench.benchmark.runs.run_folder import MeasuredShard, RunFolder, Trained, Weights
@@ -221,6 +222,7 @@ class _Worker:
         identity = identify(method, (epochs, steps))
         write_bytes(folder.path / "adapter.py", discovery.source_text(discovery.source_file(type(method))))
         loaded = {role: self._teacher(spec, run_id, dataset) for role, run_id in sorted(spec.teachers.items())}
+        loaded |= external_teachers(spec.training, method.requires, dataset, self.data_root, self.device)
         last_report = time.monotonic()
         epochs_done = 0
 

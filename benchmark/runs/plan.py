@@ -154,7 +154,10 @@ class _Group:
             raise PlanError(f"teachers need each other: {' → '.join(chain)}")
         hyperparameters = complete(request.name, request.hyperparameters, self.catalogue)
         teachers = {}
+        given = {teacher.role for teacher in self.protocol.teachers}
         for role, teacher in sorted(self.catalogue[request.name].requires.items()):
+            if role in given:
+                continue
             key = teacher, request.trial
             if key not in self.teachers:
                 self.teachers[key] = self.add(MethodRequest(teacher, trial=request.trial), chain)

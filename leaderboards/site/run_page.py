@@ -14,6 +14,7 @@ from advbench.benchmark.records.schema import (
     Flag,
     Outcomes,
     Record,
+    Teacher,
 )
 from advbench.benchmark.records.statistics import wilson
 from advbench.leaderboards.measures import ACCURACIES
@@ -73,10 +74,7 @@ def _training(record: Record) -> list[tuple[str, str]]:
         ("Peak memory", f"{training.peak_memory_bytes / 2**30:.3g} GiB"),
         ("Passes", f"{counted}gradients over {training.images:,} images"),
         ("Parameters", f"{training.parameters_deployed:,} deployed, {training.parameters_trained:,} trained"),
-        *(
-            (f"Teacher, {role}", f"{one.method}, run {one.run}, {one.seconds:,.0f} s")
-            for role, one in training.teachers.items()
-        ),
+        *((f"Teacher, {role}", f"{one.method}, {_origin(one)}") for role, one in training.teachers.items()),
         *_environment(training.environment),
     ]
     if training.diverged is not None:
@@ -84,6 +82,11 @@ def _training(record: Record) -> list[tuple[str, str]]:
             0, ("Diverged", f"loss not finite in epoch {training.diverged.epoch}, step {training.diverged.step}")
         )
     return facts
+
+
+def _origin(teacher: Teacher) -> str:
+    """Return where a teacher is from: its run and what that took, or the checksum of its file."""
+    return f"run {teacher.run}, {teacher.seconds:,.0f} s" if teacher.run else f"sha256 {teacher.sha256[:16]}"
 
 
 def _environment(environment: Environment) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advbench.benchmark.protocol import Protocol, Threat, resolve
+from advbench.benchmark.protocol import ExtraData, Protocol, Threat, resolve
 from advbench.benchmark.records.schema import Flag, RecordError
 from advbench.benchmark.records.statistics import wilson
 from advbench.leaderboards import board, load_frame
@@ -186,6 +186,17 @@ def test_open_division_is_not_ranked_among_the_closed_one(make_record):
     table = board.build([make_record("pgd_at"), entry])
     assert row(table, "TRADES").cells["rank"].state == "unranked"
     assert "open division" in row(table, "TRADES").notes
+
+
+def test_extra_data_are_marked_and_never_ranked(make_record):
+    extra = ExtraData("edm.npz", "0" * 64, 1000, Fraction(7, 10))
+    plain = resolve("digits-linf-full/1")
+    protocol = replace(plain, name="mine", data=replace(plain.data, extra=extra))
+    table = board.build([make_record(name, protocol=protocol) for name in ("pgd_at", "trades")])
+    assert "extra data" in table.marks
+    for label in ("PGD-AT", "TRADES"):
+        assert row(table, label).cells["rank"].state == "unranked"
+        assert "extra data: edm.npz, 1000 images, 7/10 of every batch" in row(table, label).notes
 
 
 def test_hours_are_named_after_the_device_and_include_teachers(make_record):

@@ -177,6 +177,7 @@ CHOICES = {
     ("training", "tuned_lr"): ([0.05, 0.1, 0.2], [0.1]),
     ("training", "tuned_weight_decay"): ([2e-4, 5e-4, 1e-3, 3.5e-3], [5e-4]),
     ("guide",): (None, "resnet18"),
+    ("teachers",): ((), [{"role": "robust", "file": "a.pt", "sha256": "0" * 64, "network": "wrn34-10"}]),
     ("flags", "convergence_every"): (0, 50),
     ("flags", "convergence_targets"): (3, 9),
     ("flags", "convergence_restarts"): (5, 6),
