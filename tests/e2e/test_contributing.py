@@ -51,7 +51,7 @@ def run(command, clone, code=0):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links and a shell are needed")
-@pytest.mark.xdist_group("contributing")
+@pytest.mark.soak
 def test_the_worked_example_works_to_the_letter(clone):
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     example = text[text.index("## A new defense in an afternoon") : text.index("### What the checks cannot stop")]

@@ -17,7 +17,7 @@ def test_without_autoattack(kind, seed, trained, examine, raised):
     assert raised(evaluation, "validity") == {"test-set-incomplete"}
 
 
-@pytest.mark.parametrize(("kind", "seed"), [("standard", 0), ("pgd_at", 1), ("trades", 2)])
+@pytest.mark.parametrize(("kind", "seed"), [("standard", 0), ("trades", 2)])
 def test_full(kind, seed, trained, examine, raised):
     evaluation = examine(trained(kind, seed), autoattack=True)
     assert raised(evaluation) == set()
