@@ -10,8 +10,9 @@ import pytest
 from advbench.benchmark.cli import compare
 from advbench.benchmark.protocol import resolve
 from advbench.benchmark.recipe import Recipe
+from advbench.benchmark.records import publish
 from advbench.benchmark.records.tuning import Trial, Tuning
-from advbench.leaderboards.board import build
+from advbench.leaderboards.board import build, load_records
 from advbench.leaderboards.frame import tidy
 from advbench.leaderboards.table import BoardError, select_all
 from advbench.leaderboards.writers import csv as csv_writer
@@ -178,3 +179,12 @@ def test_a_method_s_name_means_its_closed_row(records):
         assert [(record.division, record.seed) for record in found] == [("closed", seed) for seed in SEEDS]
     plain = {record.run for record in records if record.plain}
     assert plain == {record.run for record in records if record.division == "closed"}
+
+
+def test_records_of_a_division_are_published_beside_the_closed_ones_and_trials_never(records, tmp_path):
+    places = {publish.destination(record, tmp_path).parent.name for record in records if record.division != "closed"}
+    assert places == {"trades-tuned-2x1", "pgd_at-tuned-2x1", "mart-own-recipe"}
+    assert len(publish.publish(records, tmp_path)) == len(records)
+    assert build(load_records(tmp_path)).parts == build(records).parts
+    with pytest.raises(publish.PublishError, match="on no board"):
+        publish.publish([records[0].model_copy(update={"division": "trial"})], tmp_path / "other")
