@@ -168,18 +168,21 @@ def load_model(
     """Return a trained network in eval mode, images (B, C, H, W) in [0,1] to logits; its checksum is compared.
 
     Args:
-        network: a run, or the beginning of a run's identity.
+        network: a run, the beginning of a run's identity, or a repository of the hub ("owner/name", advbench[hub]).
         checkpoint: "best" or "last".
         store: as `train` takes it.
         device: as `train` takes it.
 
     Raises:
         StoreError: if there is no such run.
+        HubError: if there is no such repository, or it is no whole run.
         ExternalError: if it has no such checkpoint, or its weights are not what training wrote.
     """
-    from advbench.benchmark.runs.open_checkpoint import open_run
+    from advbench.benchmark.runs.open_checkpoint import open_pulled, open_run
 
     using = _means(store, None, device)
+    if isinstance(network, str) and "/" in network:
+        return open_pulled(network, checkpoint, using.device)
     folder = using.store.find(network) if isinstance(network, str) else network
     return open_run(folder, checkpoint, using.device).network
 

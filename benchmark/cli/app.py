@@ -41,6 +41,8 @@ COMMANDS = (
     "bibtex",
     "publish",
     "export",
+    "push",
+    "pull",
     "site",
     "new-method",
     "check",
@@ -55,7 +57,7 @@ COMMANDS = (
     "doctor",
 )
 """The commands in the order of the help; each lies in the file of its name, as the function of its name."""
-EXTRAS = {"train": ("torch", "torchvision", "pyautoattack", "safetensors", "sklearn")}
+EXTRAS = {"train": ("torch", "torchvision", "pyautoattack", "safetensors", "sklearn"), "hub": ("huggingface_hub",)}
 """Extra of the package → the modules that come with it."""
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 SPINS = "3000"

@@ -1,6 +1,7 @@
 """Open a checkpoint of a run of ours for whoever attacks networks of any origin."""
 
 import torch
+from torch import nn
 
 from advbench.benchmark.data.known_sets import KNOWN
 from advbench.benchmark.models import external, weight_files
@@ -34,3 +35,21 @@ def open_run(folder: RunFolder, name: str, device: torch.device | str) -> extern
         ) from None
     origin = external.Origin(f"{folder.id[:8]} {folder.spec.label} {name}", "run", architecture, sha256)
     return external.OpenedNetwork(network, origin)
+
+
+def open_pulled(repository: str, name: str, device: torch.device | str) -> nn.Module:
+    """Open a checkpoint of a run in a repository of the hub.
+
+    Raises:
+        HubError: if there is no such repository, or it is no whole run with that checkpoint.
+    """
+    from advbench.benchmark.runs import hub  # noqa: PLC0415 (an extra)
+
+    pulled = hub.pull(repository)
+    path, record = pulled.folder / f"{name}.safetensors", pulled.record
+    if name not in record.checkpoints:
+        raise hub.HubError(f"{repository}: has no {name} checkpoint")
+    channels = KNOWN[record.data.name].shape[0]
+    return weight_files.load(
+        path, record.network, num_classes=record.data.num_classes, channels=channels, device=device
+    )

@@ -126,7 +126,7 @@ def test_dependencies_keep_their_caps(pyproject):
     assert {"torch>=2.6,<2.14", "torchvision>=0.21,<0.29"} <= set(extras["train"])
     assert any(name.startswith("scipy") for name in dependencies)
     assert extras["robustbench"] == ["advbench[train]", "robustbench==1.1.1", "setuptools>=77.0.3,<82"]
-    assert "advbench[train,robustbench,slurm]" in extras["test"]
+    assert "advbench[train,robustbench,slurm,hub]" in extras["test"]
 
 
 def test_an_installed_wheel_makes_a_table_a_figure_and_the_site_without_torch(wheel, tmp_path, plain_environment):
