@@ -1,5 +1,6 @@
 """The page of a board with the files to download, and where a row stands in few words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -10,6 +11,7 @@ from advbench.leaderboards.site import downloads
 from advbench.leaderboards.site.file_names import slug
 from advbench.leaderboards.site.render import page
 from advbench.leaderboards.table import Row, Table, show
+from advbench.leaderboards.writers.escaping import display
 from advbench.leaderboards.writers.html.column_guide import marker
 from advbench.leaderboards.writers.html.view import Links, minus, view
 
@@ -60,8 +62,38 @@ def add(out: dict[str, bytes], shown: Board, links: Links) -> list[str]:
             for kind, group in groupby(files, key=lambda file: file.kind)
         ],
         records=[run["file"] for run in links.runs.values()],
+        dataset=_dataset(shown, files),
     )
     return warnings
+
+
+def _dataset(shown: Board, files: Sequence[downloads.Download]) -> dict[str, Any] | None:
+    """Return what search engines for data read of a board: schema.org's Dataset, with its tables as distributions."""
+    if not shown.table.rows:
+        return None
+    table = shown.table
+    media = {"csv": "text/csv", "md": "text/markdown", "bib": "application/x-bibtex"}
+    tables = [file for file in files if file.ending in media]
+    return {
+        "@context": "https://schema.org/",
+        "@type": "Dataset",
+        "name": f"{table.protocol}: adversarial robustness of defenses",
+        "description": shown.protocol.summary or f"{display(table.dataset)}, {display(table.network)}, {table.threat}.",
+        "identifier": f"sha256:{table.digest}",
+        "keywords": ["adversarial robustness", display(table.dataset), display(table.network), table.threat],
+        "dateModified": max(row.date for row in table.rows),
+        "variableMeasured": [column.heading for column in table.columns if column.kind == "accuracy"],
+        "measurementTechnique": "AutoAttack, PGD and CW, outcomes image by image",
+        "distribution": [
+            {
+                "@type": "DataDownload",
+                "name": file.name,
+                "encodingFormat": media[file.ending],
+                "contentUrl": f"{shown.slug}.{file.ending}",
+            }
+            for file in tables
+        ],
+    }
 
 
 def summarize_row(table: Table, row: Row) -> dict[str, Any]:

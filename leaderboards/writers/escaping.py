@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 FORMULA = ("=", "+", "-", "@", "\t")
 """Spreadsheets execute cells that begin so; a name that does is quoted."""
@@ -51,6 +52,7 @@ LETTERS = (
 GREEK = {chr(0x03B1 + offset): rf"$\{name}$" for offset, name in enumerate(LETTERS.split()) if name != "omicron"}
 
 
+@lru_cache(maxsize=1 << 14)
 def latex_escape(text: str) -> str:
     """Return text that pdflatex sets as it reads, without any package; letters it lacks lose their accents or are ?."""
     return "".join(_character(character) for character in text.replace("\n", " "))

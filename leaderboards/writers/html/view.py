@@ -1,6 +1,7 @@
 """What the template of boards shows: every text of a board's table, and the data its scripts need beside it."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,9 @@ def view(table: Table, links: Links | None = None, *, decimals: int | None = Non
     places = table.decimals if decimals is None else decimals
     labels = {row.key: row.label for row in table.rows}
     order = {key: number for number, key in enumerate(labels)}
+    ids = {key: f"row-{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')}-" for key, label in labels.items()}
+    times = Counter(ids.values())
+    ids = {key: text if times[text] == 1 else f"{text}{order[key]}-" for key, text in ids.items()}
     raised = links.raised if links else {}
     flags = {key: _flags([row for row in table.rows if row.key == key], raised) for key in labels}
     corrected = [entry | {"page": links.methods.get(entry["method"], "")} for entry in links.corrected] if links else []
@@ -79,6 +83,7 @@ def view(table: Table, links: Links | None = None, *, decimals: int | None = Non
         "plotted": sum(column.kind in MEASURES for column in table.columns) > 1,
         "rows": [
             {
+                "id": ids[row.key] + row.checkpoint,
                 "checkpoint": row.checkpoint,
                 "variant": order[row.key],
                 "flags": " ".join(flags[row.key]),

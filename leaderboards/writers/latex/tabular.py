@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from advbench.leaderboards.selection import names_of
@@ -278,7 +279,7 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tabular:
     """A table before it is cut to the height of pages: letters of its columns, header lines, blocks."""
 
@@ -291,7 +292,7 @@ class Tabular:
         """Return tabulars of at most so many lines below the header, with headings repeated where a block is cut."""
         parts: list[list[Block]] = [[]]
         left = lines
-        for block in self._aligned():
+        for block in self.aligned:
             rest = block.lines
             while rest:
                 above = bool(block.heading) + bool(block.group)
@@ -303,8 +304,9 @@ class Tabular:
                 left, rest = left - above - len(rest[:fit]), rest[fit:]
         return [self._source(blocks) for blocks in parts]
 
-    def _aligned(self) -> list[Block]:
-        """Return the blocks with the numbers of each column below each other."""
+    @cached_property
+    def aligned(self) -> list[Block]:
+        """The blocks with the numbers of each column below each other."""
         every = [cells for block in self.blocks for _, cells in block.lines]
         columns = [aligned(column) for column in zip(*every, strict=True)]
         texts = iter(zip(*columns, strict=True)) if columns else iter(() for _ in every)

@@ -1,5 +1,9 @@
 """The filters of boards in headless Chromium: what they leave is what `Table.select` leaves."""
 
+import csv
+import io
+from pathlib import Path
+
 import pytest
 
 from advbench.leaderboards.board import build
@@ -107,3 +111,51 @@ def test_the_front_page_is_filtered_by_data_network_and_threat(browser, site):
     browser.choose("[name=text]", 0, "smallcnn")
     assert browser.js(seen) == ["digits-linf-full/1"]
     assert browser.complaints() == []
+
+
+def typed(page, text: str) -> None:
+    page.js(f"window.find = document.getElementById('find'); find.value = {text!r}")
+    page.js("find.dispatchEvent(new Event('input'))")
+
+
+def test_the_address_holds_what_is_shown_and_brings_it_back(page):
+    """Filters, families, columns and the order, beside a comparison: sent to a colleague, they show the same."""
+    for selector in (
+        "[name=checkpoint][value=last]",
+        "#families button",
+        "#board th[data-key=clean] button",
+        "[name=group][value=cost]",
+    ):
+        page.js(f"document.querySelector({selector!r}).click()")
+    typed(page, "a")
+    page.js("window.pick = document.querySelector('#comparison select'); pick.selectedIndex = 2")
+    page.js("pick.dispatchEvent(new Event('change'))")
+    picked = "[...document.querySelectorAll('#comparison select')].map(one => one.value)"
+    state = f"[location.hash, document.getElementById('board').innerText, {picked}]"
+    before = page.js(state)
+    for key in ("checkpoint=last", "without=", "sort=clean:desc", "columns=", "text=a", "compare="):
+        assert key in before[0]
+    page.open(Path(page.js("location.pathname")), before[0])
+    assert page.js(state) == before
+    page.js("document.getElementById('reset').click()")
+    assert "text" not in page.js("location.hash")
+    assert page.complaints() == []
+
+
+def test_the_rows_that_are_shown_are_saved_as_csv(page):
+    page.js("document.querySelector('[name=checkpoint][value=best]').click()")
+    typed(page, "mart")
+    page.js("URL.createObjectURL = blob => { window.saved = blob; return 'about:blank#'; }")
+    page.js("HTMLAnchorElement.prototype.click = function () { window.named = this.download; }")
+    page.js("document.getElementById('save').click()")
+    head, *rows = csv.reader(io.StringIO(page.js("window.saved.text()")))
+    assert page.js("window.named").endswith(".csv")
+    assert "Ckpt." not in head
+    assert [row[head.index("Method")] for row in rows] == ["MART"]
+    assert [row[head.index("Clean")] for row in rows] == page.column("clean")
+
+
+def test_a_row_has_an_address(page):
+    found = page.js("[...document.querySelectorAll('#board tbody tr')].map(row => row.id)")
+    assert "row-mart-best" in found
+    assert len(set(found)) == len(found)

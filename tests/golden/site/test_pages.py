@@ -71,7 +71,7 @@ def composed(board_records: list[Record]) -> Site:
 def test_every_cell_of_the_board_is_on_its_page(composed, board_records):
     table = build(board_records)
     page = board_page(composed, board_records[0])
-    rows = re.findall(r"<tr data-row=.*?</tr>", page, re.DOTALL)
+    rows = re.findall(r"<tr id=.row-.*?</tr>", page, re.DOTALL)
     assert len(rows) == len(table.rows)
     for row, markup in zip(table.rows, rows, strict=True):
         plain = [re.sub(r"<[^>]+>", "", one) for one in re.findall(r"<t[dh].*?</t[dh]>", markup, re.DOTALL)]
@@ -199,11 +199,26 @@ def test_markdown_of_cards_keeps_tables_and_drops_markup():
     assert "<code>https://k.org\n</code>" in made
 
 
+def test_every_page_describes_itself_and_a_board_is_a_data_set(composed, board_records):
+    for name, content in composed.files.items():
+        if name.endswith(".html"):
+            head = content.decode().partition("</head>")[0]
+            assert '<meta name="description"' in head, name
+            assert '<meta property="og:title"' in head, name
+            assert 'rel="icon" href="data:image/svg+xml' in head, name
+    (told,) = re.findall(r'<script type="application/ld\+json">(.*?)</script>', board_page(composed, board_records[0]))
+    dataset = json.loads(told)
+    assert dataset["@type"] == "Dataset"
+    assert dataset["identifier"] == f"sha256:{board_records[0].protocol_digest}"
+    for part in dataset["distribution"]:
+        assert f"boards/{part['contentUrl']}" in composed.files
+
+
 def test_no_page_asks_the_network_for_anything(composed):
     for name, content in composed.files.items():
         if name.endswith(".html"):
             for link in re.findall(r"<(?:link|script|img)[^>]*(?:href|src)=\"([^\"]*)\"", content.decode()):
-                assert link.startswith("data:,") or "//" not in link, f"{name} loads {link}"
+                assert link.startswith("data:") or "//" not in link, f"{name} loads {link}"
         elif name.endswith((".css", ".js")):
             assert "http" not in content.decode().replace("http://www.w3.org/2000/svg", ""), name
 

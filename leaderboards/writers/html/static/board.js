@@ -136,7 +136,7 @@ const setUpBoard = page => {
       return;
     }
     const pick = (label, chosen) => make("select", { "aria-label": label }, ...first.map(row => make("option", { value: row.variant, selected: row.variant === chosen }, row.label)));
-    const wanted = new URLSearchParams(location.hash.slice(1)).get("compare" + suffix)?.split(",") || [];
+    const wanted = address.get("compare" + suffix)?.split(",") || [];
     const named = name => first.find(row => row.name === name)?.variant;
     const left = pick("First method", named(wanted[0]) ?? first[0].variant), right = pick("Second method", named(wanted[1]) ?? first[1].variant);
     const out = make("div", { "aria-live": "polite" });
@@ -168,7 +168,7 @@ const setUpBoard = page => {
         make("p", { class: "soft" }, "Only AutoAttack on best is tested; the other differences are of means, without a test. Amounts are compared by their ratio."));
     };
     const changed = () => {
-      history.replaceState(null, "", `#compare${suffix}=${firstOf(Number(left.value)).name},${firstOf(Number(right.value)).name}`);
+      address.set({ ["compare" + suffix]: [left, right].map(select => firstOf(Number(select.value)).name).join(",") });
       show();
     };
     const swap = make("button", { type: "button", class: "quiet", onclick: () => { [left.value, right.value] = [right.value, left.value]; changed(); } }, "⇄ swap");

@@ -22,7 +22,11 @@ class Filters {
     }
     this.at("reset").addEventListener("click", () => this.reset());
     this.families(markers);
+    this.suffix = page.dataset.suffix;
     this.columns();
+    this.table.addEventListener("sorted", () => this.write());
+    this.at("save").addEventListener("click", () => this.save());
+    if (this.read()) return;
     if (window.matchMedia("(max-width: 46rem)").matches && rows.some(row => row.checkpoint === "best")) {
       this.state.checkpoint = "best";
       this.tools.querySelector("[value=best]").checked = true;
@@ -32,6 +36,64 @@ class Filters {
   set(key, value) {
     this.state[key] = value;
     this.apply();
+    this.write();
+  }
+
+  /* Keys of the state that the address holds as they are; families, columns and the order are read and written apart. */
+  static PLAIN = { text: "", checkpoint: "both", division: "all", flags: "", since: "", until: "" };
+
+  /* Take the state from the address; return whether it says which checkpoint is shown. */
+  read() {
+    const given = key => address.get(key + this.suffix), list = key => (given(key) || "").split(",").filter(Boolean);
+    for (const key of Object.keys(Filters.PLAIN)) if (given(key)) this.state[key] = given(key);
+    for (const [id, key] of [["find", "text"], ["flags", "flags"], ["since", "since"], ["until", "until"]]) this.at(id).value = this.state[key];
+    for (const key of ["checkpoint", "division"]) {
+      const input = document.querySelector(`[name=${key}${this.suffix}][value="${CSS.escape(this.state[key])}"]`);
+      if (input) input.checked = true;
+      else this.state[key] = Filters.PLAIN[key];
+    }
+    for (const chip of this.at("families").querySelectorAll("button")) {
+      if (!list("without").includes(chip.textContent)) continue;
+      this.state.hidden.add(chip.textContent);
+      chip.setAttribute("aria-pressed", "false");
+    }
+    for (const input of this.groups()) {
+      if (given("columns") === null) break;
+      input.checked = list("columns").includes(input.value);
+      this.chosenColumns = true;
+      this.showGroup(input);
+    }
+    const [key, direction] = (given("sort") || "").split(":");
+    const head = this.heads.find(one => one.dataset.key === key && one.dataset.first);
+    if (head) sortBy(this.table, head, direction === "asc" ? "ascending" : "descending");
+    return Boolean(given("checkpoint"));
+  }
+
+  write() {
+    const values = {}, plain = Filters.PLAIN;
+    for (const key of Object.keys(plain)) values[key + this.suffix] = this.state[key] === plain[key] ? "" : this.state[key];
+    values["without" + this.suffix] = [...this.state.hidden].join(",");
+    const head = this.table.tHead.querySelector("[aria-sort]");
+    values["sort" + this.suffix] = head ? `${head.dataset.key}:${head.getAttribute("aria-sort") === "ascending" ? "asc" : "desc"}` : "";
+    const shown = this.groups().filter(input => input.checked).map(input => input.value).join(",");
+    if (this.chosenColumns) values["columns" + this.suffix] = shown || "core";
+    address.set(values);
+  }
+
+  groups() { return [...this.tools.querySelectorAll("[type=checkbox]")]; }
+
+  /* Save the rows and columns that are shown, as they are shown, as CSV. */
+  save() {
+    const field = text => {
+      const plain = text.trim().replace(/\s+/g, " ").replace(/^−(?=\d)/, "-");
+      const quoted = /^[=+@\t]|^-(?!\d)/.test(plain) ? `'${plain}` : plain; /* no spreadsheet executes it */
+      return /[",\n]/.test(quoted) ? `"${quoted.replaceAll('"', '""')}"` : quoted;
+    };
+    const lines = [...this.table.rows].filter(row => !row.hidden)
+      .map(row => [...row.cells].filter(cell => !cell.hidden).map(cell => field(cell.textContent)).join(","));
+    const link = make("a", { href: URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" })), download: `${this.at("save").dataset.name}.csv` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
   /* Whether a row passes everything but the checkpoint and the box in the plot, which the plot itself shows otherwise. */
@@ -80,6 +142,7 @@ class Filters {
     for (const chip of this.at("families").querySelectorAll("button")) chip.setAttribute("aria-pressed", "true");
     this.at("find").focus({ preventScroll: true });
     this.apply();
+    this.write();
   }
 
   families(markers) {
@@ -93,6 +156,7 @@ class Filters {
         this.state.hidden[hide ? "add" : "delete"](family);
         event.currentTarget.setAttribute("aria-pressed", String(!hide));
         this.apply();
+        this.write();
       },
     }, make("svg", { class: `marker f${marker}`, viewBox: "-8 -8 16 16", "aria-hidden": "true" }, make("path", { d: markers[marker] })), family)));
     root.hidden = false;
@@ -104,13 +168,20 @@ class Filters {
     for (const row of this.rows) row.element.cells[index].hidden = hide;
   }
 
+  showGroup(input) {
+    this.heads.forEach((head, index) => { if (head.dataset.group === input.value) this.hide(index, !input.checked); });
+  }
+
   columns() {
     const open = { attacks: "(min-width: 50rem)", gap: "(min-width: 70rem)", cost: "(min-width: 110rem)", evidence: "(min-width: 130rem)" };
-    for (const input of this.tools.querySelectorAll("[type=checkbox]")) {
-      const change = () => this.heads.forEach((head, index) => { if (head.dataset.group === input.value) this.hide(index, !input.checked); });
-      input.addEventListener("change", change);
+    for (const input of this.groups()) {
+      input.addEventListener("change", () => {
+        this.showGroup(input);
+        this.chosenColumns = true;
+        this.write();
+      });
       input.checked = window.matchMedia(open[input.value]).matches;
-      change();
+      this.showGroup(input);
     }
   }
 }

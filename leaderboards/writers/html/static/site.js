@@ -26,6 +26,20 @@ const showTheme = value => {
   button.hidden = false;
 };
 
+/* The state of a page is in its address, which can be sent to a colleague. */
+const address = {
+  get: key => new URLSearchParams(location.hash.slice(1)).get(key),
+  set(values) {
+    const state = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+    for (const [key, value] of Object.entries(values)) {
+      if (value) state.set(key, value);
+      else state.delete(key);
+    }
+    const text = state.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
+    history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
+  },
+};
+
 const minus = number => String(number).replaceAll("-", "−");
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
@@ -67,6 +81,7 @@ const makeSortable = table => {
     button.addEventListener("click", () => {
       const before = head.getAttribute("aria-sort");
       sortBy(table, head, before ? (before === "ascending" ? "descending" : "ascending") : head.dataset.first);
+      table.dispatchEvent(new Event("sorted"));
     });
     head.prepend(button);
   }
