@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @suite_options
 @store_option
 def status(*, asked: SuiteWords, store: "Store") -> None:
-    """Show which runs are done, running, missing, failed or blocked, and what of them is in Slurm's queue.
+    """Show which runs are done, partly done, running, missing, failed or blocked, and what of them is in Slurm's queue.
 
     Without a suite: every run that the store holds or that is queued. With the options of `run-all`: every run that
     it would need. Exit code 1 if a run has failed.

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from advbench.benchmark.records.schema import FAMILIES
 from advbench.benchmark.runs.plan import Catalogue, State, Suite, WorkStatus, survey
 from advbench.benchmark.runs.run_folder import RunFolder, StoreError
 from advbench.benchmark.runs.store import Store
 
+RunState = State | Literal["partly done"]
+"""Of a run: where something of what is missing is there already, it is partly done."""
 WORST_FIRST: tuple[State, ...] = ("failed", "running", "missing", "blocked", "done")
 
 
@@ -26,7 +29,7 @@ class RunStatus:
 
     id: str
     label: str
-    state: State
+    state: RunState
     done: int = 0
     total: int = 0
     reasons: tuple[str, ...] = ()
@@ -43,10 +46,12 @@ def status(store: Store, suite: Suite, catalogue: Catalogue) -> tuple[RunStatus,
 
 def _run(identity: str, pieces: list[WorkStatus]) -> RunStatus:
     states = {work.state for work in pieces}
+    worst = next(state for state in WORST_FIRST if state in states)
+    begun = "done" in states or any(work.done for work in pieces)
     return RunStatus(
         id=identity,
         label=pieces[0].job.run.label,
-        state=next(state for state in WORST_FIRST if state in states),
+        state="partly done" if worst == "missing" and begun else worst,
         done=sum(work.done for work in pieces[1:]),
         total=sum(work.total for work in pieces[1:]),
         reasons=_unique(work.reason for work in pieces),
@@ -69,12 +74,12 @@ def stored_status(folder: RunFolder) -> RunStatus:
     if scan.trained is not None:
         total = folder.spec.protocol.shards(scan.trained.data.test) * len(FAMILIES) * len(scan.trained.checkpoints)
         done = sum(len(found) for found in scan.shards.values())
-    state: State = "missing"
+    state: RunState = "missing"
     if scan.failures:
         state = "failed"
     elif scan.held:
         state = "running"
-    elif scan.trained is not None and done >= total:
-        state = "done"
+    elif scan.trained is not None:
+        state = "done" if done >= total else "partly done"
     reasons = _unique([failure.reason for failure in scan.failures] or scan.held.values())
     return RunStatus(folder.id, label, state, done, total, reasons, _unique(failure.log for failure in scan.failures))

@@ -15,7 +15,7 @@ from advbench.benchmark.records.schema import (
 from advbench.benchmark.runs import prune
 from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.plan import plan, survey
-from advbench.benchmark.runs.status import status
+from advbench.benchmark.runs.status import status, stored_status
 
 
 class TestStatus:
@@ -45,6 +45,16 @@ class TestStatus:
         made.finish(store, made.suite("standard"))
         (run,) = status(store, made.suite("standard"), made.CATALOGUE)
         assert (run.state, run.done) == ("done", run.total)
+
+    def test_what_was_interrupted_is_partly_done(self, store, made):
+        wanted = made.suite("standard")
+        assert [run.state for run in status(store, wanted, made.CATALOGUE)] == ["missing"]
+        folder = made.folder_of(store, wanted, "standard")
+        trained = made.train(folder)
+        assert [run.state for run in status(store, wanted, made.CATALOGUE)] == ["partly done"]
+        made.attack(folder, trained, "cw")
+        (run,) = status(store, wanted, made.CATALOGUE)
+        assert (run.state, stored_status(folder).state) == ("partly done", "partly done")
 
     def test_a_failed_attack_is_retried_and_forgotten_once_done(self, store, made):
         wanted = made.suite("standard")
