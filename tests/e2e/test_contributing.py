@@ -82,14 +82,14 @@ def test_workflows_and_templates_fit_githubs_schemas():
     pytest.importorskip("check_jsonschema")
     for schema, pattern in (("github-workflows", "workflows/*.yml"), ("github-issue-forms", "ISSUE_TEMPLATE/*.yml")):
         files = sorted(map(str, (ROOT / ".github").glob(pattern)))
-        assert len(files) == 3
+        assert len(files) >= 3
         words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *files]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
 
 
 def test_workflows_run_the_commands_that_run_locally():
-    """Every step is a make target, a script of .ci/ or advbench itself; nothing is done on a server alone."""
+    """Every step is a make target, a script of .ci/ or advbench itself; a server alone only publishes."""
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     steps = []
     for file in (ROOT / ".github/workflows").glob("*.yml"):
@@ -105,7 +105,7 @@ def test_workflows_run_the_commands_that_run_locally():
         elif word.startswith(".ci/"):
             assert os.access(ROOT / word, os.X_OK)
         else:
-            assert word in {".venv/bin/advbench", "cat"}, step
+            assert word in {".venv/bin/advbench", "cat"} or step.startswith("gh release create "), step
     changed = (ROOT / ".ci/changed").read_text(encoding="utf-8")
     assert "check " in changed
     assert "validate --changed" in changed
