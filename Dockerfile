@@ -5,4 +5,4 @@ RUN pip install --no-cache-dir --constraint /advbench/constraints.txt "/advbench
 RUN useradd --create-home --uid 1000 author && chown author /srv
 USER 1000
 WORKDIR /srv
-ENTRYPOINT ["advbench"]
+CMD ["advbench", "--help"]
