@@ -48,7 +48,7 @@ def job(*, file: Path, where: Where, threads: int | None, part: int | None) -> N
     try:
         done = perform(work, where.store.root, data_root=where.data_root, device=device, threads=count)
     except WorkError as error:
-        raise Failed(str(error)) from error
+        raise Failed(f"{work.label}: {error}") from error
     if done == "busy":
         click.echo(f"{work.label}: another process holds the work; try again later", err=True)
         raise click.exceptions.Exit(BUSY)

@@ -155,7 +155,7 @@ def perform(
             reason = _one_line(error)
             log.exception("%s failed", job.label)
             folder.fail(job, reason)
-            raise WorkError(f"{job.label}: {reason} (log: {folder.log(job)})") from error
+            raise WorkError(f"{reason} (log: {folder.log(job)})") from error
     return "done" if finished else "busy"
 
 
