@@ -33,6 +33,8 @@ def start(folder: Path, methods: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *words, "--device", "cpu", "--out", "out"],
         cwd=folder,
+        # Coverage measures processes as they end, and says so in a traceback when a signal meets it there.
+        env={key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE_"))},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
