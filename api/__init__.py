@@ -98,12 +98,11 @@ def train(
         MethodError: for a method or hyper-parameter that there is not.
         WorkError: if training failed, or another process is at it.
     """
-    from advbench.benchmark.protocol import resolve
     from advbench.benchmark.runs import suites
     from advbench.benchmark.runs.perform import catalogue
     from advbench.benchmark.runs.plan import Suite, plan, runs
 
-    protocol = resolve(protocol) if isinstance(protocol, str) else protocol
+    protocol = _resolved(protocol)
     using, known = _means(store, data, device), catalogue()
     suite = Suite((protocol,), (suites.request(method, hyperparameters),), (seed,))
     _perform([job for job in plan(suite, using.store, known) if job.kind == "train"], using)
@@ -153,7 +152,7 @@ def evaluate(
     from advbench.benchmark.runs.build_record import build_record
     from advbench.benchmark.runs.plan import missing_attacks
 
-    folder = using.store.find(network) if isinstance(network, str) else network
+    folder = _found(network, using)
     _perform(missing_attacks(folder, (checkpoint,), tuple(attacks)), using)
     record = folder.record() or folder.write_record(build_record)
     for name, saved in record.checkpoints.items():
@@ -183,8 +182,20 @@ def load_model(
     using = _means(store, None, device)
     if isinstance(network, str) and "/" in network:
         return open_pulled(network, checkpoint, using.device)
-    folder = using.store.find(network) if isinstance(network, str) else network
+    folder = _found(network, using)
     return open_run(folder, checkpoint, using.device).network
+
+
+def _resolved(protocol: "str | Protocol") -> "Protocol":
+    """Return a protocol that may be given by its name or file."""
+    from advbench.benchmark.protocol import resolve
+
+    return resolve(protocol) if isinstance(protocol, str) else protocol
+
+
+def _found(run: "str | RunFolder", using: "Means") -> "RunFolder":
+    """Return the folder of a run that may be given by the beginning of its identity."""
+    return using.store.find(run) if isinstance(run, str) else run
 
 
 def _means(store: "Place | None", data: "Place | None", device: str) -> "Means":
@@ -221,9 +232,8 @@ def _attacked(
     from advbench.benchmark.evaluation.other_threats import AttackPlan, measure
     from advbench.benchmark.models.external import OpenedNetwork, Origin, Workload, check
     from advbench.benchmark.models.external_network import ExternalNetwork
-    from advbench.benchmark.protocol import resolve
 
-    protocol = resolve(protocol) if isinstance(protocol, str) else protocol
+    protocol = _resolved(protocol)
     dataset = registry.load(protocol.data, root=using.data_root, device=using.device)
     workload = Workload(dataset.provenance.name, dataset.num_classes, dataset.shape)
     plan = AttackPlan(ThreatModel(protocol.threat.norm, protocol.threat.eps), attacks)
