@@ -10,7 +10,7 @@ from statistics import median
 from typing import Literal
 
 from advbench.benchmark.protocol import Protocol
-from advbench.benchmark.runs.job import Job
+from advbench.benchmark.runs.job import Job, RunSpec
 from advbench.benchmark.runs.plan import Catalogue, sizes
 from advbench.benchmark.runs.run_folder import RunFolder, StoreError
 from advbench.benchmark.runs.store import Store
@@ -63,6 +63,8 @@ class History:
     """Bytes of a trained run by network."""
     robust: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """Best robust accuracy on validation images by protocol digest and method."""
+    trained: list[tuple[RunSpec, float]] = field(default_factory=list)
+    """Runs with the seconds of their training."""
 
     def add(self, folder: RunFolder) -> None:
         """Take in one run."""
@@ -72,6 +74,7 @@ class History:
         place, digest = (protocol.network, protocol.data.name), protocol.digest
         record = scan.trained.training
         if record.diverged is None and record.seconds:
+            self.trained.append((folder.spec, record.seconds))
             key = digest, folder.spec.method, record.epochs
             self.training.setdefault(key, []).append(record.seconds)
             if record.curve:
@@ -153,18 +156,14 @@ def estimate(job: Job, catalogue: Catalogue, known: History, machine: Machine) -
     return Estimate(None, "unknown")
 
 
-def past(store: Store, catalogue: Catalogue, machine: Machine) -> tuple[float, ...]:
+def past(known: History, catalogue: Catalogue, machine: Machine) -> tuple[float, ...]:
     """Return how many times as long as estimated from passes and this machine's speed each training here took."""
     found = []
-    for folder in store.folders():
-        try:
-            trained = folder.training_json()
-        except StoreError:
-            continue
-        each = machine.seconds.get(folder.spec.protocol.network)
-        forwards = passes(Job("train", folder.spec), catalogue) if trained is not None else None
-        if trained is not None and each and forwards and trained.training.diverged is None and trained.training.seconds:
-            found.append(trained.training.seconds / (forwards * each))
+    for run, seconds in known.trained:
+        each = machine.seconds.get(run.protocol.network)
+        forwards = passes(Job("train", run), catalogue)
+        if each and forwards:
+            found.append(seconds / (forwards * each))
     return tuple(sorted(found))
 
 

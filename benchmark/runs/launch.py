@@ -150,7 +150,7 @@ def estimates(jobs: Sequence[Job], using: Means, catalogue: Catalogue) -> tuple[
     machine = _machine({job.run.protocol.network: job.run.protocol for job in jobs}.values(), using)
     found = {job.id: estimate(job, catalogue, known, machine) for job in jobs}
     guessed = any(job.basis in {"unknown", "assumed"} for job in found.values())
-    ratios = past(using.store, catalogue, machine) if guessed else ()
+    ratios = past(known, catalogue, machine) if guessed else ()
     before = f"; earlier trainings here took {ratios[0]:.1f} to {ratios[-1]:.1f} times as long" if ratios else ""
     counted = [job.seconds for job in found.values() if job.seconds is not None]
     seconds, needed = sum(counted) / using.workers, disk(jobs, known, machine)

@@ -52,9 +52,9 @@ class TestEstimates:
     def test_estimates_say_how_wrong_they_would_have_been(self, store, made):
         made.finish(store, made.suite("trades", "standard"))
         machine = estimate.Machine({"smallcnn": 1e-6})
-        ratios = estimate.past(store, made.CATALOGUE, machine)
+        ratios = estimate.past(estimate.history(store), made.CATALOGUE, machine)
         assert ratios == pytest.approx(sorted(60 / (12e-6 * (1_497 * each + 200 * 22)) for each in (27, 3)))
-        assert estimate.past(store, made.CATALOGUE, estimate.Machine()) == ()
+        assert estimate.past(estimate.history(store), made.CATALOGUE, estimate.Machine()) == ()
 
     def test_nothing_is_known_of_an_empty_store(self, store, made):
         jobs = plan(made.suite("trades"), store, made.CATALOGUE)
